@@ -8,6 +8,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::bytes::Bytes;
 use crate::session::{Connection, GrantMatch, Host, Login, SessionKind};
 
 /// One line of a chunk.
@@ -106,12 +107,6 @@ pub enum Stream {
     /// What such a command prints as errors.
     Stderr,
 }
-
-/// A byte string that stays readable: `text` when it is valid UTF-8, otherwise
-/// `base64` with the exact bytes and, where most of it is text, a lossy `text`
-/// beside it for people and search. `base64`, when present, is the truth.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bytes(pub Vec<u8>);
 
 /// Bytes shown to the client, exactly as sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
