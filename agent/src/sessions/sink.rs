@@ -19,7 +19,7 @@ pub struct StreamPosition {
 
 /// A session together with what is needed to go on with it after a restart of
 /// the agent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionRecord {
     /// The session as it is known now.
     pub session: Session,
@@ -33,6 +33,10 @@ pub struct SessionRecord {
     pub leader_start_boot_ns: u64,
     /// Where its streams stand.
     pub streams: Vec<StreamPosition>,
+    /// Moment of the latest event, nanoseconds since boot: what comes after it
+    /// was missed when the agent was down.
+    #[serde(default)]
+    pub last_boot_ns: u64,
 }
 
 /// Why an event could not be kept.
@@ -42,7 +46,8 @@ pub struct SinkError(pub String);
 
 /// Takes what the sessions produce. Calls for one session come in order.
 pub trait Sink {
-    /// Appends an event to the session's recording. After an error the event
+    /// Appends an event to the session's recording; `record` already counts it.
+    /// After an error the event
     /// is lost: its sequence number is free, and the caller declares the loss
     /// with a gap as soon as an append succeeds again.
     fn append(&mut self, record: &SessionRecord, event: &Event) -> Result<(), SinkError>;
