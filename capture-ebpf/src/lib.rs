@@ -1,1 +1,372 @@
+//! The layout shared by the kernel programs and the agent.
+//!
+//! Every record is a [`Header`], a body of [`BODY_LEN`] bytes whose meaning
+//! depends on [`Header::kind`], and [`Header::len`] bytes of payload. All
+//! integers are in the host's byte order: records never leave it. The version
+//! of this layout is [`LAYOUT_VERSION`]; records of another version are never
+//! read.
+//!
+//! Records of an exec come in pieces with the same `pid` and `boot_ns`: paths,
+//! arguments, and last the exec itself, which says how much there was.
 #![no_std]
+#![forbid(unsafe_code)]
+
+mod offsets;
+
+pub use offsets::{Member, Offsets};
+
+/// Changes with every change of this file.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Room for the body of a record, bytes.
+pub const BODY_LEN: usize = 64;
+
+/// Largest payload of one record, bytes. A power of two, so that the verifier
+/// sees the bound; two of them and a header fit a per-CPU map value (32 KiB on
+/// kernels before 6.10).
+pub const PAYLOAD_MAX: usize = 16 * 1024;
+
+/// Pieces of at most [`PAYLOAD_MAX`] that one read or write is split into. sshd
+/// moves at most 32 KiB at once.
+pub const STREAM_PIECES: u32 = 8;
+
+/// Pieces of at most [`PAYLOAD_MAX`] that the arguments of one exec are split
+/// into: 256 KiB. What is longer is truncated, and its true length reported.
+pub const ARGS_PIECES: u32 = 16;
+
+/// Longest path, bytes.
+pub const PATH_MAX: usize = 4096;
+
+/// What every record begins with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// One of the `KIND_*` constants.
+    pub kind: u32,
+    /// Length of the payload, bytes.
+    pub len: u32,
+    /// `CLOCK_BOOTTIME`, nanoseconds.
+    pub boot_ns: u64,
+    /// The connection, 0 for none.
+    pub connection: u64,
+    /// Process (thread group) id.
+    pub pid: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+/// An sshd listener forked. No body; only wakes the agent.
+pub const KIND_LISTENER_FORK: u32 = 1;
+/// [`ConnectionBody`].
+pub const KIND_CONNECTION: u32 = 2;
+/// [`ForkBody`].
+pub const KIND_FORK: u32 = 3;
+/// [`PathBody`]; the payload holds the path's components from the leaf to the
+/// root, each followed by NUL.
+pub const KIND_PATH: u32 = 4;
+/// [`PieceBody`]; the payload is a piece of the arguments.
+pub const KIND_ARGS: u32 = 5;
+/// [`ExecBody`]; the payload is the path given to `execve`.
+pub const KIND_EXEC: u32 = 6;
+/// [`ExitBody`].
+pub const KIND_EXIT: u32 = 7;
+/// [`TerminalBody`]; the payload is the bytes, absent when masked.
+pub const KIND_TERMINAL: u32 = 8;
+/// [`TerminalBody`] without bytes: sshd set the window size.
+pub const KIND_WINDOW_SIZE: u32 = 9;
+/// [`PipeBody`]; the payload is the bytes.
+pub const KIND_PIPE: u32 = 10;
+/// [`MonitorBody`]; the payload is the message's body.
+pub const KIND_MONITOR: u32 = 11;
+
+/// Body of [`KIND_CONNECTION`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionBody {
+    /// Client address; IPv4 in the first four bytes.
+    pub client: [u8; 16],
+    /// Server address; IPv4 in the first four bytes.
+    pub server: [u8; 16],
+    /// Client port.
+    pub client_port: u16,
+    /// Server port.
+    pub server_port: u16,
+    /// `AF_INET`, `AF_INET6` or another family.
+    pub family: u32,
+    /// The connection this server was started in, 0 for none.
+    pub parent_connection: u64,
+    /// Effective user id of the server.
+    pub uid: u32,
+    /// Always 0.
+    pub pad: [u32; 3],
+}
+
+/// Body of [`KIND_FORK`]; the header's `pid` is the child.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForkBody {
+    /// The forking process.
+    pub parent: u32,
+    /// Always 0.
+    pub pad: [u32; 15],
+}
+
+/// Body of [`KIND_PATH`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathBody {
+    /// One of the `PATH_*` constants.
+    pub which: u32,
+    /// The path had more components than were walked, or more bytes.
+    pub truncated: u32,
+    /// Always 0.
+    pub pad: [u32; 14],
+}
+
+/// The image's path.
+pub const PATH_EXE: u32 = 1;
+/// The working directory.
+pub const PATH_CWD: u32 = 2;
+
+/// Body of [`KIND_ARGS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PieceBody {
+    /// Position of the payload's first byte.
+    pub offset: u64,
+    /// Always 0.
+    pub pad: [u64; 7],
+}
+
+/// What a file descriptor refers to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FdBody {
+    /// Inode number of a pipe, index of a pty.
+    pub number: u32,
+    /// One of the `FD_*` constants.
+    pub class: u32,
+}
+
+/// Closed, or of no interest.
+pub const FD_OTHER: u32 = 0;
+/// Slave side of a pty.
+pub const FD_PTS: u32 = 1;
+/// A pipe.
+pub const FD_PIPE: u32 = 2;
+/// A socket.
+pub const FD_SOCKET: u32 = 3;
+
+/// Body of [`KIND_EXEC`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExecBody {
+    /// True length of the argument block, bytes.
+    pub args_len: u64,
+    /// Parent process.
+    pub parent: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Login user id, `u32::MAX` when unset.
+    pub login_uid: u32,
+    /// Standard input, output and error.
+    pub fds: [FdBody; 3],
+    /// `EXEC_*` bits.
+    pub flags: u32,
+    /// Always 0.
+    pub pad: [u32; 3],
+}
+
+/// The process leads a POSIX session.
+pub const EXEC_SESSION_LEADER: u32 = 1;
+/// The image is an sshd on the server side of a connection.
+pub const EXEC_SERVER: u32 = 2;
+/// The image's file has no link.
+pub const EXEC_DELETED: u32 = 4;
+
+/// Body of [`KIND_EXIT`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExitBody {
+    /// As `wait` has it: code `<< 8`, or signal in the low seven bits.
+    pub wait_status: u32,
+    /// Always 0.
+    pub pad: [u32; 15],
+}
+
+/// Body of [`KIND_TERMINAL`] and [`KIND_WINDOW_SIZE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TerminalBody {
+    /// Position of the first byte, [`OFFSET_UNKNOWN`] when not counted.
+    pub offset: u64,
+    /// Bytes that went through, also when they are masked.
+    pub bytes: u32,
+    /// Index of the pty.
+    pub pts: u32,
+    /// `DIRECTION_OUTPUT` or `DIRECTION_INPUT`.
+    pub direction: u32,
+    /// The bytes are masked: not in the payload.
+    pub masked: u32,
+    /// Height in character cells.
+    pub rows: u16,
+    /// Width in character cells.
+    pub columns: u16,
+    /// Always 0.
+    pub pad: [u32; 9],
+}
+
+/// Body of [`KIND_PIPE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PipeBody {
+    /// Position of the first byte, [`OFFSET_UNKNOWN`] when not counted.
+    pub offset: u64,
+    /// Inode number of the pipe.
+    pub inode: u64,
+    /// `DIRECTION_OUTPUT` or `DIRECTION_INPUT`.
+    pub direction: u32,
+    /// The bytes are masked: not in the payload.
+    pub masked: u32,
+    /// Bytes that went through, also when they are masked.
+    pub bytes: u32,
+    /// Always 0.
+    pub pad: [u32; 9],
+}
+
+/// sshd read it: towards the client.
+pub const DIRECTION_OUTPUT: u32 = 0;
+/// sshd wrote it: from the client.
+pub const DIRECTION_INPUT: u32 = 1;
+/// The position is not known.
+pub const OFFSET_UNKNOWN: u64 = u64::MAX;
+
+/// Body of [`KIND_MONITOR`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MonitorBody {
+    /// Type of the message.
+    pub kind: u32,
+    /// Length of its body, bytes.
+    pub bytes: u32,
+    /// Always 0.
+    pub pad: [u32; 14],
+}
+
+/// Types of sshd's privilege-separation monitor protocol that are read. All
+/// others stay in the kernel: among them are passwords (12, 108) and session
+/// keys (26).
+///
+/// Numbers as in OpenSSH 9.2 and 10.0:
+/// <https://github.com/openssh/openssh-portable/blob/V_9_2_P1/monitor.h#L31>.
+pub mod monitor {
+    /// The user the client wants to be.
+    pub const PWNAM: u32 = 8;
+    /// Verdict on a password.
+    pub const ANS_AUTHPASSWORD: u32 = 13;
+    /// A signature by a key, with the key and what it signed.
+    pub const KEYVERIFY: u32 = 24;
+    /// Verdict on it.
+    pub const ANS_KEYVERIFY: u32 = 25;
+    /// Verdict on a keyboard-interactive answer.
+    pub const ANS_PAM_RESPOND: u32 = 109;
+}
+
+/// What a process is to us.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// The connection it belongs to, 0 for a listener.
+    pub connection: u64,
+    /// One of the `PROCESS_*` constants.
+    pub kind: u32,
+    /// Type of the monitor message whose body comes next, 0 for none.
+    pub monitor_kind: u32,
+    /// Length field of that message.
+    pub monitor_len: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+/// An sshd that waits for connections, or its child before it serves one.
+pub const PROCESS_LISTENER: u32 = 1;
+/// An sshd that serves a connection.
+pub const PROCESS_SERVER: u32 = 2;
+/// A process below it that runs anything else.
+pub const PROCESS_USER: u32 = 3;
+
+/// Where a byte stream stands.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Position of the next byte.
+    pub next: u64,
+    /// The process that moves the bytes. Another one means another stream
+    /// behind the same kernel address.
+    pub owner: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+/// What was lost, and why.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LossKey {
+    /// The connection that lost it, 0 when it cannot be told.
+    pub connection: u64,
+    /// One of the `CAUSE_*` constants.
+    pub cause: u32,
+    /// One of the `CLASS_*` constants.
+    pub class: u32,
+}
+
+/// How much was lost.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossCount {
+    /// Events.
+    pub events: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A ring buffer was full.
+pub const CAUSE_RING_FULL: u32 = 1;
+/// Memory could not be read.
+pub const CAUSE_READ_FAILED: u32 = 2;
+/// A map was full.
+pub const CAUSE_TABLE_FULL: u32 = 3;
+/// A transfer was longer than what is captured at once.
+pub const CAUSE_TOO_LARGE: u32 = 4;
+
+/// Terminal and pipe bytes.
+pub const CLASS_STREAM: u32 = 1;
+/// Fork, exec and exit.
+pub const CLASS_PROCESS: u32 = 2;
+/// Connection starts and monitor messages.
+pub const CLASS_LOGIN: u32 = 3;
+
+/// Pids a word of the watch table covers: one byte each.
+pub const WATCH_WORD: usize = 4096;
+
+/// Words of the watch table: the kernel's largest pid is 2^22 (`PID_MAX_LIMIT`).
+pub const WATCH_WORDS: u32 = (1 << 22) / WATCH_WORD as u32;
+
+const _: () = {
+    assert!(size_of::<Header>() == 32);
+    assert!(size_of::<ConnectionBody>() == BODY_LEN);
+    assert!(size_of::<ForkBody>() == BODY_LEN);
+    assert!(size_of::<PathBody>() == BODY_LEN);
+    assert!(size_of::<PieceBody>() == BODY_LEN);
+    assert!(size_of::<ExecBody>() == BODY_LEN);
+    assert!(size_of::<ExitBody>() == BODY_LEN);
+    assert!(size_of::<TerminalBody>() == BODY_LEN);
+    assert!(size_of::<PipeBody>() == BODY_LEN);
+    assert!(size_of::<MonitorBody>() == BODY_LEN);
+    assert!(size_of::<Process>() == 24);
+    assert!(size_of::<Position>() == 16);
+    assert!(size_of::<LossKey>() == 16);
+    assert!(size_of::<LossCount>() == 16);
+};

@@ -1,0 +1,144 @@
+//! Building records and handing them to the rings.
+
+use core::{ffi::c_void, hint::black_box};
+
+use aya_ebpf::helpers::generated;
+use auditty_capture_ebpf::{
+    BODY_LEN, CAUSE_READ_FAILED, CAUSE_RING_FULL, CLASS_LOGIN, CLASS_PROCESS, CLASS_STREAM, Header, KIND_ARGS,
+    KIND_CONNECTION, KIND_EXEC, KIND_EXIT, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR, KIND_PATH, PAYLOAD_MAX,
+};
+
+use crate::{
+    loss,
+    maps::{CONTROL, DATA, SCRATCH, Scratch},
+};
+
+/// No record wakes the agent: wake-ups would cost more than the capture. It
+/// polls with a short, bounded delay.
+const NO_WAKEUP: u64 = 1;
+/// The one exception: see [`wake`].
+const FORCE_WAKEUP: u64 = 2;
+
+const HEAD: usize = size_of::<Header>() + BODY_LEN;
+
+/// This CPU's record under construction, with its header filled in and its body
+/// zeroed.
+#[inline(always)]
+pub fn begin(kind: u32, connection: u64, pid: u32, boot_ns: u64) -> Option<&'static mut Scratch> {
+    // SAFETY: a value of this CPU alone, see `SCRATCH`.
+    let scratch = unsafe { SCRATCH.get_ptr_mut(0)?.as_mut()? };
+    scratch.header.kind = kind;
+    scratch.header.len = 0;
+    scratch.header.boot_ns = boot_ns;
+    scratch.header.connection = connection;
+    scratch.header.pid = pid;
+    scratch.header.pad = 0;
+    let words = scratch.body.as_mut_ptr().cast::<u64>();
+    // Word by word: a memset of the whole body would become a byte loop.
+    // SAFETY: eight words are the 64 bytes of the body, aligned by the header.
+    unsafe {
+        words.write_volatile(0);
+        words.add(1).write_volatile(0);
+        words.add(2).write_volatile(0);
+        words.add(3).write_volatile(0);
+        words.add(4).write_volatile(0);
+        words.add(5).write_volatile(0);
+        words.add(6).write_volatile(0);
+        words.add(7).write_volatile(0);
+    }
+    Some(scratch)
+}
+
+/// The body of a record under construction, as the type its kind has.
+#[inline(always)]
+pub fn body<T: Copy>(scratch: &mut Scratch) -> &mut T {
+    const { assert!(size_of::<T>() == BODY_LEN && align_of::<T>() <= 8) };
+    // SAFETY: the sizes are equal, the body is aligned to eight bytes behind a
+    // header of 32, and all body types are made of integers.
+    unsafe { &mut *scratch.body.as_mut_ptr().cast::<T>() }
+}
+
+/// Hands the record under construction to its ring, without payload.
+#[inline(always)]
+pub fn submit(scratch: &Scratch) -> bool {
+    output(scratch, 0, NO_WAKEUP)
+}
+
+/// Hands the record over with the first `len` bytes of payload that are there.
+#[inline(always)]
+pub fn submit_payload(scratch: &mut Scratch, len: u64) -> bool {
+    let len = bounded(len);
+    scratch.header.len = len as u32;
+    output(scratch, len, NO_WAKEUP)
+}
+
+/// Hands the record over at once: a connection is about to begin, and the agent
+/// has to attach the hooks that cost something.
+#[inline(always)]
+pub fn wake(scratch: &Scratch) {
+    output(scratch, 0, FORCE_WAKEUP);
+}
+
+/// Copies `len` (1 to [`PAYLOAD_MAX`]) bytes of the running process behind the
+/// record under construction and hands it over. A global function: verified
+/// once, whatever the number of callers and iterations. Returns 1 when the
+/// record got through.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn emit_user(source: u64, len: u64) -> i32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    let len = bounded(len);
+    // SAFETY: a value of this CPU alone; `len` is at most PAYLOAD_MAX. The
+    // helper writes `len` bytes: what it read, or zeros when it could not.
+    unsafe {
+        (*scratch).header.len = len as u32;
+        let failed = generated::bpf_probe_read_user(
+            (&raw mut (*scratch).payload).cast::<c_void>(),
+            len as u32,
+            source as *const c_void,
+        ) != 0;
+        if failed {
+            let header = &(*scratch).header;
+            loss::count(header.connection, CAUSE_READ_FAILED, class(header.kind), 1, len);
+            return 0;
+        }
+        i32::from(output(&*scratch, len, NO_WAKEUP))
+    }
+}
+
+/// `len`, as a number from 1 to [`PAYLOAD_MAX`] also for the verifier; 0 stays
+/// what it means: [`submit`] has no payload.
+#[inline(always)]
+fn bounded(len: u64) -> u64 {
+    (black_box(len).wrapping_sub(1) & (PAYLOAD_MAX as u64 - 1)) + 1
+}
+
+#[inline(always)]
+fn output(scratch: &Scratch, payload: u64, flags: u64) -> bool {
+    let header = &scratch.header;
+    let class = class(header.kind);
+    let ring = if class == CLASS_STREAM { &raw const DATA } else { &raw const CONTROL };
+    // SAFETY: head and payload lie one behind the other in the scratch buffer,
+    // and `payload` is at most PAYLOAD_MAX.
+    let result = unsafe {
+        generated::bpf_ringbuf_output(
+            ring.cast_mut().cast::<c_void>(),
+            core::ptr::from_ref(scratch).cast_mut().cast::<c_void>(),
+            HEAD as u64 + payload,
+            flags,
+        )
+    };
+    if result != 0 {
+        loss::count(header.connection, CAUSE_RING_FULL, class, 1, payload);
+    }
+    result == 0
+}
+
+#[inline(always)]
+fn class(kind: u32) -> u32 {
+    match kind {
+        KIND_FORK | KIND_PATH | KIND_ARGS | KIND_EXEC | KIND_EXIT => CLASS_PROCESS,
+        KIND_LISTENER_FORK | KIND_CONNECTION | KIND_MONITOR => CLASS_LOGIN,
+        _ => CLASS_STREAM,
+    }
+}

@@ -1,0 +1,121 @@
+//! What an open file is, told by its inode and not by how it was opened: sshd
+//! gets the pty master over a socket from its monitor.
+
+use auditty_capture_ebpf::{FD_OTHER, FD_PIPE, FD_PTS, FD_SOCKET, FdBody};
+
+use crate::{
+    kernel::{self, Address, read},
+    maps::offset,
+};
+
+/// Of no interest.
+pub const CLASS_OTHER: u32 = 0;
+/// Master side of a pty.
+pub const CLASS_PTY_MASTER: u32 = 1;
+/// A pipe.
+pub const CLASS_PIPE: u32 = 2;
+/// A Unix socket.
+pub const CLASS_UNIX_SOCKET: u32 = 3;
+
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+const S_IFCHR: u16 = 0o020_000;
+const S_IFIFO: u16 = 0o010_000;
+
+/// Device numbers of user-visible ABI, as the kernel keeps them (major << 20):
+/// `/dev/ptmx` is 5:2, slaves have the majors 136 to 143 (admin-guide/devices.txt).
+const PTMX: u32 = 5 << 20 | 2;
+const PTS_FIRST_MAJOR: u32 = 136;
+const PTS_LAST_MAJOR: u32 = 143;
+
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const AF_VSOCK: u16 = 40;
+const TCP_ESTABLISHED: u8 = 1;
+
+/// An open file that a watched process reads or writes.
+pub struct Object {
+    /// One of the `CLASS_*` constants.
+    pub class: u32,
+    /// `tty_struct` of a pty master, inode number of a pipe.
+    pub id: u64,
+}
+
+/// Tells what a file is.
+#[inline(always)]
+pub fn classify(file: Address) -> Object {
+    const OTHER: Object = Object { class: CLASS_OTHER, id: 0 };
+    if file == 0 {
+        return OTHER;
+    }
+    let inode: Address = read(file, offset!(file_inode));
+    let mode: u16 = read(inode, offset!(inode_mode));
+    match mode & S_IFMT {
+        S_IFCHR => {
+            let device: u32 = read(inode, offset!(inode_rdev));
+            if device != PTMX {
+                return OTHER;
+            }
+            let private: Address = read(file, offset!(file_private_data));
+            Object { class: CLASS_PTY_MASTER, id: read(private, offset!(tty_file_tty)) }
+        }
+        S_IFIFO => Object { class: CLASS_PIPE, id: read(inode, offset!(inode_number)) },
+        S_IFSOCK => {
+            let family: u16 = read(socket(file), offset!(sk_family));
+            if family == AF_UNIX { Object { class: CLASS_UNIX_SOCKET, id: 0 } } else { OTHER }
+        }
+        _ => OTHER,
+    }
+}
+
+/// What a descriptor of a program that just started refers to.
+#[inline(always)]
+pub fn describe(file: Address) -> FdBody {
+    let inode: Address = read(file, offset!(file_inode));
+    let mode: u16 = read(inode, offset!(inode_mode));
+    match mode & S_IFMT {
+        S_IFCHR => {
+            let device: u32 = read(inode, offset!(inode_rdev));
+            let major = device >> 20;
+            if major < PTS_FIRST_MAJOR || major > PTS_LAST_MAJOR {
+                return FdBody { number: 0, class: FD_OTHER };
+            }
+            let index = (major - PTS_FIRST_MAJOR) << 20 | device & 0xf_ffff;
+            FdBody { number: index, class: FD_PTS }
+        }
+        // Pipe inode numbers come from a 32-bit counter (`get_next_ino`).
+        S_IFIFO => FdBody { number: read::<u64>(inode, offset!(inode_number)) as u32, class: FD_PIPE },
+        S_IFSOCK => FdBody { number: 0, class: FD_SOCKET },
+        _ => FdBody { number: 0, class: FD_OTHER },
+    }
+}
+
+/// The connected network socket on standard input, as sshd has it when it
+/// begins to serve a connection; 0 when there is none.
+#[inline(always)]
+pub fn client_socket() -> Address {
+    let file = kernel::file(0);
+    if file == 0 {
+        return 0;
+    }
+    let inode: Address = read(file, offset!(file_inode));
+    let mode: u16 = read(inode, offset!(inode_mode));
+    if mode & S_IFMT != S_IFSOCK {
+        return 0;
+    }
+    let sock = socket(file);
+    let family: u16 = read(sock, offset!(sk_family));
+    let state: u8 = read(sock, offset!(sk_state));
+    // sshd may exec itself after the client has already gone: any state but
+    // listening (10) and closed (7) is a connection.
+    let connected = state >= TCP_ESTABLISHED && state != 7 && state != 10;
+    let network = family == AF_INET || family == AF_INET6;
+    if (network && connected) || family == AF_VSOCK { sock } else { 0 }
+}
+
+#[inline(always)]
+fn socket(file: Address) -> Address {
+    let socket: Address = read(file, offset!(file_private_data));
+    read(socket, offset!(socket_sk))
+}

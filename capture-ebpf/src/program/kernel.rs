@@ -1,0 +1,108 @@
+//! Reading the kernel's own structures.
+
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
+
+use crate::maps::{PROCESSES, WATCHED, offset};
+use auditty_capture_ebpf::{Process, WATCH_WORD};
+
+/// A kernel object, by its address. 0 reads as zeros.
+pub type Address = u64;
+
+/// Types whose every bit pattern is a value.
+pub trait Plain: Copy {}
+impl Plain for u8 {}
+impl Plain for u16 {}
+impl Plain for u32 {}
+impl Plain for u64 {}
+impl Plain for [u8; 16] {}
+
+/// Reads a member at `base + offset`; zeros where there is no such memory.
+#[inline(always)]
+pub fn read<T: Plain>(base: Address, offset: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes `size_of::<T>()` bytes: what it read, or zeros
+    // when it could not. Every bit pattern is a value of `T`.
+    unsafe {
+        generated::bpf_probe_read_kernel(
+            value.as_mut_ptr().cast::<c_void>(),
+            size_of::<T>() as u32,
+            base.wrapping_add(offset) as *const c_void,
+        );
+        value.assume_init()
+    }
+}
+
+/// The running task.
+#[inline(always)]
+pub fn current_task() -> Address {
+    // SAFETY: no arguments, no preconditions.
+    unsafe { bpf_get_current_task() }
+}
+
+/// Thread group id of the running task, in the initial pid namespace.
+#[inline(always)]
+pub fn current_pid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// `CLOCK_BOOTTIME`, nanoseconds.
+#[inline(always)]
+pub fn boot_ns() -> u64 {
+    // SAFETY: no arguments, no preconditions; since Linux 5.8.
+    unsafe { generated::bpf_ktime_get_boot_ns() }
+}
+
+/// What is known of a process.
+#[inline(always)]
+pub fn process(pid: u32) -> Option<&'static mut Process> {
+    let process = PROCESSES.get_ptr_mut(&pid)?;
+    // SAFETY: a map value; all its fields are integers, and torn or concurrent
+    // updates of one process are impossible: only its own thread writes it.
+    unsafe { process.as_mut() }
+}
+
+/// Whether the process' system calls are of interest.
+#[inline(always)]
+pub fn is_watched(pid: u32) -> bool {
+    let Some(word) = WATCHED.get_ptr(pid / WATCH_WORD as u32) else { return false };
+    // SAFETY: the index is below WATCH_WORD, the length of the value.
+    unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) != 0 }
+}
+
+/// Says whether the process' system calls are of interest. A byte store: other
+/// CPUs may write the neighbours at the same moment.
+#[inline(always)]
+pub fn watch(pid: u32, on: bool) {
+    let Some(word) = WATCHED.get_ptr_mut(pid / WATCH_WORD as u32) else { return };
+    // SAFETY: as in `is_watched`.
+    unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) = u8::from(on) }
+}
+
+/// Whether the task's program is an sshd: `sshd`, `sshd-session` (since 9.8) or
+/// `sshd-auth` (since 10.0). The kernel sets the name at exec from the file's.
+#[inline(always)]
+pub fn is_sshd_image() -> bool {
+    let mut name = [0u8; 16];
+    // SAFETY: writes at most the 16 bytes of `name`.
+    unsafe { generated::bpf_get_current_comm(name.as_mut_ptr().cast::<c_void>(), 16) };
+    let [b's', b's', b'h', b'd', next, ..] = name else { return false };
+    next == 0 || next == b'-'
+}
+
+/// Length of a file descriptor table that is looked through at most.
+const MAX_FD: u32 = 1 << 20;
+
+/// The open file behind a descriptor of the running task, 0 for none.
+#[inline(always)]
+pub fn file(fd: u32) -> Address {
+    let files: Address = read(current_task(), offset!(task_files));
+    let table: Address = read(files, offset!(files_fdt));
+    let length: u32 = read(table, offset!(fdt_max_fds));
+    if fd >= length || fd >= MAX_FD {
+        return 0;
+    }
+    let descriptors: Address = read(table, offset!(fdt_fd));
+    read(descriptors, u64::from(fd) * 8)
+}

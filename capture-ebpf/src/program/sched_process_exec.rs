@@ -1,0 +1,193 @@
+//! `trace_sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`,
+//! in the context of the task, after the new image is in place; 3.4 and later.
+//!
+//! Only here can the arguments be trusted: before, they lie in memory that
+//! other threads and processes can change.
+
+use auditty_capture_ebpf::{
+    ARGS_PIECES, CAUSE_TABLE_FULL, CLASS_PROCESS, ConnectionBody, EXEC_DELETED, EXEC_SERVER, EXEC_SESSION_LEADER,
+    ExecBody, KIND_ARGS, KIND_CONNECTION, KIND_EXEC, PATH_CWD, PATH_EXE, PATH_MAX, PAYLOAD_MAX, PROCESS_LISTENER,
+    PROCESS_SERVER, PROCESS_USER, PieceBody, Process,
+};
+use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
+
+use crate::{
+    emit, files,
+    kernel::{self, Address, read},
+    loss,
+    maps::{PROCESSES, offset},
+};
+
+/// Sorts the process out, and reports the program if it belongs to a
+/// connection.
+#[tracepoint]
+pub fn sched_process_exec(context: TracePointContext) -> u32 {
+    let pid = kernel::current_pid();
+    let known = kernel::process(pid);
+    let is_sshd = kernel::is_sshd_image();
+    if known.is_none() && !is_sshd {
+        return 0;
+    }
+    let boot_ns = kernel::boot_ns();
+    if let Some(process) = sort_out(pid, known, is_sshd, boot_ns) {
+        report(&context, pid, process, boot_ns);
+    }
+    0
+}
+
+/// What the process is from now on; `None` when it has no connection.
+#[inline(always)]
+fn sort_out(pid: u32, known: Option<&'static mut Process>, is_sshd: bool, boot_ns: u64) -> Option<Process> {
+    let (kind, connection) = match &known {
+        Some(process) => (process.kind, process.connection),
+        None => (PROCESS_LISTENER, 0),
+    };
+    if kind == PROCESS_SERVER {
+        // sshd-session runs sshd-auth: still the server. Anything else is what
+        // the user asked for.
+        let process = known?;
+        process.monitor_kind = 0;
+        if !is_sshd {
+            process.kind = PROCESS_USER;
+            kernel::watch(pid, false);
+        }
+        return Some(*process);
+    }
+    let socket = if is_sshd { files::client_socket() } else { 0 };
+    if socket != 0 {
+        return Some(start_connection(pid, socket, connection, boot_ns));
+    }
+    if kind == PROCESS_USER {
+        return known.map(|process| *process);
+    }
+    if is_sshd {
+        remember(pid, &Process { connection: 0, kind: PROCESS_LISTENER, monitor_kind: 0, monitor_len: 0, pad: 0 });
+    } else {
+        let _ = PROCESSES.remove(&pid);
+    }
+    None
+}
+
+/// An sshd with a client on its standard input: the connection starts here.
+#[inline(always)]
+fn start_connection(pid: u32, socket: Address, parent_connection: u64, boot_ns: u64) -> Process {
+    /// Bits of the largest pid: the rest of an id is its time.
+    const PID_BITS: u64 = (1 << 22) - 1;
+    let process = Process {
+        connection: boot_ns & !PID_BITS | u64::from(pid),
+        kind: PROCESS_SERVER,
+        monitor_kind: 0,
+        monitor_len: 0,
+        pad: 0,
+    };
+    remember(pid, &process);
+    kernel::watch(pid, true);
+    if let Some(scratch) = emit::begin(KIND_CONNECTION, process.connection, pid, boot_ns) {
+        let cred: Address = read(kernel::current_task(), offset!(task_cred));
+        let body = emit::body::<ConnectionBody>(scratch);
+        body.parent_connection = parent_connection;
+        body.uid = read(cred, offset!(cred_euid));
+        body.family = u32::from(read::<u16>(socket, offset!(sk_family)));
+        body.client_port = u16::from_be(read(socket, offset!(sk_dport)));
+        body.server_port = read(socket, offset!(sk_num));
+        if body.family == 10 {
+            body.client = read(socket, offset!(sk_v6_daddr));
+            body.server = read(socket, offset!(sk_v6_rcv_saddr));
+        } else {
+            put(&mut body.client, read(socket, offset!(sk_daddr)));
+            put(&mut body.server, read(socket, offset!(sk_rcv_saddr)));
+        }
+        emit::submit(scratch);
+    }
+    process
+}
+
+/// An IPv4 address, as it lies in memory, in the first four bytes.
+#[inline(always)]
+fn put(address: &mut [u8; 16], ipv4: u32) {
+    // SAFETY: four of the sixteen bytes; unaligned is fine for bytes.
+    unsafe { address.as_mut_ptr().cast::<u32>().write_unaligned(ipv4) };
+}
+
+#[inline(always)]
+fn remember(pid: u32, process: &Process) {
+    if PROCESSES.insert(&pid, process, 0).is_err() {
+        loss::count(process.connection, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
+    }
+}
+
+/// Paths, arguments, and last the exec itself.
+#[inline(always)]
+fn report(context: &TracePointContext, pid: u32, process: Process, boot_ns: u64) {
+    let task = kernel::current_task();
+    let mm: Address = read(task, offset!(task_mm));
+    let exe: Address = read(mm, offset!(mm_exe_file));
+    let fs: Address = read(task, offset!(task_fs));
+    let connection = process.connection;
+    crate::paths::emit_path(exe.wrapping_add(offset!(file_path)), u64::from(PATH_EXE), connection, boot_ns);
+    crate::paths::emit_path(fs.wrapping_add(offset!(fs_pwd)), u64::from(PATH_CWD), connection, boot_ns);
+    let start: u64 = read(mm, offset!(mm_arg_start));
+    let end: u64 = read(mm, offset!(mm_arg_end));
+    let args_len = end.wrapping_sub(start);
+    emit_args(start, args_len, connection, boot_ns);
+
+    let Some(scratch) = emit::begin(KIND_EXEC, connection, pid, boot_ns) else { return };
+    let cred: Address = read(task, offset!(task_cred));
+    let parent: Address = read(task, offset!(task_real_parent));
+    let signal: Address = read(task, offset!(task_signal));
+    let inode: Address = read(exe, offset!(file_inode));
+    let body = emit::body::<ExecBody>(scratch);
+    body.args_len = args_len;
+    body.parent = read(parent, offset!(task_tgid));
+    body.uid = read(cred, offset!(cred_uid));
+    body.euid = read(cred, offset!(cred_euid));
+    body.login_uid = read(task, offset!(task_loginuid));
+    body.fds[0] = files::describe(kernel::file(0));
+    body.fds[1] = files::describe(kernel::file(1));
+    body.fds[2] = files::describe(kernel::file(2));
+    let mut flags = 0;
+    if read::<u32>(signal, offset!(signal_leader)) != 0 {
+        flags |= EXEC_SESSION_LEADER;
+    }
+    if process.kind == PROCESS_SERVER {
+        flags |= EXEC_SERVER;
+    }
+    if read::<u32>(inode, offset!(inode_nlink)) == 0 {
+        flags |= EXEC_DELETED;
+    }
+    body.flags = flags;
+    // __data_loc: offset in the record in the lower half, length in the upper.
+    let record = context.as_ptr() as u64;
+    let location: u32 = read(record, offset!(exec_filename));
+    let filename = record.wrapping_add(u64::from(location & 0xffff));
+    // SAFETY: writes at most PATH_MAX bytes of the larger payload.
+    let copied = unsafe {
+        generated::bpf_probe_read_kernel_str(
+            scratch.payload.as_mut_ptr().cast(),
+            PATH_MAX as u32,
+            filename as *const _,
+        )
+    };
+    if copied > 0 {
+        emit::submit_payload(scratch, copied as u64);
+    } else {
+        emit::submit(scratch);
+    }
+}
+
+/// The arguments, in pieces. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn emit_args(start: u64, len: u64, connection: u64, boot_ns: u64) -> i32 {
+    let Some(scratch) = emit::begin(KIND_ARGS, connection, kernel::current_pid(), boot_ns) else { return 0 };
+    for piece in 0..ARGS_PIECES {
+        let done = u64::from(piece) * PAYLOAD_MAX as u64;
+        if done >= len {
+            break;
+        }
+        let rest = len - done;
+        emit::body::<PieceBody>(scratch).offset = done;
+        emit::emit_user(start.wrapping_add(done), if rest > PAYLOAD_MAX as u64 { PAYLOAD_MAX as u64 } else { rest });
+    }
+    0
+}

@@ -1,0 +1,53 @@
+//! `trace_sched_process_exit(struct task_struct *p)`, in the context of the
+//! ending task, for each of its threads; 3.4 and later.
+
+use auditty_capture_ebpf::{ExitBody, KIND_EXIT};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
+
+use crate::{
+    emit,
+    kernel::{self, Address, read},
+    maps::{CALLS, PROCESSES, offset},
+};
+
+/// The whole group got `group_exit_code`
+/// (`SIGNAL_GROUP_EXIT`, include/linux/sched/signal.h).
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// Reports the end of a process with its last thread.
+#[tracepoint]
+pub fn sched_process_exit(_context: TracePointContext) -> u32 {
+    let pid = kernel::current_pid();
+    if let Some(process) = kernel::process(pid) {
+        let connection = process.connection;
+        try_sched_process_exit(pid, connection);
+    }
+    0
+}
+
+#[inline(always)]
+fn try_sched_process_exit(pid: u32, connection: u64) {
+    let task = kernel::current_task();
+    let _ = CALLS.remove(&bpf_get_current_pid_tgid());
+    let signal: Address = read(task, offset!(task_signal));
+    if read::<u32>(signal, offset!(signal_live)) != 0 {
+        return;
+    }
+    // Two threads can both see that none lives: the first to remove reports.
+    if PROCESSES.remove(&pid).is_err() {
+        return;
+    }
+    kernel::watch(pid, false);
+    if connection == 0 {
+        return;
+    }
+    let Some(scratch) = emit::begin(KIND_EXIT, connection, pid, kernel::boot_ns()) else { return };
+    let flags: u32 = read(signal, offset!(signal_flags));
+    emit::body::<ExitBody>(scratch).wait_status = if flags & SIGNAL_GROUP_EXIT != 0 {
+        read(signal, offset!(signal_group_exit_code))
+    } else {
+        let leader: Address = read(task, offset!(task_group_leader));
+        read(leader, offset!(task_exit_code))
+    };
+    emit::submit(scratch);
+}
