@@ -1,1 +1,37 @@
-fn main() {}
+//! `cargo xtask`: everything a contributor runs, one verb a file.
+#![forbid(unsafe_code)]
+
+mod buf;
+mod build;
+mod demo;
+mod report;
+mod setup;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+/// Everything a contributor runs. Start with `cargo xtask demo`.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Setup(setup::Arguments),
+    Build(build::Arguments),
+    Demo(demo::Arguments),
+    Test(test::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().verb {
+        Verb::Setup(arguments) => setup::run(&arguments),
+        Verb::Build(arguments) => build::run(&arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Test(arguments) => test::run(&arguments),
+    }
+}

@@ -1,0 +1,38 @@
+//! `cargo xtask build`.
+
+use anyhow::Result;
+
+use crate::workspace;
+
+/// Builds the agent with its kernel programs, the collector and the CLI
+///
+/// Runs `cargo build --release --locked` with target/tools/bin in PATH, where
+/// `cargo xtask setup` puts bpf-linker. The binaries are in target/release.
+#[derive(clap::Args)]
+pub struct Arguments {}
+
+pub fn run(_: &Arguments) -> Result<()> {
+    products()
+}
+
+/// Builds what ships.
+pub fn products() -> Result<()> {
+    workspace::run(
+        workspace::cargo()?.args(["build", "--release", "--locked"]),
+        "build the workspace",
+    )
+}
+
+/// Builds the rig of the end-to-end tests and the demo.
+pub fn rig() -> Result<()> {
+    workspace::run(
+        workspace::cargo()?.args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "auditty-tests",
+        ]),
+        "build the test rig",
+    )
+}

@@ -1,0 +1,72 @@
+//! Debian packages.
+
+use anyhow::{Context as _, Result};
+
+use super::{NETWORK_HINT, Outcome, announce};
+use crate::workspace;
+
+/// Package and reason.
+const PACKAGES: [(&str, &str); 18] = [
+    (
+        "gcc",
+        "links Rust programs and compiles the C parts of zstd, SQLite and aws-lc",
+    ),
+    ("libc6-dev", "the C headers those parts include"),
+    ("make", "drives the builds of some of those parts"),
+    (
+        "cmake",
+        "builds aws-lc where no ready-made recipe fits the machine",
+    ),
+    ("pkg-config", "lets build scripts find system libraries"),
+    ("openssh-server", "the tests record logins to a real sshd"),
+    ("openssh-client", "the tests log in with a real ssh"),
+    ("sudo", "sessions change users with it"),
+    ("sshpass", "types the password of test logins"),
+    ("tmux", "sessions open inner terminals with it"),
+    ("strace", "the independent witness of execs"),
+    ("zstd", "the stock reader of chunks"),
+    ("jq", "the stock reader of their lines"),
+    ("asciinema", "plays exported recordings"),
+    ("iproute2", "shows the sockets the tests look at"),
+    ("python3", "runs the foreign clients of the tests"),
+    ("python3-venv", "keeps them apart from the system's Python"),
+    ("expect", "types at prompts that insist on a terminal"),
+];
+
+/// Installs the missing ones.
+pub fn ensure() -> Result<Outcome> {
+    let missing: Vec<_> = PACKAGES
+        .iter()
+        .filter(|(name, _)| !installed(name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(Outcome::Present);
+    }
+    for (name, reason) in &missing {
+        announce(&format!("install the package {name}"), reason);
+    }
+    apt(&["update", "-q"], "update the lists of packages")?;
+    let names = missing.iter().map(|(name, _)| *name);
+    let install: Vec<_> = ["install", "-q", "-y", "--no-install-recommends"]
+        .into_iter()
+        .chain(names)
+        .collect();
+    apt(&install, "install the packages")?;
+    Ok(Outcome::Done)
+}
+
+fn installed(package: &str) -> bool {
+    workspace::command("dpkg-query").is_ok_and(|mut query| {
+        query.args(["-W", "-f", "${Status}", package]);
+        workspace::output(&mut query).is_some_and(|status| status == "install ok installed")
+    })
+}
+
+fn apt(arguments: &[&str], purpose: &str) -> Result<()> {
+    let mut apt = workspace::command("apt-get")?;
+    // Another apt may be running, as on a machine that has just booted.
+    apt.args(["-o", "DPkg::Lock::Timeout=300"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    workspace::run(&mut apt, purpose).context(NETWORK_HINT)
+}

@@ -1,0 +1,150 @@
+//! `cargo xtask test`.
+
+use anyhow::Result;
+
+use crate::{buf, build, report::Report, setup, workspace};
+
+/// Runs every test that can run on this machine
+///
+/// Sets up and builds what is missing, then: `unit`, the tests of every crate,
+/// with a real S3 server for those that store; `lint`, rustfmt, clippy (for the
+/// kernel programs on their own target) and buf; `e2e`, real logins to a real
+/// sshd, one test after the other. The last line counts; anything that failed
+/// makes the exit status non-zero.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Run only these
+    #[arg(long, value_enum)]
+    only: Vec<Suite>,
+    /// Run only tests whose name contains this
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Suite {
+    /// The tests of every crate
+    Unit,
+    /// Format and lints
+    Lint,
+    /// Real logins on this machine
+    E2e,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::ready()?;
+    let chosen = |suite| arguments.only.is_empty() || arguments.only.contains(&suite);
+    let filter = arguments.filter.as_deref();
+    let mut report = Report::default();
+    if chosen(Suite::Lint) && filter.is_none() {
+        lint(&mut report)?;
+    }
+    if chosen(Suite::Unit) {
+        unit(&mut report, filter)?;
+    }
+    if chosen(Suite::E2e) {
+        end_to_end(&mut report, filter)?;
+    }
+    report.finish()
+}
+
+/// The tests of every crate. `with-s3` starts an S3 server and hands its
+/// address and keys to them in the environment.
+fn unit(report: &mut Report, filter: Option<&str>) -> Result<()> {
+    if let Err(error) = build::rig() {
+        report.fail("unit: the test rig", &error);
+        return Ok(());
+    }
+    let with_s3 = workspace::root()?.join("target/release/with-s3");
+    let mut test = workspace::command(with_s3)?;
+    test.args([
+        "cargo",
+        "test",
+        "--release",
+        "--locked",
+        "--no-fail-fast",
+        "--",
+    ]);
+    test.args(filter);
+    report.tests("unit", &mut test)
+}
+
+fn end_to_end(report: &mut Report, filter: Option<&str>) -> Result<()> {
+    if let Err(error) = build::products() {
+        report.fail("e2e: the product", &error);
+        return Ok(());
+    }
+    let mut test = workspace::cargo()?;
+    test.args([
+        "test",
+        "--release",
+        "--locked",
+        "--no-fail-fast",
+        "--package",
+        "auditty-tests",
+    ]);
+    // One at a time: an agent records every sshd of the machine.
+    test.args(["--", "--test-threads=1"]).args(filter);
+    report.tests("e2e", &mut test)
+}
+
+fn lint(report: &mut Report) -> Result<()> {
+    report.check(
+        "lint: rustfmt",
+        workspace::cargo()?.args(["fmt", "--all", "--check"]),
+    );
+    let deny = ["--", "-D", "warnings"];
+    report.check(
+        "lint: clippy",
+        workspace::cargo()?
+            .args(["clippy", "--release", "--locked", "--all-targets"])
+            .args(deny),
+    );
+    report.check(
+        "lint: clippy of the end-to-end tests",
+        workspace::cargo()?
+            .args([
+                "clippy",
+                "--release",
+                "--locked",
+                "--all-targets",
+                "-p",
+                "auditty-tests",
+            ])
+            .args(deny),
+    );
+    report.check(
+        "lint: clippy of the kernel programs",
+        workspace::cargo()?
+            .args([
+                "clippy",
+                "--release",
+                "--locked",
+                "--package",
+                "auditty-capture-ebpf",
+            ])
+            .args([
+                "--bin",
+                "capture",
+                "--target",
+                "bpfel-unknown-none",
+                "-Z",
+                "build-std=core",
+            ])
+            .args(deny)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env(
+                "RUSTFLAGS",
+                r#"--cfg=bpf_target_arch="x86_64" -Cdebuginfo=2 -Clink-arg=--btf"#,
+            ),
+    );
+    let buf = buf::program()?;
+    if buf.exists() {
+        report.check(
+            "lint: buf",
+            workspace::command(buf)?.args(["lint", "proto"]),
+        );
+    } else {
+        report.skip("lint: buf", buf::SKIPPED);
+    }
+    Ok(())
+}
