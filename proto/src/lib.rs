@@ -1,1 +1,30 @@
-//! placeholder
+//! `auditty.v1`, the one language that agent, collector and CLI speak: the
+//! generated messages, clients and servers, and what all three need to mean the
+//! same thing by them.
+//!
+//! - [`convert`]: the recording's model → messages
+//! - [`json`]: any message → canonical proto3 JSON
+//! - [`filter`]: the filter language, its fields, and its evaluation in memory
+//! - [`names`]: short names of enum values and parts of resource names
+//! - [`page_token`]: opaque page tokens
+#![forbid(unsafe_code)]
+
+pub mod convert;
+pub mod filter;
+pub mod json;
+pub mod names;
+pub mod page_token;
+
+/// The generated code.
+#[expect(
+    unused_qualifications,
+    reason = "generated code spells every path out"
+)]
+pub mod v1 {
+    tonic::include_proto!("auditty.v1");
+
+    /// The schemas with their imports and comments, as an encoded
+    /// `google.protobuf.FileDescriptorSet`; for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/auditty.v1.bin"));
+}
