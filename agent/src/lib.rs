@@ -1,1 +1,6 @@
-//! placeholder
+//! The host daemon: kernel events become sessions, sessions become recordings,
+//! recordings leave the host.
+
+pub mod capture;
+pub mod grants;
+pub mod sessions;

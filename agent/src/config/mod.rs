@@ -1,0 +1,218 @@
+//! The agent's configuration: one TOML file.
+//!
+//! Read in two steps: what was written ([`raw`]), then what is meant
+//! ([`Config`] and its sections). What is not accepted is refused with the key,
+//! the file, the line and what would be accepted. `deploy/agent.toml` documents
+//! every key.
+
+mod error;
+mod host;
+mod places;
+mod raw;
+mod sections;
+pub(crate) mod units;
+mod values;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+pub use error::ConfigError;
+pub use host::HostIdError;
+pub use places::{Address, Bucket, Collector, Store};
+pub use sections::{Attach, Capture, Grants, Host, Input, Log, LogFormat, Recording, Spool};
+
+use error::Source;
+use raw::RawConfig;
+
+/// Read when no other file is named.
+pub const DEFAULT_PATH: &str = "/etc/auditty/agent.toml";
+
+/// Every key with its default and what it means.
+pub const DEFAULT_FILE: &str = include_str!("../../../deploy/agent.toml");
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    host: Host,
+    capture: Capture,
+    recording: Recording,
+    store: Store,
+    collector: Collector,
+    grants: Grants,
+    spool: Spool,
+    log: Log,
+}
+
+impl Config {
+    /// The configuration in `path`; without one, in [`DEFAULT_PATH`], where a
+    /// missing file means all defaults.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        match fs::read_to_string(file) {
+            Ok(text) => Self::parse(file, &text),
+            Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                Self::parse(file, "")
+            }
+            Err(source) => Err(ConfigError::Read {
+                path: file.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// The configuration `text`, as the content of `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let source = Source { path, text };
+        let raw: RawConfig = toml::from_str(text).map_err(|error| source.unreadable(&error))?;
+        Ok(Self {
+            host: Host::check(raw.host, &source)?,
+            capture: Capture::check(raw.capture, &source)?,
+            recording: Recording::check(raw.recording, &source)?,
+            store: Store::check(raw.store, &source)?,
+            collector: Collector::check(raw.collector, &source)?,
+            grants: Grants::check(raw.grants, &source)?,
+            spool: Spool::check(raw.spool, &source)?,
+            log: Log::check(raw.log, &source)?,
+        })
+    }
+
+    /// How this machine is called.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// What the kernel side does.
+    pub fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// The rhythm of a recording.
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// Where recordings go.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Who takes the metadata.
+    pub fn collector(&self) -> &Collector {
+        &self.collector
+    }
+
+    /// Where approved accesses are found.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// What waits for acknowledgement.
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// What the agent says of itself.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("agent.toml"), text)
+    }
+
+    fn refusal(text: &str) -> String {
+        parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_documented_file_is_the_defaults() {
+        assert_eq!(parse(DEFAULT_FILE).unwrap(), parse("").unwrap());
+    }
+
+    #[test]
+    fn every_key_stands_in_the_documented_file() {
+        let unknown = refusal("[store]\nx = 1");
+        let accepted = unknown.split_once("accepted: ").unwrap().1;
+        for key in accepted.split(", ") {
+            let key = key.trim_matches('`');
+            assert!(DEFAULT_FILE.contains(&format!("{key} = ")), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_line_and_accepted_ones() {
+        assert_eq!(
+            refusal("[capture]\n\ninputt = \"off\"\n"),
+            "agent.toml:3: `capture.inputt`: unknown field `inputt`; accepted: `input`, \
+             `attach`, `data_ring_size`, `control_ring_size`, `argv_limit`"
+        );
+        assert!(
+            refusal("[cptr]\n").starts_with("agent.toml:1: unknown field `cptr`; accepted: `host`")
+        );
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_what_is_accepted() {
+        assert_eq!(
+            refusal("# one\n[capture]\ninput = \"all\""),
+            "agent.toml:3: `capture.input` is \"all\"; accepted: \"masked\" or \"off\""
+        );
+        assert_eq!(
+            refusal("[recording]\nchunk_interval = \"1ms\""),
+            "agent.toml:2: `recording.chunk_interval` is \"1ms\"; accepted: a duration such as \
+             \"250ms\", \"10s\", \"5m\" or \"2h\", from 1s to 1h"
+        );
+        assert_eq!(
+            refusal("[capture]\ndata_ring_size = \"3 MiB\""),
+            "agent.toml:2: `capture.data_ring_size` is \"3 MiB\"; accepted: a power of two, \
+             from 256 KiB to 1 GiB"
+        );
+        assert!(refusal("[spool]\nmax_bytes = 5").starts_with(
+            "agent.toml:2: `spool.max_bytes`: invalid type: integer `5`, expected a string"
+        ));
+        assert!(refusal("[spool\n").starts_with("agent.toml:1: "));
+    }
+
+    #[test]
+    fn keys_that_do_not_belong_together_are_refused() {
+        assert!(refusal("[store]\nregion = \"x\"").contains("only with an s3:// `store.url`"));
+        assert!(
+            refusal("[collector]\nmode = \"remote\"").contains("together with collector.address")
+        );
+        assert!(refusal("[collector]\nlisten = [\"0.0.0.0:1\"]").contains("loopback"));
+        assert!(refusal("[store]\nurl = \"s3://b\"\nkms_key_id = \"k\"").contains("aws:kms"));
+    }
+
+    #[test]
+    fn a_bucket_is_read_whole() {
+        let config = parse(
+            "[store]\nurl = \"s3://b/a/c/\"\nendpoint_url = \"http://127.0.0.1:1\"\n\
+             region = \"r\"\npath_style = true\nsse = \"aws:kms\"\nkms_key_id = \"k\"",
+        );
+        let expected = Bucket {
+            name: "b".into(),
+            prefix: "a/c".into(),
+            endpoint_url: Some("http://127.0.0.1:1".into()),
+            region: Some("r".into()),
+            path_style: true,
+            sse: Some("aws:kms".into()),
+            kms_key_id: Some("k".into()),
+        };
+        assert_eq!(*config.unwrap().store(), Store::Bucket(expected));
+    }
+
+    #[test]
+    fn only_the_default_file_may_be_missing() {
+        let error = Config::load(Some(Path::new("/nonexistent/agent.toml"))).unwrap_err();
+        assert!(
+            error.to_string().contains("/nonexistent/agent.toml"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! The configuration as written: every key optional, nothing checked but its
+//! name and type.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A text, with its place in the file.
+pub(super) type Text = Option<Spanned<String>>;
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub(super) host: RawHost,
+    pub(super) capture: RawCapture,
+    pub(super) recording: RawRecording,
+    pub(super) store: RawStore,
+    pub(super) collector: RawCollector,
+    pub(super) grants: RawGrants,
+    pub(super) spool: RawSpool,
+    pub(super) log: RawLog,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHost {
+    pub(super) id: Text,
+    pub(super) state_directory: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawCapture {
+    pub(super) input: Text,
+    pub(super) attach: Text,
+    pub(super) data_ring_size: Text,
+    pub(super) control_ring_size: Text,
+    pub(super) argv_limit: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRecording {
+    pub(super) chunk_interval: Text,
+    pub(super) chunk_size: Text,
+    pub(super) flush_interval: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStore {
+    pub(super) url: Text,
+    pub(super) endpoint_url: Text,
+    pub(super) region: Text,
+    pub(super) path_style: Option<Spanned<bool>>,
+    pub(super) sse: Text,
+    pub(super) kms_key_id: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawCollector {
+    pub(super) mode: Text,
+    pub(super) listen: Option<Vec<Spanned<String>>>,
+    pub(super) database: Text,
+    pub(super) address: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawGrants {
+    pub(super) directory: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSpool {
+    pub(super) directory: Text,
+    pub(super) max_bytes: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) format: Text,
+    pub(super) level: Text,
+}

@@ -1,0 +1,279 @@
+//! The configuration as meant: each section checked, with its defaults.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{ConfigError, Source};
+use super::raw::{RawCapture, RawGrants, RawHost, RawLog, RawRecording, RawSpool};
+use super::values::text_or;
+
+/// `[host]`: how this machine is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub(super) id: Option<String>,
+    pub(super) state_directory: PathBuf,
+}
+
+/// `[capture]`: what the kernel side does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    pub(super) input: Input,
+    pub(super) attach: Attach,
+    pub(super) data_ring_size: u32,
+    pub(super) control_ring_size: u32,
+    pub(super) argv_limit: u32,
+}
+
+/// What of the input is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// All but what is typed while a terminal hides it.
+    Masked,
+    /// Nothing.
+    Off,
+}
+
+/// When the hooks on system calls are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// While an SSH connection is open.
+    OnDemand,
+    /// As long as the agent runs.
+    Always,
+}
+
+/// `[recording]`: the rhythm of a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    pub(super) chunk_interval: Duration,
+    pub(super) chunk_size: u64,
+    pub(super) flush_interval: Duration,
+}
+
+/// `[grants]`: where approved accesses are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grants {
+    pub(super) directory: PathBuf,
+}
+
+/// `[spool]`: what waits for acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    pub(super) directory: PathBuf,
+    pub(super) max_bytes: u64,
+}
+
+/// `[log]`: what the agent says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub(super) format: LogFormat,
+    pub(super) level: String,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Host {
+    pub(super) fn check(raw: RawHost, source: &Source<'_>) -> Result<Self, ConfigError> {
+        let id = raw.id.map(|id| {
+            if is_host_id(id.get_ref()) {
+                Ok(id.into_inner())
+            } else {
+                Err(source.rejected(
+                    "host.id",
+                    id.span(),
+                    "1 to 64 of a-z A-Z 0-9 . _ -, not beginning with a dot",
+                ))
+            }
+        });
+        Ok(Self {
+            id: id.transpose()?,
+            state_directory: source.path(
+                "host.state_directory",
+                raw.state_directory,
+                "/var/lib/auditty",
+            )?,
+        })
+    }
+}
+
+/// Whether `id` can name a host, in object keys too.
+pub(super) fn is_host_id(id: &str) -> bool {
+    (1..=64).contains(&id.len())
+        && !id.starts_with('.')
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+impl Capture {
+    pub(super) fn check(raw: RawCapture, source: &Source<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            input: source.choice(
+                "capture.input",
+                raw.input,
+                &[("masked", Input::Masked), ("off", Input::Off)],
+            )?,
+            attach: source.choice(
+                "capture.attach",
+                raw.attach,
+                &[("on-demand", Attach::OnDemand), ("always", Attach::Always)],
+            )?,
+            data_ring_size: source.ring_size(
+                "capture.data_ring_size",
+                raw.data_ring_size,
+                16 << 20,
+            )?,
+            control_ring_size: source.ring_size(
+                "capture.control_ring_size",
+                raw.control_ring_size,
+                8 << 20,
+            )?,
+            argv_limit: source.size_u32(
+                "capture.argv_limit",
+                raw.argv_limit,
+                256 << 10,
+                32 << 10..=2 << 20,
+            )?,
+        })
+    }
+
+    /// What of the input is recorded.
+    pub fn input(&self) -> Input {
+        self.input
+    }
+
+    /// When the hooks on system calls are attached.
+    pub fn attach(&self) -> Attach {
+        self.attach
+    }
+
+    /// Size of the ring for terminal and pipe bytes, bytes, a power of two.
+    pub fn data_ring_size(&self) -> u32 {
+        self.data_ring_size
+    }
+
+    /// Size of the ring for everything else, bytes, a power of two.
+    pub fn control_ring_size(&self) -> u32 {
+        self.control_ring_size
+    }
+
+    /// Most bytes of one argument block that are kept.
+    pub fn argv_limit(&self) -> u32 {
+        self.argv_limit
+    }
+}
+
+impl Recording {
+    pub(super) fn check(raw: RawRecording, source: &Source<'_>) -> Result<Self, ConfigError> {
+        const SECOND: Duration = Duration::from_secs(1);
+        let hour = Duration::from_secs(3600);
+        let tenth = Duration::from_millis(100);
+        Ok(Self {
+            chunk_interval: source.duration(
+                "recording.chunk_interval",
+                raw.chunk_interval,
+                10 * SECOND,
+                SECOND..=hour,
+            )?,
+            chunk_size: source.size(
+                "recording.chunk_size",
+                raw.chunk_size,
+                4 << 20,
+                64 << 10..=256 << 20,
+            )?,
+            flush_interval: source.duration(
+                "recording.flush_interval",
+                raw.flush_interval,
+                SECOND,
+                tenth..=60 * SECOND,
+            )?,
+        })
+    }
+
+    /// How old an open chunk may become.
+    pub fn chunk_interval(&self) -> Duration {
+        self.chunk_interval
+    }
+
+    /// How large an open chunk may become, bytes as stored.
+    pub fn chunk_size(&self) -> u64 {
+        self.chunk_size
+    }
+
+    /// How often the open chunk is written to disk.
+    pub fn flush_interval(&self) -> Duration {
+        self.flush_interval
+    }
+}
+
+impl Grants {
+    pub(super) fn check(raw: RawGrants, source: &Source<'_>) -> Result<Self, ConfigError> {
+        let directory = source.path("grants.directory", raw.directory, "/etc/auditty/grants")?;
+        Ok(Self { directory })
+    }
+
+    /// The folder with the grant files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Spool {
+    pub(super) fn check(raw: RawSpool, source: &Source<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            directory: source.path("spool.directory", raw.directory, "/var/lib/auditty/spool")?,
+            max_bytes: source.size(
+                "spool.max_bytes",
+                raw.max_bytes,
+                10 << 30,
+                16 << 20..=1 << 50,
+            )?,
+        })
+    }
+
+    /// The folder.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its bound, bytes.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+}
+
+impl Log {
+    pub(super) fn check(raw: RawLog, source: &Source<'_>) -> Result<Self, ConfigError> {
+        let format = source.choice(
+            "log.format",
+            raw.format,
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+        )?;
+        let (level, span) = text_or(raw.level, "info");
+        if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+            return Err(source.rejected(
+                "log.level",
+                span,
+                "error, warn, info, debug, trace, or a filter such as \"info,aws_config=warn\"",
+            ));
+        }
+        Ok(Self { format, level })
+    }
+
+    /// How a line looks.
+    pub fn format(&self) -> LogFormat {
+        self.format
+    }
+
+    /// The filter.
+    pub fn level(&self) -> &str {
+        &self.level
+    }
+}
