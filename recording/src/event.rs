@@ -58,6 +58,22 @@ pub enum Body {
     SessionEnd(SessionEnd),
 }
 
+/// Every `kind` this version knows.
+pub const KINDS: [&str; 12] = [
+    "session_start",
+    "login",
+    "grant",
+    "terminal_open",
+    "resize",
+    "output",
+    "input",
+    "exec",
+    "exit",
+    "gap",
+    "marker",
+    "session_end",
+];
+
 impl Body {
     /// The `kind` under which the event is written.
     pub fn kind(&self) -> &'static str {

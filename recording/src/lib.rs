@@ -1,12 +1,30 @@
 //! The recording format as a library: write, read, export.
 //!
 //! A *recording* is all events of one SSH session. It is stored as immutable
-//! *chunks* and a *manifest*, written while the session runs; see `format.rs`
+//! *chunks* and a *manifest*, written while the session runs; see [`format`]
 //! for the specification a reader without this library needs.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`event`], [`session`] | what stands on a line, and what is known of a session |
+//! | [`mod@format`], [`key`], [`digest`] | the specification, object keys, hash chain |
+//! | [`chunk`], [`manifest`] | writing and reading the objects |
+//! | [`store`] | where objects are kept: a folder, or S3 |
+//! | [`reader`] | a whole recording, with every problem found in it |
+//! | [`export`] | asciicast, text, JSON Lines |
 #![forbid(unsafe_code)]
 
 mod bytes;
+pub mod chunk;
+pub mod digest;
+mod escape;
 pub mod event;
+//export
+pub mod format;
+pub mod key;
+pub mod manifest;
+//reader
 pub mod session;
+pub mod store;
 
 pub use bytes::Bytes;

@@ -1,0 +1,158 @@
+//! The recording format, version 1: the specification.
+//!
+//! A *recording* is all events of one SSH session. It is a folder of immutable
+//! objects, written while the session runs, readable with `zstd`, `jq` and
+//! `sha256sum`.
+//!
+//! # Objects
+//!
+//! ```text
+//! <prefix>/v1/host=<host id>/date=YYYY-MM-DD/session=<uuid>/
+//!     000000.jsonl.zst        chunk 0
+//!     000001.jsonl.zst        chunk 1, …
+//!     manifest-000002.json    checkpoint manifest: the agent stopped after 2 chunks
+//!     manifest.json           manifest: the recording is finished
+//!     SHA256SUMS              digests of the chunks and of manifest.json
+//! ```
+//!
+//! `<prefix>` is the store's choice and no part of the format. The date is the
+//! UTC date of the session's start. In the host id every byte outside
+//! `A-Z a-z 0-9 . _ -` is percent-encoded. Chunk numbers have six digits, more
+//! only above 999999. A key, once written, never changes its content.
+//!
+//! # Chunk
+//!
+//! One or several concatenated zstd frames (window at most 8 MiB) that
+//! decompress to JSON Lines: UTF-8, every line one JSON object closed by `\n`,
+//! at most 16 MiB a line and 256 MiB a chunk. Every line has `kind`. The first
+//! line is the header, so that a chunk explains itself:
+//!
+//! ```text
+//! kind                 "header"
+//! format               "auditty.recording/1"
+//! host_id              string, not percent-encoded
+//! boot_id              string; boot_ns of all events here counts from this boot
+//! session_id           UUID
+//! chunk                number of the chunk, from 0
+//! previous_chain_head  chain head after the chunk before, 64 hex digits
+//! first_seq            seq of the first event
+//! created_at           RFC 3339
+//! ```
+//!
+//! Every further line is an event ([`crate::event`]): `seq`, `time`, `boot_ns`,
+//! `kind` and the fields of its kind. `seq` counts from 1 through the whole
+//! recording without a hole; chunks follow each other without a hole as well.
+//! Bytes stand as `text` when they are valid UTF-8, else as `base64` (exact),
+//! with a lossy `text` beside it where most of it is text. When `base64` is
+//! there, it is the truth.
+//!
+//! # Hash chain
+//!
+//! ```text
+//! head(-1) = 32 zero bytes
+//! head(n)  = SHA-256( head(n-1) || SHA-256(chunk n as stored) || key(n) )
+//! ```
+//!
+//! `key(n)` is the chunk's object key from `v1/` on, without `<prefix>`: a
+//! copied bucket still verifies.
+//!
+//! # Manifest
+//!
+//! `manifest.json` ([`crate::manifest::Manifest`]) is written last, when nothing
+//! more will be appended: `format`, `session` (who, where, when, by whose grant,
+//! verdict), `chunks` (key, number, digest, sizes, sequence and time range,
+//! chain head), `chain_head`, `gaps`, `sealed_at`. A checkpoint manifest is the
+//! same with `"checkpoint": true`, written when the agent stops while the
+//! session goes on; the number in its name is the number of chunks it lists.
+//! Without `manifest.json` the recording is open: the checkpoint with the
+//! highest number counts, and further chunks may follow it. `SHA256SUMS` is for
+//! `sha256sum -c` run inside the folder.
+//!
+//! # What a reader does with what it does not know
+//!
+//! * another folder than `v1/`: not its business;
+//! * another `format`: it refuses the chunk or manifest and names the format.
+//!   Additions do not change the format name, so that old readers go on;
+//! * an unknown `kind`: it skips the line, and counts its `seq` as present;
+//! * an unknown field: it ignores the field;
+//! * other objects in the folder (such as signatures): it ignores them;
+//! * a damaged or truncated chunk: everything before the damage is good and is
+//!   shown, and the damage is named.
+//!
+//! # Reading it with stock tools
+//!
+//! Everything, in order (inside the folder):
+//!
+//! ```sh
+//! zstd -dc *.jsonl.zst | jq .
+//! ```
+//!
+//! Is it what was stored?
+//!
+//! ```sh
+//! sha256sum -c SHA256SUMS
+//! ```
+//!
+//! Which commands ran?
+//!
+//! ```sh
+//! zstd -dc *.jsonl.zst | jq -r 'select(.kind == "exec") | [.time, .uid, (.argv | join(" "))] | @tsv'
+//! ```
+//!
+//! The exact bytes of the client's terminal (any `kind`/`stream` likewise):
+//!
+//! ```sh
+//! zstd -dc *.jsonl.zst \
+//!   | jq -r 'select(.kind == "output" and .terminal == 0) | .base64 // (.text // "" | @base64)' \
+//!   | while read -r line; do printf %s "$line" | base64 -d; done
+//! ```
+//!
+//! Who, and who approved?
+//!
+//! ```sh
+//! jq '.session | {login, grant, verdict}' manifest.json
+//! ```
+//!
+//! Every command on every host in a month, with DuckDB:
+//!
+//! ```sql
+//! SELECT host, session, time, argv FROM read_json('v1/*/*/*/*.jsonl.zst', hive_partitioning = true,
+//!   columns = {kind: 'VARCHAR', time: 'TIMESTAMP', argv: 'VARCHAR[]'}, format = 'newline_delimited')
+//! WHERE kind = 'exec' AND date BETWEEN '2026-11-01' AND '2026-11-30';
+//! ```
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::digest::Digest;
+
+/// Name and version of the format, in every header and manifest.
+pub const FORMAT: &str = "auditty.recording/1";
+
+/// The first line of a chunk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename = "header")]
+pub struct Header {
+    /// [`FORMAT`].
+    pub format: String,
+    /// Id of the host, not percent-encoded.
+    pub host_id: String,
+    /// Boot id of the kernel that `boot_ns` of the events belongs to.
+    pub boot_id: String,
+    /// The session.
+    pub session_id: Uuid,
+    /// Number of the chunk, from 0.
+    pub chunk: u32,
+    /// Chain head after the chunk before; zero for chunk 0.
+    pub previous_chain_head: Digest,
+    /// Sequence number of the first event.
+    pub first_seq: u64,
+    /// When the chunk was begun.
+    pub created_at: Timestamp,
+}
+
+impl Header {
+    /// The `kind` of a header line.
+    pub const KIND: &str = "header";
+}
