@@ -1,0 +1,102 @@
+//! [`Sshd`]: a real server on a free loopback port, and the keys it trusts.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    SOON,
+    process::Process,
+    scene::{Scene, output},
+    user::TestUser,
+    wait_for,
+};
+
+/// A running sshd with a configuration of its own.
+#[derive(Debug)]
+pub struct Sshd {
+    /// The listener.
+    pub process: Process,
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    folder: PathBuf,
+}
+
+impl Sshd {
+    /// Starts it; `extra` is added to its configuration.
+    pub fn start(scene: &Scene, extra: &str) -> Result<Self> {
+        let port = free_port()?;
+        let folder = scene.path(&format!("sshd-{port}"));
+        fs::create_dir_all(folder.join("authorized_keys"))?;
+        let host_key = key_pair(&folder.join("host_key"))?;
+        let folder_name = folder.display();
+        let config = format!(
+            "Port {port}\n\
+             ListenAddress 127.0.0.1\n\
+             HostKey {}\n\
+             PidFile none\n\
+             AuthorizedKeysFile {folder_name}/authorized_keys/%u\n\
+             StrictModes no\n\
+             UsePAM yes\n\
+             PasswordAuthentication yes\n\
+             PermitRootLogin yes\n\
+             MaxStartups 100\n\
+             MaxSessions 50\n\
+             LogLevel VERBOSE\n\
+             Subsystem sftp internal-sftp\n\
+             {extra}\n",
+            host_key.display(),
+        );
+        let config_path = folder.join("sshd_config");
+        fs::write(&config_path, config)?;
+        // By its path: it executes itself again for every connection.
+        let mut command = Command::new("/usr/sbin/sshd");
+        command.args(["-D", "-e", "-f"]).arg(&config_path);
+        let mut process = scene.spawn("sshd", &mut command)?;
+        wait_for("sshd on its port", SOON, || {
+            anyhow::ensure!(process.ended()?.is_none(), "sshd ended: {}", process.log());
+            Ok(TcpStream::connect(("127.0.0.1", port)).ok())
+        })?;
+        Ok(Self {
+            process,
+            port,
+            folder,
+        })
+    }
+
+    /// Makes a key pair that may log in as `user`, and gives the private key.
+    pub fn authorize(&self, user: &TestUser) -> Result<PathBuf> {
+        let key = key_pair(&self.folder.join(format!("key-{}", user.name)))?;
+        let list = self.folder.join("authorized_keys").join(&user.name);
+        fs::copy(public(&key), list)?;
+        Ok(key)
+    }
+}
+
+/// Makes an ed25519 key pair without a passphrase; gives back the path.
+pub fn key_pair(path: &Path) -> Result<PathBuf> {
+    output(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path))?;
+    Ok(path.to_owned())
+}
+
+/// The public half of a key.
+pub fn public(key: &Path) -> PathBuf {
+    key.with_extension("pub")
+}
+
+/// `SHA256:…` of a key or certificate file, as `ssh-keygen -l` says.
+pub fn fingerprint(file: &Path) -> Result<String> {
+    let line = output(Command::new("ssh-keygen").arg("-lf").arg(file))?;
+    let fingerprint = line.split(' ').nth(1).context("ssh-keygen -l has a second field")?;
+    Ok(fingerprint.to_owned())
+}
+
+/// A port nobody listens on.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
