@@ -1,0 +1,342 @@
+//! What can be typed, exactly as it was typed. What it means is decided in
+//! [`crate::config`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
+use clap_complete::Shell;
+
+use crate::moment;
+
+const AFTER_HELP: &str = "\
+Where the answers come from, first match wins:
+  1. --store          a bucket or folder alone, no collector needed
+  2. --collector      a collector
+  3. AUDITTY_STORE
+  4. AUDITTY_COLLECTOR
+  5. the collector of this host, unix:/run/auditty/collector.sock
+Through a collector, `replay` and `export` read the content from the place the
+recording names, with your own rights; --store reads it from your copy instead.
+
+A SESSION is its full id, `sessions/ID`, or a beginning of the id that only one
+session has (4 characters or more).
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 not found, 4 the recording is
+damaged (what is good is shown, each problem is on stderr).";
+
+/// Who did what over SSH, when, and who allowed it.
+#[derive(Debug, Parser)]
+#[command(name = "auditty", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Ask this collector: `unix:/path`, `http://host:port` or
+    /// `https://host:port` [env: AUDITTY_COLLECTOR] [default:
+    /// unix:/run/auditty/collector.sock]
+    #[arg(long, global = true, value_name = "ADDR", help_heading = "Source")]
+    pub collector: Option<String>,
+    /// Work on a store alone, without a collector: a folder, `file:///folder`
+    /// or `s3://bucket/prefix` [env: AUDITTY_STORE]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Source")]
+    pub store: Option<String>,
+    /// S3 endpoint, for servers other than AWS
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "AUDITTY_S3_ENDPOINT_URL",
+        help_heading = "Source"
+    )]
+    pub s3_endpoint_url: Option<String>,
+    /// S3 region; without it, what the AWS configuration says
+    #[arg(
+        long,
+        global = true,
+        value_name = "REGION",
+        env = "AUDITTY_S3_REGION",
+        help_heading = "Source"
+    )]
+    pub s3_region: Option<String>,
+    /// Put the bucket's name into the path, as most servers other than AWS want
+    #[arg(
+        long,
+        global = true,
+        env = "AUDITTY_S3_PATH_STYLE",
+        help_heading = "Source"
+    )]
+    pub s3_path_style: bool,
+    /// Tables for people, canonical proto3 JSON for programs
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        help_heading = "Output"
+    )]
+    pub output: Output,
+    /// When to use colour; `auto` means on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        help_heading = "Output"
+    )]
+    pub color: Color,
+    /// Show and read times in UTC instead of the local zone
+    #[arg(long, global = true, help_heading = "Output")]
+    pub utc: bool,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// When colour is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List sessions, newest first
+    Sessions(Sessions),
+    /// Everything known about one session: who, who allowed it, what, where
+    Show(Show),
+    /// List the programs a session started
+    Commands(Commands),
+    /// Play a session in this terminal
+    Replay(Replay),
+    /// Write a session in another format
+    Export(Export),
+    /// Print a completion script for a shell
+    Completions(Completions),
+}
+
+/// `auditty sessions`.
+#[derive(Args, Debug)]
+pub struct Sessions {
+    /// Unix user that logged in
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Name of the host
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Started at this time or later: `2h` (ago), `2026-01-31 12:00`, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Started before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// How the login stands to the grants
+    #[arg(long, value_name = "STATUS", value_parser = ["granted", "ungranted", "expired", "ambiguous"])]
+    pub grant_status: Option<String>,
+    /// Somebody who approved
+    #[arg(long)]
+    pub approver: Option<String>,
+    /// Access flow it was approved under
+    #[arg(long, value_name = "FLOW")]
+    pub access_flow: Option<String>,
+    /// Id of the access request
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+    /// Going on or over
+    #[arg(long, value_parser = ["active", "closed"])]
+    pub state: Option<String>,
+    /// What kind of channel
+    #[arg(long, value_parser = ["shell", "exec", "subsystem"])]
+    pub kind: Option<String>,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// Filter and paging, common to the lists.
+#[derive(Args, Debug)]
+pub struct Page {
+    /// More conditions, joined by AND: `verdict = lossy AND client_address : "10.0."`
+    #[arg(long, value_name = "EXPR")]
+    pub filter: Option<String>,
+    /// How many at most, 1 to 1000 (the size of a page with --all)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value = "100")]
+    pub limit: u16,
+    /// Continue where a page ended
+    #[arg(long, value_name = "TOKEN", conflicts_with = "all")]
+    pub page_token: Option<String>,
+    /// All of them, page after page
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `auditty show`.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// The session
+    pub session: String,
+}
+
+/// `auditty commands`.
+#[derive(Args, Debug)]
+pub struct Commands {
+    /// The session
+    pub session: String,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+const REPLAY_HELP: &str = "\
+Keys:
+  space   pause, go on              q, Esc, Ctrl-C   quit
+  → ←     5 seconds on, back        g G              start, end
+  ] + [ - faster, slower            .                one step (pauses)
+  h j k l move the view when the recording is larger than the window
+
+When the output is not a terminal, the session's text is printed instead; with
+--from or --at, the screen as it was at that moment.";
+
+/// `auditty replay`.
+#[derive(Args, Debug)]
+#[command(after_help = REPLAY_HELP)]
+pub struct Replay {
+    /// The session
+    pub session: String,
+    /// How fast, 0.1 to 64
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed)]
+    pub speed: f64,
+    /// Shorten pauses to this; `0` keeps them
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = moment::duration)]
+    pub idle_limit: Duration,
+    /// Begin this far into the session, such as `1m30s`
+    #[arg(long, value_name = "DURATION", value_parser = moment::duration, conflicts_with = "at")]
+    pub from: Option<Duration>,
+    /// Begin at this time: RFC 3339, or a date and time in the shown zone
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Which terminal of the session; 0 is the client's own
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub terminal: u32,
+    /// Follow the cursor when the recording is larger than the window (the
+    /// default)
+    #[arg(long, overrides_with = "no_fit")]
+    pub fit: bool,
+    /// Keep the view at the top left corner until it is moved by hand
+    #[arg(long)]
+    pub no_fit: bool,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('x').parse::<f64>() {
+        Ok(factor) if (0.1..=64.0).contains(&factor) => Ok(factor),
+        _ => Err("give a factor from 0.1 to 64".to_owned()),
+    }
+}
+
+/// `auditty export`.
+#[derive(Args, Debug)]
+pub struct Export {
+    /// The session
+    pub session: String,
+    /// The format
+    #[arg(long, value_enum)]
+    pub format: Format,
+    /// Where to; `-` is the standard output. A file is never overwritten
+    #[arg(short, long = "out", alias = "output-file", value_name = "FILE", default_value = "-")]
+    pub out: PathBuf,
+    /// Include what was typed
+    #[arg(long)]
+    pub input: bool,
+    /// Which terminal of the session; 0 is the client's own
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub terminal: u32,
+}
+
+/// Formats of `auditty export`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// asciicast version 3.
+    AsciicastV3,
+    /// asciicast version 2.
+    AsciicastV2,
+    /// Plain text.
+    Text,
+    /// The recording's own events, one a line.
+    Jsonl,
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::AsciicastV3, Self::AsciicastV2, Self::Text, Self::Jsonl]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::AsciicastV3 => PossibleValue::new("asciicast-v3")
+                .help("For asciinema 3 and its player"),
+            Self::AsciicastV2 => PossibleValue::new("asciicast-v2")
+                .help("For older asciinema"),
+            Self::Text => PossibleValue::new("text")
+                .help("What was on the terminal, as plain text"),
+            Self::Jsonl => PossibleValue::new("jsonl")
+                .help("The recording's own events, byte-exact, one a line"),
+        })
+    }
+}
+
+/// `auditty completions`.
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, Verb};
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        let cli = Cli::parse_from(["auditty", "sessions", "--store", "/a", "--utc"]);
+        assert_eq!(cli.global.store.as_deref(), Some("/a"));
+        let cli = Cli::parse_from(["auditty", "--store", "/a", "show", "abcd"]);
+        assert_eq!(cli.global.store.as_deref(), Some("/a"));
+        assert!(matches!(cli.verb, Verb::Show(show) if show.session == "abcd"));
+    }
+
+    #[test]
+    fn absurd_speeds_are_refused() {
+        for speed in ["0", "-1", "1e9", "NaN", "fast"] {
+            let speed = format!("--speed={speed}");
+            assert!(Cli::try_parse_from(["auditty", "replay", "abcd", &speed]).is_err());
+        }
+        assert!(Cli::try_parse_from(["auditty", "replay", "abcd", "--speed", "2x"]).is_ok());
+    }
+}

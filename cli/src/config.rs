@@ -1,0 +1,123 @@
+//! What the options mean, together with the environment.
+
+use std::io::IsTerminal;
+
+use auditty_recording::store::{S3Options, StoreConfig, StoreUrl};
+
+use crate::args::{Color, Global, Output};
+use crate::failure::{Failure, Result};
+use crate::moment::Zone;
+
+/// Where the collector embedded in this host's agent listens.
+const DEFAULT_COLLECTOR: &str = "unix:/run/auditty/collector.sock";
+
+/// Who is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A collector's address.
+    Collector(String),
+    /// A store alone.
+    Store(StoreUrl),
+}
+
+/// The options of every verb, understood.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who is asked.
+    pub place: Place,
+    /// How S3 is reached, for stores of either mode.
+    pub s3: S3Options,
+    /// JSON instead of tables.
+    pub json: bool,
+    /// Whether the standard output takes colour.
+    pub colour: bool,
+    /// Zone of times.
+    pub zone: Zone,
+}
+
+impl Config {
+    /// Reads the options, with the environment given by `var`.
+    ///
+    /// # Errors
+    /// A store address that is none.
+    pub fn new(global: &Global, var: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let set = |name: &str| var(name).filter(|value| !value.is_empty());
+        Ok(Self {
+            place: place(global, &set)?,
+            s3: S3Options {
+                endpoint_url: global.s3_endpoint_url.clone(),
+                region: global.s3_region.clone(),
+                path_style: global.s3_path_style,
+                ..S3Options::default()
+            },
+            json: global.output == Output::Json,
+            colour: match global.color {
+                Color::Always => true,
+                Color::Never => false,
+                Color::Auto => set("NO_COLOR").is_none() && std::io::stdout().is_terminal(),
+            },
+            zone: Zone::new(global.utc),
+        })
+    }
+
+    /// How to open a store at `url`.
+    pub fn store(&self, url: StoreUrl) -> StoreConfig {
+        StoreConfig {
+            url,
+            s3: self.s3.clone(),
+        }
+    }
+}
+
+fn place(global: &Global, set: &impl Fn(&str) -> Option<String>) -> Result<Place> {
+    if let Some(url) = &global.store {
+        return store(url);
+    }
+    if let Some(address) = &global.collector {
+        return Ok(Place::Collector(address.clone()));
+    }
+    if let Some(url) = set("AUDITTY_STORE") {
+        return store(&url);
+    }
+    let address = set("AUDITTY_COLLECTOR");
+    Ok(Place::Collector(
+        address.unwrap_or_else(|| DEFAULT_COLLECTOR.to_owned()),
+    ))
+}
+
+fn store(url: &str) -> Result<Place> {
+    url.parse().map(Place::Store).map_err(Failure::usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::{Config, Place};
+    use crate::args::Cli;
+
+    fn place(options: &[&str], environment: &[(&str, &str)]) -> Place {
+        let cli = Cli::parse_from(["auditty"].iter().chain(options).chain(&["show", "abcd"]));
+        let var = |name: &str| {
+            let found = environment.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Config::new(&cli.global, var).unwrap().place
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment_and_the_store_over_the_collector() {
+        let collector = |address: &str| Place::Collector(address.to_owned());
+        let store = |path: &str| Place::Store(path.parse().unwrap());
+        let both = [("AUDITTY_STORE", "/env"), ("AUDITTY_COLLECTOR", "http://env")];
+        assert_eq!(place(&[], &[]), collector("unix:/run/auditty/collector.sock"));
+        assert_eq!(place(&[], &both), store("/env"));
+        assert_eq!(place(&[], &both[1..]), collector("http://env"));
+        assert_eq!(place(&["--collector", "http://x"], &both), collector("http://x"));
+        assert_eq!(
+            place(&["--collector", "http://x", "--store", "/x"], &both),
+            store("/x")
+        );
+        assert_eq!(place(&[], &[("AUDITTY_STORE", "")]), place(&[], &[]));
+    }
+}

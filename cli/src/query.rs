@@ -1,0 +1,114 @@
+//! Options of the lists → the filter language of `auditty.v1`.
+
+use jiff::Timestamp;
+
+use crate::args::Sessions;
+use crate::failure::{Failure, Result};
+use crate::moment::Zone;
+
+/// The filter that the options of `auditty sessions` ask for.
+///
+/// # Errors
+/// A time that is none.
+pub fn sessions(args: &Sessions, zone: &Zone) -> Result<String> {
+    let now = Timestamp::now();
+    let time = |text: &Option<String>| match text {
+        Some(text) => zone
+            .parse(text, now)
+            .map(|at| Some(at.to_string()))
+            .map_err(Failure::usage),
+        None => Ok(None),
+    };
+    let comparisons = [
+        ("user =", args.user.clone()),
+        ("hostname =", args.host.clone()),
+        ("start_time >=", time(&args.since)?),
+        ("start_time <", time(&args.until)?),
+        ("grant_status =", args.grant_status.clone()),
+        ("approver =", args.approver.clone()),
+        ("access_flow =", args.access_flow.clone()),
+        ("request_id =", args.request_id.clone()),
+        ("state =", args.state.clone()),
+        ("kind =", args.kind.clone()),
+    ];
+    let mut parts: Vec<String> = comparisons
+        .into_iter()
+        .filter_map(|(what, value)| Some(format!("{what} {}", quoted(&value?))))
+        .collect();
+    parts.extend(args.page.filter.clone());
+    Ok(parts.join(" AND "))
+}
+
+/// Sessions whose id begins so. Ids are hexadecimal digits and hyphens, which
+/// all sort before `g`.
+pub fn id_prefix(prefix: &str) -> String {
+    format!(r#"session_id >= "{prefix}" AND session_id < "{prefix}g""#)
+}
+
+fn quoted(value: &str) -> String {
+    let mut out = String::from('"');
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use auditty_proto::filter::Filter;
+    use auditty_proto::v1;
+    use clap::Parser;
+
+    use crate::args::{Cli, Verb};
+    use crate::moment::Zone;
+
+    fn filter(options: &[&str]) -> String {
+        let Verb::Sessions(args) =
+            Cli::parse_from(["auditty", "sessions"].iter().chain(options)).verb
+        else {
+            unreachable!()
+        };
+        super::sessions(&args, &Zone::new(true)).unwrap()
+    }
+
+    #[test]
+    fn every_option_becomes_a_comparison_that_parses() {
+        let text = filter(&[
+            "--user=a\"b\\c",
+            "--host=web-1",
+            "--since=2026-01-31",
+            "--until=1h",
+            "--grant-status=ungranted",
+            "--approver=bob",
+            "--access-flow=oncall",
+            "--request-id=REQ-1",
+            "--state=active",
+            "--kind=shell",
+            "--filter=verdict = lossy",
+        ]);
+        let parsed = Filter::sessions(&text).unwrap();
+        assert_eq!(parsed.comparisons.len(), 11, "{text}");
+        assert_eq!(filter(&[]), "");
+    }
+
+    #[test]
+    fn a_prefix_finds_exactly_its_ids() {
+        let filter = Filter::sessions(&super::id_prefix("0199e0a4-7")).unwrap();
+        let matches = |id: &str| {
+            filter.matches(&v1::Session {
+                session_id: id.to_owned(),
+                ..Default::default()
+            })
+        };
+        assert!(matches("0199e0a4-7b1c-7000-8000-0123456789ab"));
+        assert!(matches("0199e0a4-7fff-7fff-bfff-ffffffffffff"));
+        assert!(!matches("0199e0a4-8000-7000-8000-000000000000"));
+        assert!(!matches("0199e0a3-7b1c-7000-8000-0123456789ab"));
+    }
+}

@@ -1,0 +1,15 @@
+//! A recording on the viewer's terminal.
+//!
+//! ```text
+//! events → timeline → player → emulator → view → painter → terminal
+//! ```
+//!
+//! Recorded bytes go no further than the emulator.
+
+pub mod emulator;
+pub mod live;
+mod painter;
+mod player;
+pub mod plain;
+pub mod timeline;
+mod view;

@@ -1,0 +1,125 @@
+//! A collector over gRPC.
+
+use std::time::Duration;
+
+use auditty_proto::names;
+use auditty_proto::v1;
+use auditty_proto::v1::session_service_client::SessionServiceClient;
+use hyper_util::rt::TokioIo;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
+use tonic::{Code, Status};
+
+use crate::failure::{self, Failure, Result};
+
+/// Longest wait for the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for one answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest answer, bytes: 1000 commands of 32 KiB.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+const HINT: &str = "is it running, and may you reach it? --collector ADDR asks another one, \
+                    --store URL reads a bucket or folder without any collector";
+
+/// A collector.
+pub struct Collector {
+    address: String,
+    client: SessionServiceClient<Channel>,
+}
+
+impl Collector {
+    /// Connects to `unix:/path`, `http://host:port` or `https://host:port`.
+    pub async fn connect(address: &str) -> Result<Self> {
+        let connected = match address.strip_prefix("unix:") {
+            Some(path) => connect_unix(path.trim_start_matches("//").to_owned()).await,
+            None => connect_tcp(address).await?,
+        };
+        let channel = connected.map_err(|error| {
+            let reason = failure::chain(&error);
+            Failure::error(format!("cannot reach the collector at {address}: {reason}")).hint(HINT)
+        })?;
+        Ok(Self {
+            address: address.to_owned(),
+            client: SessionServiceClient::new(channel)
+                .max_decoding_message_size(MAX_ANSWER_BYTES),
+        })
+    }
+
+    pub(super) async fn list_sessions(
+        &mut self,
+        request: v1::ListSessionsRequest,
+    ) -> Result<v1::ListSessionsResponse> {
+        let answer = self.client.list_sessions(request).await;
+        Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
+    }
+
+    pub(super) async fn get_session(&mut self, id: &str) -> Result<v1::Session> {
+        let name = names::session_name(id);
+        let answer = self.client.get_session(v1::GetSessionRequest { name }).await;
+        let answer = answer.map_err(|status| self.failure(&status))?.into_inner();
+        answer
+            .session
+            .ok_or_else(|| Failure::error(format!("{} answered without a session", self.address)))
+    }
+
+    pub(super) async fn list_commands(
+        &mut self,
+        request: v1::ListCommandsRequest,
+    ) -> Result<v1::ListCommandsResponse> {
+        let answer = self.client.list_commands(request).await;
+        Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
+    }
+
+    fn failure(&self, status: &Status) -> Failure {
+        let message = status.message();
+        match status.code() {
+            Code::NotFound => Failure::not_found(message),
+            Code::InvalidArgument => Failure::usage(message),
+            Code::PermissionDenied | Code::Unauthenticated => {
+                let address = &self.address;
+                Failure::error(format!("the collector at {address} refuses: {message}"))
+            }
+            code => {
+                let address = &self.address;
+                Failure::error(format!("the collector at {address} failed: {code}: {message}"))
+                    .hint(HINT)
+            }
+        }
+    }
+}
+
+type Connected = std::result::Result<Channel, tonic::transport::Error>;
+
+async fn connect_tcp(address: &str) -> Result<Connected> {
+    let wrong = |reason: &dyn std::fmt::Display| {
+        Failure::usage(format!("`{address}` is not a collector's address: {reason}"))
+            .hint("give unix:/path, http://host:port or https://host:port")
+    };
+    if !address.starts_with("http://") && !address.starts_with("https://") {
+        return Err(wrong(&"its scheme is unknown"));
+    }
+    let mut endpoint = Endpoint::from_shared(address.to_owned())
+        .map_err(|error| wrong(&error))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_TIMEOUT);
+    if address.starts_with("https://") {
+        endpoint = endpoint
+            .tls_config(ClientTlsConfig::new().with_enabled_roots())
+            .map_err(|error| wrong(&failure::chain(&error)))?;
+    }
+    Ok(endpoint.connect().await)
+}
+
+async fn connect_unix(path: String) -> Connected {
+    // The authority is never looked up: the connector goes to the socket.
+    Endpoint::from_static("http://collector.invalid")
+        .timeout(CALL_TIMEOUT)
+        .connect_with_connector(tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move {
+                let stream = tokio::net::UnixStream::connect(path).await?;
+                Ok::<_, std::io::Error>(TokioIo::new(stream))
+            }
+        }))
+        .await
+}

@@ -1,0 +1,256 @@
+//! A store alone: the answers of a collector, from the manifests in a bucket or
+//! folder.
+
+use auditty_proto::filter::{Comparison, Filter, Operator, Value};
+use auditty_proto::{names, page_token, v1};
+use auditty_recording::key::{ROOT, SessionKey};
+use auditty_recording::store::{AnyStore, StoreError, StoreUrl};
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+use super::content::{self, Content};
+use crate::config::Config;
+use crate::failure::{Failure, Result};
+
+/// Requests to the store that are under way at once.
+const PARALLEL: usize = 16;
+/// Sizes of pages, as in the schema.
+const DEFAULT_SESSIONS: usize = 50;
+const DEFAULT_COMMANDS: usize = 100;
+const MAX_PAGE: usize = 1000;
+
+/// A store.
+pub struct Store {
+    store: AnyStore,
+    problems: Vec<String>,
+}
+
+impl Store {
+    pub(super) async fn open(config: &Config, url: StoreUrl) -> Result<Self> {
+        Ok(Self {
+            store: content::open_store(config, url).await?,
+            problems: Vec::new(),
+        })
+    }
+
+    pub(super) async fn list_sessions(
+        &mut self,
+        request: &v1::ListSessionsRequest,
+    ) -> Result<v1::ListSessionsResponse> {
+        let filter = Filter::sessions(&request.filter).map_err(Failure::usage)?;
+        let fields = ["ListSessions", request.filter.as_str()];
+        let before = match request.page_token.as_str() {
+            "" => None,
+            token => Some(position(&fields, token, Uuid::from_slice)?),
+        };
+        let size = page_size(request.page_size, DEFAULT_SESSIONS);
+        let mut keys = self.keys(&filter).await?;
+        keys.retain(|key| before.is_none_or(|before| key.session_id() < before));
+
+        let mut answer = v1::ListSessionsResponse::default();
+        let store = &self.store;
+        let mut summaries = stream::iter(keys)
+            .map(|key| async move { (key.session_id(), content::summary(store, key).await) })
+            .buffered(PARALLEL);
+        let mut last = None;
+        while let Some((id, summary)) = summaries.next().await {
+            let (session, problems) = summary?;
+            self.problems.extend(problems);
+            let Some(session) = session.filter(|session| filter.matches(session)) else {
+                continue;
+            };
+            if answer.sessions.len() == size {
+                answer.next_page_token = last
+                    .map(|last: Uuid| page_token::encode(&fields, last.as_bytes()))
+                    .unwrap_or_default();
+                break;
+            }
+            answer.sessions.push(session);
+            last = Some(id);
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn get_session(&mut self, id: &str) -> Result<v1::Session> {
+        let key = self.key(id).await?;
+        let (session, problems) = content::summary(&self.store, key).await?;
+        self.problems.extend(problems);
+        session.ok_or_else(|| {
+            Failure::integrity(format!("the recording of session {id} cannot be read"))
+        })
+    }
+
+    pub(super) async fn list_commands(
+        &mut self,
+        request: &v1::ListCommandsRequest,
+    ) -> Result<v1::ListCommandsResponse> {
+        let filter = Filter::commands(&request.filter).map_err(Failure::usage)?;
+        let id = names::parse_session_name(&request.parent)
+            .ok_or_else(|| Failure::usage(format!("`{}` is no session", request.parent)))?;
+        let fields = ["ListCommands", &request.parent, &request.filter];
+        let after = match request.page_token.as_str() {
+            "" => 0,
+            token => position(&fields, token, |bytes| bytes.try_into().map(u64::from_be_bytes))?,
+        };
+        let size = page_size(request.page_size, DEFAULT_COMMANDS);
+        let key = self.key(&id.to_string()).await?;
+        let mut content = Content::open(self.store.clone(), key).await?;
+        let all = content.commands().await;
+        self.problems.extend(content.take_problems());
+
+        let mut commands: Vec<_> = all
+            .into_iter()
+            .filter(|command| command.seq > after && filter.matches(command))
+            .take(size + 1)
+            .collect();
+        let mut next_page_token = String::new();
+        if commands.len() > size {
+            commands.truncate(size);
+            let last = commands.last().map_or(0, |command| command.seq);
+            next_page_token = page_token::encode(&fields, &last.to_be_bytes());
+        }
+        Ok(v1::ListCommandsResponse {
+            commands,
+            next_page_token,
+        })
+    }
+
+    pub(super) fn take_problems(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.problems)
+    }
+
+    /// The folder of a session.
+    async fn key(&self, id: &str) -> Result<SessionKey> {
+        content::find(&self.store, id).await
+    }
+
+    /// Folders of sessions that may match, newest first. Dates and ids that
+    /// the filter rules out are not even listed or read.
+    async fn keys(&self, filter: &Filter<v1::Session>) -> Result<Vec<SessionKey>> {
+        let wanted = |key: &SessionKey| may_match(filter, key);
+        let mut keys = folders(&self.store, wanted).await?;
+        keys.sort_by_key(|key| std::cmp::Reverse(key.session_id()));
+        Ok(keys)
+    }
+}
+
+/// Folders of sessions that are wanted, in no order.
+pub(super) async fn folders(
+    store: &AnyStore,
+    wanted: impl Fn(&SessionKey) -> bool,
+) -> Result<Vec<SessionKey>> {
+    let below = |folder: String| async move { store.folders(&folder).await };
+    let hosts = below(ROOT.to_owned()).await.map_err(|error| store_failure(&error))?;
+    let dates = flatten(hosts, below).await?;
+    let sessions = flatten(dates, below).await?;
+    let keys = sessions.iter().filter_map(|folder| folder.parse().ok());
+    Ok(keys.filter(wanted).collect())
+}
+
+async fn flatten<F>(folders: Vec<String>, below: impl Fn(String) -> F) -> Result<Vec<String>>
+where
+    F: Future<Output = std::result::Result<Vec<String>, StoreError>>,
+{
+    let lists: Vec<Vec<String>> = stream::iter(folders)
+        .map(below)
+        .buffered(PARALLEL)
+        .try_collect()
+        .await
+        .map_err(|error| store_failure(&error))?;
+    Ok(lists.concat())
+}
+
+/// A store's error with what to do about it.
+pub(super) fn store_failure(error: &StoreError) -> Failure {
+    let failure = Failure::error(error);
+    if error.is_permanent_config() {
+        return failure.hint(
+            "you need GetObject and ListBucket rights there; see --s3-endpoint-url, --s3-region, \
+             --s3-path-style and the AWS_* variables",
+        );
+    }
+    if error.is_not_found() {
+        return Failure::not_found(error)
+            .hint("is this the right place? --store names the folder or prefix above `v1/`");
+    }
+    failure
+}
+
+/// Whether the folder's name alone leaves a match possible.
+fn may_match(filter: &Filter<v1::Session>, key: &SessionKey) -> bool {
+    let named = v1::Session {
+        session_id: key.session_id().to_string(),
+        host: Some(v1::Host {
+            host_id: key.host_id().to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    filter.comparisons.iter().all(|comparison| match comparison.field.name {
+        "session_id" | "host_id" => comparison.matches(&named),
+        "start_time" => date_may_match(comparison, key),
+        _ => true,
+    })
+}
+
+fn date_may_match(comparison: &Comparison<v1::Session>, key: &SessionKey) -> bool {
+    let Value::Time(time) = &comparison.value else {
+        return true;
+    };
+    let date = time.to_zoned(TimeZone::UTC).date();
+    match comparison.operator {
+        Operator::Less | Operator::LessOrEqual => key.date() <= date,
+        Operator::Greater | Operator::GreaterOrEqual => key.date() >= date,
+        Operator::Equal => key.date() == date,
+        Operator::NotEqual | Operator::Contains => true,
+    }
+}
+
+fn page_size(asked: i32, default: usize) -> usize {
+    match usize::try_from(asked) {
+        Ok(0) | Err(_) => default,
+        Ok(size) => size.min(MAX_PAGE),
+    }
+}
+
+fn position<T, E>(
+    fields: &[&str],
+    token: &str,
+    read: impl Fn(&[u8]) -> std::result::Result<T, E>,
+) -> Result<T> {
+    let bytes = page_token::decode(fields, token).map_err(Failure::usage)?;
+    read(&bytes).map_err(|_| Failure::usage(page_token::PageTokenError::Malformed))
+}
+
+#[cfg(test)]
+mod tests {
+    use auditty_proto::filter::Filter;
+    use auditty_recording::key::SessionKey;
+
+    #[test]
+    fn folders_that_cannot_match_are_left_out() {
+        let key: SessionKey =
+            "v1/host=h1/date=2026-01-31/session=0199e0a4-7b1c-7000-8000-000000000001/"
+                .parse()
+                .unwrap();
+        let may_match = |text: &str| super::may_match(&Filter::sessions(text).unwrap(), &key);
+        for text in [
+            "",
+            "user = alice",
+            "start_time >= \"2026-01-31T23:00:00Z\"",
+            "start_time < \"2026-01-31T01:00:00Z\" AND host_id = h1",
+            "session_id : 0199e0a4",
+        ] {
+            assert!(may_match(text), "{text}");
+        }
+        for text in [
+            "start_time >= 2026-02-01",
+            "start_time < \"2026-01-30T01:00:00Z\"",
+            "host_id = h2",
+            "session_id > 0199f",
+        ] {
+            assert!(!may_match(text), "{text}");
+        }
+    }
+}

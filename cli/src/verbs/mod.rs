@@ -1,0 +1,47 @@
+//! One file per verb.
+
+mod commands;
+mod completions;
+mod export;
+mod replay;
+mod sessions;
+mod show;
+
+use crate::args::Verb;
+use crate::config::Config;
+use crate::failure::{Failure, Result};
+use crate::out;
+use crate::source::Source;
+
+/// Does what was asked.
+///
+/// # Errors
+/// What went wrong, ready to be printed.
+pub async fn run(verb: Verb, config: &Config) -> Result<()> {
+    match verb {
+        Verb::Sessions(args) => sessions::run(&args, config).await,
+        Verb::Show(args) => show::run(&args, config).await,
+        Verb::Commands(args) => commands::run(&args, config).await,
+        Verb::Replay(args) => replay::run(&args, config).await,
+        Verb::Export(args) => export::run(&args, config).await,
+        Verb::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Reports what the source found damaged, after everything good was shown.
+fn report(source: &mut Source) -> Result<()> {
+    report_problems(&source.take_problems())
+}
+
+fn report_problems(problems: &[String]) -> Result<()> {
+    for problem in problems {
+        out::warn(problem);
+    }
+    match problems.len() {
+        0 => Ok(()),
+        1 => Err(Failure::integrity("one problem was found; everything else was shown")),
+        count => Err(Failure::integrity(format!(
+            "{count} problems were found; everything else was shown"
+        ))),
+    }
+}

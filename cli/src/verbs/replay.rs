@@ -1,0 +1,132 @@
+//! `auditty replay`: a session in this terminal.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use auditty_proto::v1;
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::Replay;
+use crate::config::Config;
+use crate::failure::{Failure, Result};
+use crate::replay::live::{self, Options};
+use crate::replay::plain;
+use crate::replay::timeline::{Builder, Selection, Timeline};
+use crate::source::{self, Content, Source};
+use crate::{moment, out, sanitise};
+
+pub(super) async fn run(args: &Replay, config: &Config) -> Result<()> {
+    let mut source = Source::open(config).await?;
+    let session = source.find_session(&args.session).await?;
+    let mut content = source::open_content(&session, config).await?;
+    let timeline = timeline(&mut content, args).await;
+    check(&timeline, args.terminal)?;
+    let from = from(&timeline, &session, args, config)?;
+    if std::io::stdout().is_terminal() {
+        let options = Options {
+            speed: args.speed,
+            from: from.unwrap_or_default(),
+            follow: !args.no_fit,
+            colour: config.colour,
+            zone: config.zone.clone(),
+            title: title(&session),
+        };
+        let stop = stop_on_signals()?;
+        tokio::task::block_in_place(|| live::play(&timeline, options, &stop))
+            .map_err(|error| Failure::error(format!("cannot use the terminal: {error}")))?;
+    } else {
+        print(&timeline, from)?;
+    }
+    if timeline.truncated() {
+        out::warn("the session is longer than a replay holds; `auditty export` has all of it");
+    }
+    super::report_problems(&content.take_problems())
+}
+
+async fn timeline(content: &mut Content, args: &Replay) -> Timeline {
+    let mut builder = Builder::new(Selection {
+        terminal: args.terminal,
+        idle_limit: args.idle_limit,
+    });
+    while let Some(record) = content.next().await {
+        let Some(event) = &record.event else { continue };
+        if !builder.push(event) {
+            break;
+        }
+    }
+    builder.finish()
+}
+
+fn check(timeline: &Timeline, terminal: u32) -> Result<()> {
+    let terminals = timeline.terminals();
+    if terminals.is_empty() || terminals.contains(&terminal) {
+        return Ok(());
+    }
+    let known: Vec<String> = terminals.iter().map(u32::to_string).collect();
+    Err(Failure::not_found(format!(
+        "the session has no terminal {terminal}, only: {}",
+        known.join(", ")
+    )))
+}
+
+/// Where to begin on the replay's clock; `None` when it was not said.
+fn from(
+    timeline: &Timeline,
+    session: &v1::Session,
+    args: &Replay,
+    config: &Config,
+) -> Result<Option<Duration>> {
+    let recorded = match (&args.at, args.from) {
+        (Some(at), _) => {
+            let at = config
+                .zone
+                .parse(at, Timestamp::now())
+                .map_err(Failure::usage)?;
+            let start = timeline
+                .start()
+                .or_else(|| moment::from_proto(session.start_time.as_ref()))
+                .unwrap_or(at);
+            moment::between(start, at)
+        }
+        (None, Some(from)) => from,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(timeline.played_at(recorded)))
+}
+
+fn title(session: &v1::Session) -> String {
+    let user = session.login.as_ref().map_or("?", |login| &login.user);
+    let host = session.host.as_ref().map_or("?", |host| &host.hostname);
+    sanitise::line(&format!("{user}@{host}"))
+}
+
+fn print(timeline: &Timeline, from: Option<Duration>) -> Result<()> {
+    let mut result = Ok(());
+    let print = |text: &str| {
+        if result.is_ok() {
+            result = out::print(text);
+        }
+    };
+    match from {
+        Some(at) => plain::screen(timeline, at, print),
+        None => plain::transcript(timeline, print),
+    }
+    result
+}
+
+/// Set when the process is asked to end, so that the terminal is restored.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for kind in [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        let stop = Arc::clone(&stop);
+        tokio::spawn(async move {
+            signals.recv().await;
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+    Ok(stop)
+}

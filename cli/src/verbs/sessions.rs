@@ -1,0 +1,139 @@
+//! `auditty sessions`: which sessions there were.
+
+use std::collections::HashSet;
+
+use auditty_proto::v1;
+use jiff::Timestamp;
+
+use crate::args::Sessions;
+use crate::config::Config;
+use crate::failure::Result;
+use crate::source::Source;
+use crate::table::{self, Column, Text};
+use crate::{describe, moment, out, query};
+
+/// Shortest shown id: the milliseconds of a UUID version 7.
+const SHORT_ID_CHARS: usize = 13;
+
+const COLUMNS: [Column; 10] = [
+    Column::whole("ID"),
+    Column::text("START"),
+    Column::number("LASTED"),
+    Column::text("USER"),
+    Column::text("HOST"),
+    Column::text("CLIENT"),
+    Column::text("KIND"),
+    Column::number("CMDS"),
+    Column::text("GRANT"),
+    Column::whole("VERDICT"),
+];
+
+pub(super) async fn run(args: &Sessions, config: &Config) -> Result<()> {
+    let mut request = v1::ListSessionsRequest {
+        page_size: args.page.limit.into(),
+        page_token: args.page.page_token.clone().unwrap_or_default(),
+        filter: query::sessions(args, &config.zone)?,
+    };
+    let mut source = Source::open(config).await?;
+    let mut answer = source.list_sessions(request.clone()).await?;
+    while args.page.all && !answer.next_page_token.is_empty() {
+        request.page_token = std::mem::take(&mut answer.next_page_token);
+        let next = source.list_sessions(request.clone()).await?;
+        answer.sessions.extend(next.sessions);
+        answer.next_page_token = next.next_page_token;
+    }
+    if config.json {
+        out::json(&answer)?;
+    } else {
+        out::print(&render(&answer.sessions, config))?;
+        more(&answer.next_page_token);
+    }
+    super::report(&mut source)
+}
+
+/// Tells where the next page is.
+pub(super) fn more(next_page_token: &str) {
+    if !next_page_token.is_empty() {
+        out::warn(&format!(
+            "there are more: --page-token {next_page_token}, or --all"
+        ));
+    }
+}
+
+fn render(sessions: &[v1::Session], config: &Config) -> String {
+    if sessions.is_empty() {
+        return "no sessions\n".to_owned();
+    }
+    let id_chars = id_chars(sessions);
+    let now = Timestamp::now();
+    let rows = sessions
+        .iter()
+        .map(|session| row(session, id_chars, now, config))
+        .collect();
+    table::render(&COLUMNS, rows, config.colour)
+}
+
+/// As many characters as tell these sessions apart.
+fn id_chars(sessions: &[v1::Session]) -> usize {
+    let distinct = |chars: usize| {
+        let mut seen = HashSet::new();
+        sessions
+            .iter()
+            .all(|session| seen.insert(short(&session.session_id, chars)))
+    };
+    (SHORT_ID_CHARS..36).find(|chars| distinct(*chars)).unwrap_or(36)
+}
+
+fn short(id: &str, chars: usize) -> &str {
+    id.get(..chars).unwrap_or(id)
+}
+
+fn row(session: &v1::Session, id_chars: usize, now: Timestamp, config: &Config) -> Vec<Text> {
+    let start = moment::from_proto(session.start_time.as_ref());
+    let host = session.host.clone().unwrap_or_default();
+    let connection = session.connection.as_ref();
+    let counts = session.counts.unwrap_or_default();
+    let known = |text: String| match text.as_str() {
+        "" => describe::UNKNOWN.to_owned(),
+        _ => text,
+    };
+    vec![
+        short(&session.session_id, id_chars).into(),
+        start
+            .map_or_else(String::new, |at| config.zone.seconds(at))
+            .into(),
+        describe::duration(session, now).into(),
+        known(session.login.clone().unwrap_or_default().user).into(),
+        known(if host.hostname.is_empty() {
+            host.host_id
+        } else {
+            host.hostname
+        })
+        .into(),
+        known(connection.map_or_else(String::new, |from| from.client_address.clone())).into(),
+        describe::name::<v1::SessionKind>(session.kind).into(),
+        counts.command_count.to_string().into(),
+        describe::grant(session),
+        describe::verdict(session),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use auditty_proto::v1;
+
+    #[test]
+    fn short_ids_tell_sessions_apart() {
+        let session = |id: &str| v1::Session {
+            session_id: id.to_owned(),
+            ..Default::default()
+        };
+        let mut sessions = vec![
+            session("0199e0a4-7b1c-7000-8000-000000000001"),
+            session("0199e0a4-7b1d-7000-8000-000000000001"),
+        ];
+        assert_eq!(super::id_chars(&sessions), 13);
+        sessions.push(session("0199e0a4-7b1c-7001-8000-000000000001"));
+        assert_eq!(super::id_chars(&sessions), 18);
+    }
+}

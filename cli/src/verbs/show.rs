@@ -1,0 +1,227 @@
+//! `auditty show`: everything known about one session.
+
+use auditty_proto::v1;
+use jiff::Timestamp;
+
+use crate::args::Show;
+use crate::config::Config;
+use crate::failure::Result;
+use crate::source::{self, Source};
+use crate::table::{Section, Text, Tone};
+use crate::{describe, moment, out};
+
+pub(super) async fn run(args: &Show, config: &Config) -> Result<()> {
+    let mut source = Source::open(config).await?;
+    let session = source.find_session(&args.session).await?;
+    if config.json {
+        out::json(&v1::GetSessionResponse {
+            session: Some(session),
+        })?;
+    } else {
+        let gaps = gaps(&session, config).await;
+        let sections = [
+            about(&session, config),
+            who(&session, config),
+            allowed(&session, config),
+            what(&session, gaps),
+            recorded(&session),
+        ];
+        let text: Vec<String> = sections
+            .iter()
+            .map(|section| section.render(config.colour))
+            .collect();
+        out::print(&text.join("\n"))?;
+    }
+    super::report(&mut source)
+}
+
+/// The gaps in words; they stand in the recording, not in the metadata.
+async fn gaps(session: &v1::Session, config: &Config) -> Vec<String> {
+    let count = session.counts.unwrap_or_default().gap_count;
+    if count == 0 {
+        return Vec::new();
+    }
+    match source::open_content(session, config).await {
+        Ok(content) => content.gaps(&config.zone),
+        Err(failure) => vec![format!("their causes cannot be read: {failure}")],
+    }
+}
+
+fn about(session: &v1::Session, config: &Config) -> Section {
+    let at = |time: &Option<prost_types::Timestamp>| {
+        moment::from_proto(time.as_ref()).map_or_else(String::new, |at| config.zone.full(at))
+    };
+    let host = session.host.clone().unwrap_or_default();
+    let mut section = Section::new("Session");
+    section
+        .row("id", session.session_id.as_str())
+        .row("started", at(&session.start_time))
+        .row("ended", at(&session.end_time))
+        .row("lasted", describe::duration(session, Timestamp::now()))
+        .row("state", describe::name::<v1::SessionState>(session.state))
+        .row("end", end(session))
+        .row("kind", describe::name::<v1::SessionKind>(session.kind))
+        .row("command", session.command.as_str())
+        .row("terminal", session.terminal.as_str())
+        .row("host", format!("{} ({})", host.hostname, host.host_id))
+        .row("boot", host.boot_id);
+    if session.adopted {
+        let text = "already open when the agent started; what came before is not recorded";
+        section.row("adopted", Text::toned(text, Tone::Warning));
+    }
+    if session.running_process_count > 0 {
+        section.row(
+            "left running",
+            format!("{} processes", session.running_process_count),
+        );
+    }
+    section
+}
+
+fn end(session: &v1::Session) -> String {
+    if session.end_reason() == v1::EndReason::Unspecified {
+        return String::new();
+    }
+    let reason = describe::name::<v1::EndReason>(session.end_reason);
+    match (session.exit_code, session.signal) {
+        (None, None) => reason,
+        (Some(code), None) => format!("{reason}, exit code {code}"),
+        (code, signal) => format!("{reason}, {}", describe::exit(code, signal)),
+    }
+}
+
+fn who(session: &v1::Session, config: &Config) -> Section {
+    let login = session.login.clone().unwrap_or_default();
+    let from = session.connection.clone().unwrap_or_default();
+    let mut section = Section::new("Who");
+    section
+        .row("user", login.user.as_str())
+        .row("uid", login.uid.map_or_else(String::new, |uid| uid.to_string()))
+        .row("method", describe::name::<v1::AuthMethod>(login.method))
+        .row("key", format!("{} {}", login.key_type, login.key_fingerprint).trim())
+        .row("client", address(&from.client_address, from.client_port))
+        .row("server", address(&from.server_address, from.server_port))
+        .row("sshd", from.server_exe.as_str())
+        .row("connection", from.connection_id.as_str());
+    if let Some(certificate) = &login.certificate {
+        let at = |time: &Option<prost_types::Timestamp>, always: &str| {
+            let at = moment::from_proto(time.as_ref());
+            at.map_or_else(|| always.to_owned(), |at| config.zone.seconds(at))
+        };
+        section
+            .row("certificate", format!("{} serial {}", certificate.key_id, certificate.serial))
+            .row("CA", certificate.ca_fingerprint.as_str())
+            .row("principals", certificate.principals.join(", "))
+            .row(
+                "valid",
+                format!(
+                    "{} – {}",
+                    at(&certificate.valid_after_time, "always"),
+                    at(&certificate.valid_before_time, "for ever")
+                ),
+            );
+    }
+    section.row("evidence", evidence(&login));
+    section
+}
+
+fn evidence(login: &v1::Login) -> Text {
+    match login.evidence() {
+        v1::Evidence::SshdMonitor => {
+            Text::toned("sshd's own messages, read before the login was complete", Tone::Good)
+        }
+        v1::Evidence::ProcessUid => Text::toned(
+            "only the user id of the process; method and key are unknown",
+            Tone::Warning,
+        ),
+        v1::Evidence::UntrustedServer => Text::toned(
+            "the server ran under a user's control: this is that user's word",
+            Tone::Bad,
+        ),
+        v1::Evidence::Unspecified => Text::toned("none", Tone::Bad),
+    }
+}
+
+fn address(address: &str, port: u32) -> String {
+    match address {
+        "" => String::new(),
+        address if address.contains(':') => format!("[{address}]:{port}"),
+        address => format!("{address}:{port}"),
+    }
+}
+
+fn allowed(session: &v1::Session, config: &Config) -> Section {
+    let matched = session.grant.clone().unwrap_or_default();
+    let mut section = Section::new("Who allowed it");
+    let tone = match matched.status() {
+        v1::GrantStatus::Granted => Tone::Good,
+        v1::GrantStatus::Ambiguous | v1::GrantStatus::Unspecified => Tone::Warning,
+        v1::GrantStatus::Ungranted | v1::GrantStatus::Expired => Tone::Bad,
+    };
+    let status = describe::name::<v1::GrantStatus>(matched.status).to_uppercase();
+    section.row("grant", Text::toned(status, tone));
+    section.row("candidates", matched.candidate_request_ids.join(", "));
+    if let Some(grant) = &matched.grant {
+        let at = |time: &Option<prost_types::Timestamp>| {
+            let at = moment::from_proto(time.as_ref());
+            at.map_or_else(|| "open".to_owned(), |at| config.zone.seconds(at))
+        };
+        let (from, until) = (at(&grant.valid_from_time), at(&grant.valid_until_time));
+        section
+            .row("approved by", grant.approvers.join(", "))
+            .row("access flow", grant.access_flow.as_str())
+            .row("request", grant.request_id.as_str())
+            .row("requester", grant.requester.as_str())
+            .row("reason", grant.reason.as_str())
+            .row("ticket", grant.ticket.as_str())
+            .row("valid", format!("{from} – {until}"));
+    }
+    section
+}
+
+fn what(session: &v1::Session, gaps: Vec<String>) -> Section {
+    let counts = session.counts.unwrap_or_default();
+    let mut section = Section::new("What");
+    section
+        .row("commands", counts.command_count.to_string())
+        .row("output", describe::bytes(counts.output_byte_count))
+        .row("input", input(&counts))
+        .row("events", counts.event_count.to_string())
+        .row("verdict", describe::verdict(session));
+    if counts.gap_count > 0 {
+        let text = format!(
+            "{}; known lost: {} events, {} bytes",
+            counts.gap_count, counts.lost_event_count, counts.lost_byte_count
+        );
+        section.row("gaps", Text::toned(text, Tone::Warning));
+    }
+    for gap in gaps {
+        section.row("", Text::toned(gap, Tone::Warning));
+    }
+    section
+}
+
+fn input(counts: &v1::Counts) -> String {
+    let all = describe::bytes(counts.input_byte_count);
+    match counts.masked_byte_count {
+        0 => all,
+        masked => format!("{all}, {masked} bytes of it masked"),
+    }
+}
+
+fn recorded(session: &v1::Session) -> Section {
+    let recording = session.recording.clone().unwrap_or_default();
+    let mut section = Section::new("Where");
+    section
+        .row("recording", recording.uri.as_str())
+        .row(
+            "chunks",
+            format!(
+                "{}, {}",
+                recording.chunk_count,
+                describe::bytes(recording.stored_byte_count)
+            ),
+        )
+        .row("chain head", recording.chain_head.as_str());
+    section
+}
