@@ -2,8 +2,9 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     io::{Read, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -12,7 +13,13 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::{SOON, sshd::Sshd, user::TestUser, wait_for};
+use nix::{
+    pty::{OpenptyResult, openpty},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, ttyname},
+};
+
+use crate::{SOON, scene::output, sshd::Sshd, user::TestUser, wait_for};
 
 /// How a client logs in.
 #[derive(Clone, Debug)]
@@ -21,6 +28,8 @@ pub enum Auth {
     Key(PathBuf),
     /// With the user's password, typed by sshpass.
     Password(String),
+    /// With the user's password, as an answer to what PAM asks.
+    KeyboardInteractive(String),
 }
 
 /// Where and as whom to log in.
@@ -60,11 +69,9 @@ impl Client {
                 command.args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]);
                 command
             }
-            Auth::Password(password) => {
-                let mut command = Command::new("sshpass");
-                command.arg("-e").env("SSHPASS", password).arg(program);
-                command.args(["-o", "PubkeyAuthentication=no"]);
-                command
+            Auth::Password(password) => with_password(password, "password", program),
+            Auth::KeyboardInteractive(password) => {
+                with_password(password, "keyboard-interactive", program)
             }
         };
         command.args(["-F", "none", "-o", "LogLevel=ERROR", "-o", "StrictHostKeyChecking=no"]);
@@ -104,8 +111,23 @@ impl Client {
     /// Opens an interactive shell.
     pub fn shell(&self) -> Result<Typist> {
         let tty = self.clone().with("-tt");
-        Typist::start(&mut tty.ssh())
+        Typist::start(&mut tty.ssh(), None)
     }
+
+    /// Opens an interactive shell from a terminal of this size.
+    pub fn shell_at_terminal(&self, rows: u16, columns: u16) -> Result<Typist> {
+        let tty = self.clone().with("-tt");
+        let pty = openpty(None, None)?;
+        set_size(&ttyname(&pty.slave)?, rows, columns)?;
+        Typist::start(&mut tty.ssh(), Some(pty))
+    }
+}
+
+fn with_password(password: &str, method: &str, program: &str) -> Command {
+    let mut command = Command::new("sshpass");
+    command.arg("-e").env("SSHPASS", password).arg(program);
+    command.arg("-o").arg(format!("PreferredAuthentications={method}"));
+    command
 }
 
 /// Runs a command to its end with this input. Input is kept open until the
@@ -133,11 +155,18 @@ fn wait_with_output(child: Child) -> Result<Output> {
     child.wait_with_output().context("could not wait for ssh")
 }
 
+enum Keyboard {
+    Pipe(ChildStdin),
+    Terminal(File),
+}
+
 /// Somebody at a terminal over `ssh -tt`: types, and reads what comes.
-#[derive(Debug)]
 pub struct Typist {
     child: Child,
-    keyboard: Option<ChildStdin>,
+    keyboard: Keyboard,
+    /// The client's own terminal, where it has one.
+    terminal: Option<PathBuf>,
+    typed: Vec<u8>,
     screen: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
     /// Up to here the screen has been looked at.
@@ -148,9 +177,14 @@ pub struct Typist {
 pub const PROMPT: &str = "ready> ";
 
 impl Typist {
-    fn start(command: &mut Command) -> Result<Self> {
+    fn start(command: &mut Command, terminal: Option<OpenptyResult>) -> Result<Self> {
+        let name = terminal.as_ref().map(|pty| ttyname(&pty.slave)).transpose()?;
+        let (input, master) = match terminal {
+            None => (Stdio::piped(), None),
+            Some(pty) => (Stdio::from(pty.slave), Some(File::from(pty.master))),
+        };
         let mut child = command
-            .stdin(Stdio::piped())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -165,10 +199,15 @@ impl Typist {
                 screen.extend_from_slice(&buffer[..count]);
             }
         });
-        let keyboard = child.stdin.take();
+        let keyboard = match master {
+            Some(master) => Keyboard::Terminal(master),
+            None => Keyboard::Pipe(child.stdin.take().context("stdin is a pipe")?),
+        };
         Ok(Self {
             child,
             keyboard,
+            terminal: name,
+            typed: Vec::new(),
             screen,
             reader: Some(reader),
             read: 0,
@@ -182,9 +221,35 @@ impl Typist {
 
     /// Types bytes.
     pub fn send(&mut self, keys: &str) -> Result<()> {
-        let keyboard = self.keyboard.as_mut().context("the keyboard is closed")?;
-        keyboard.write_all(keys.as_bytes())?;
-        Ok(keyboard.flush()?)
+        match &mut self.keyboard {
+            Keyboard::Pipe(pipe) => pipe.write_all(keys.as_bytes())?,
+            Keyboard::Terminal(master) => master.write_all(keys.as_bytes())?,
+        }
+        self.typed.extend_from_slice(keys.as_bytes());
+        Ok(())
+    }
+
+    /// Everything that was typed.
+    pub fn typed(&self) -> String {
+        String::from_utf8_lossy(&self.typed).into_owned()
+    }
+
+    /// Changes the size of the client's own terminal.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let terminal = self.terminal.as_ref().context("the client has no terminal")?;
+        set_size(terminal, rows, columns)?;
+        let pid = i32::try_from(self.pid()).context("a process id is an i32")?;
+        Ok(kill(Pid::from_raw(pid), Signal::SIGWINCH)?)
+    }
+
+    /// The name of the terminal on the server, asked from the shell.
+    pub fn remote_terminal(&mut self) -> Result<PathBuf> {
+        let before = self.read;
+        self.command("tty")?;
+        let screen = self.screen();
+        let answer = String::from_utf8_lossy(screen.get(before..).unwrap_or_default());
+        let name = answer.lines().find(|line| line.starts_with("/dev/pts/"));
+        Ok(PathBuf::from(name.context("`tty` printed no terminal")?.trim()))
     }
 
     /// Types a line.
@@ -251,6 +316,23 @@ impl Drop for Typist {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Waits until a terminal hides what is typed: echo off, line by line.
+pub fn wait_for_hidden_input(terminal: &Path) -> Result<()> {
+    wait_for("a password prompt", SOON, || {
+        let state = output(Command::new("stty").arg("-a").arg("-F").arg(terminal))?;
+        let words: Vec<_> = state.split([' ', '\n', ';']).collect();
+        Ok((words.contains(&"-echo") && words.contains(&"icanon")).then_some(()))
+    })
+}
+
+fn set_size(terminal: &Path, rows: u16, columns: u16) -> Result<()> {
+    let (rows, columns) = (rows.to_string(), columns.to_string());
+    output(
+        Command::new("stty").arg("-F").arg(terminal).args(["rows", &rows, "cols", &columns]),
+    )?;
+    Ok(())
 }
 
 /// Where `needle` begins in `haystack`.

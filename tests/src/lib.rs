@@ -17,6 +17,7 @@ pub mod python;
 pub mod s3;
 pub mod scene;
 pub mod sshd;
+pub mod stage;
 pub mod store;
 pub mod user;
 
@@ -29,6 +30,7 @@ use std::{
 use anyhow::{Result, bail};
 
 pub use scene::Scene;
+pub use stage::Stage;
 
 /// How long a condition may take that should hold at once. Machines under test
 /// are small and busy.

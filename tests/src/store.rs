@@ -56,21 +56,39 @@ impl Store {
     }
 
     /// Waits until there are `count` finished recordings of logins to this
-    /// server, and gives them.
+    /// server, and gives them. Unfinished ones must not be beside them.
     pub fn finished(&self, server_port: u16, count: usize) -> Result<Vec<Recording>> {
-        let what = format!("{count} finished recordings in {}", self.folder.display());
         let mut seen = String::new();
-        let found = wait_for(&what, SOON, || {
-            let all = self.recordings()?;
-            let ours: Vec<_> = all
-                .into_iter()
-                .filter(|recording| recording.server_port() == Some(u64::from(server_port)))
-                .collect();
-            seen = ours.iter().map(Recording::describe).collect();
-            let finished = ours.iter().filter(|recording| recording.manifest.is_some()).count();
-            Ok((finished == count && ours.len() == count).then_some(ours))
-        });
-        found.with_context(|| format!("there are:\n{seen}"))
+        wait_for(&format!("{count} finished recordings"), SOON, || {
+            let sessions = self.finished_sessions()?;
+            let ours = sessions
+                .iter()
+                .filter(|session| session["connection"]["server_port"] == server_port);
+            let ours: Vec<_> = ours.collect();
+            seen = format!("{ours:?}");
+            Ok((ours.len() >= count).then_some(()))
+        })
+        .with_context(|| {
+            let files = files_below(&self.folder).unwrap_or_default();
+            format!("finished are: {seen}\nfiles are: {files:#?}")
+        })?;
+        let mut ours = self.recordings()?;
+        ours.retain(|recording| recording.server_port() == Some(u64::from(server_port)));
+        let list: String = ours.iter().map(Recording::describe).collect();
+        ensure!(ours.len() == count, "not {count} recordings:\n{list}");
+        Ok(ours)
+    }
+
+    /// The sessions of all `manifest.json`.
+    fn finished_sessions(&self) -> Result<Vec<Value>> {
+        let files = files_below(&self.folder)?.into_iter();
+        files
+            .filter(|path| path.ends_with("manifest.json"))
+            .map(|path| {
+                let manifest: Value = serde_json::from_slice(&fs::read(path)?)?;
+                Ok(manifest["session"].clone())
+            })
+            .collect()
     }
 
     /// The one finished recording of a login to this server.
