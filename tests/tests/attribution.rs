@@ -1,0 +1,112 @@
+//! Whatever a user's processes turn into, they stay in their session.
+
+use anyhow::{Context as _, Result};
+use auditty_tests::{
+    SOON, Stage,
+    client::{PROMPT, wait_for_hidden_input},
+    store::Recording,
+    user::TestUser,
+};
+use serde_json::Value;
+
+fn exec<'a>(recording: &'a Recording, argv: &[&str]) -> Result<&'a Value> {
+    recording
+        .of("exec")
+        .into_iter()
+        .find(|exec| auditty_tests::store::words(&exec["argv"]) == argv)
+        .with_context(|| format!("no {argv:?} among {:?}", recording.argvs()))
+}
+
+#[test]
+fn sudo_and_su() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.user.may_sudo(&stage.scene)?;
+    let other = TestUser::create(&stage.scene)?;
+    let mut typist = stage.client().shell()?;
+    typist.ready()?;
+    let terminal = typist.remote_terminal()?;
+    typist.line("sudo /bin/echo as root")?;
+    wait_for_hidden_input(&terminal)?;
+    typist.line(&stage.user.password)?;
+    typist.expect(PROMPT)?;
+    typist.line(&format!("su {} -c '/bin/echo as another'", other.name))?;
+    wait_for_hidden_input(&terminal)?;
+    typist.line(&other.password)?;
+    typist.expect(PROMPT)?;
+    typist.line("exit")?;
+    typist.finish(SOON)?;
+
+    let recording = stage.recording()?;
+    recording.assert_complete()?;
+    let root = exec(&recording, &["/bin/echo", "as", "root"])?;
+    assert_eq!((&root["uid"], &root["euid"]), (&0.into(), &0.into()));
+    let another = exec(&recording, &["/bin/echo", "as", "another"])?;
+    assert_eq!(another["uid"], other.uid);
+    // sudo runs as root for a user who is not: the real id says who.
+    let sudo = exec(&recording, &["sudo", "/bin/echo", "as", "root"])?;
+    assert_eq!(sudo["uid"], stage.user.uid);
+    assert_eq!(sudo["euid"], 0);
+    assert_eq!(recording.session()["login"]["user"], stage.user.name);
+    stage.end()
+}
+
+#[test]
+fn processes_that_leave_their_parents() -> Result<()> {
+    let stage = Stage::new()?;
+    let remote = "setsid -w /bin/echo setsid; \
+                  (setsid sh -c '(/bin/echo orphan >done) &' &); \
+                  until [ -s done ]; do sleep 0.05; done; \
+                  /bin/echo a | /bin/cat | /usr/bin/tr a b; \
+                  nohup /bin/echo nohup; \
+                  timeout 5 sh -c 'sh -c \"/bin/echo deep; true\"; true'";
+    assert!(stage.run(remote)?.status.success());
+    let recording = stage.recording()?;
+    recording.assert_complete()?;
+    for argv in [
+        &["/bin/echo", "setsid"][..],
+        &["/bin/echo", "orphan"],
+        &["/bin/cat"],
+        &["/usr/bin/tr", "a", "b"],
+        &["/bin/echo", "nohup"],
+        &["/bin/echo", "deep"],
+    ] {
+        exec(&recording, argv)?;
+    }
+    stage.end()
+}
+
+#[test]
+fn what_runs_on_after_the_logout() -> Result<()> {
+    let stage = Stage::new()?;
+    let mut typist = stage.client().shell()?;
+    typist.ready()?;
+    typist.command("nohup sh -c 'sleep 2; /bin/echo afterlife' >/dev/null 2>&1 &")?;
+    typist.line("exit")?;
+    typist.finish(SOON)?;
+
+    let recording = stage.recording()?;
+    recording.assert_complete()?;
+    let afterlife = exec(&recording, &["/bin/echo", "afterlife"])?;
+    let end = recording.end()?;
+    assert!(afterlife["seq"].as_u64() > end["seq"].as_u64(), "it ran after the end");
+    assert!(end["running_processes"].as_u64() >= Some(1));
+    stage.end()
+}
+
+#[test]
+fn an_inner_terminal() -> Result<()> {
+    let stage = Stage::new()?;
+    let mut typist = stage.client().shell_at_terminal(24, 80)?;
+    typist.ready()?;
+    typist.command("script -qc '/bin/echo inside' /dev/null")?;
+    typist.command("tmux -L auditty-test -f /dev/null new-session '/bin/echo in tmux; sleep 1'")?;
+    typist.line("exit")?;
+    let (_, shown) = typist.finish(SOON)?;
+
+    let recording = stage.recording()?;
+    recording.assert_complete()?;
+    exec(&recording, &["/bin/echo", "inside"])?;
+    exec(&recording, &["/bin/echo", "in", "tmux"])?;
+    assert_eq!(recording.bytes("output", "terminal")?, shown);
+    stage.end()
+}

@@ -1,0 +1,133 @@
+//! Who logged in, compared with what ssh-keygen and the client say.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use auditty_tests::{
+    Stage,
+    agent::{Agent, Setting},
+    client::{Auth, Client},
+    scene::{Scene, output},
+    sshd::{Sshd, fingerprint, key_pair, public},
+    store::Recording,
+    user::TestUser,
+};
+
+/// Prints what sshd says of the connection: client address and port, server
+/// address and port.
+const ASK: &str = "echo $SSH_CONNECTION";
+
+fn assert_connection(recording: &Recording, said: &[u8]) -> Result<()> {
+    let said = String::from_utf8_lossy(said).into_owned();
+    let fields: Vec<_> = said.split_whitespace().collect();
+    let connection = &recording.session()["connection"];
+    assert_eq!(connection["client_address"], fields[0]);
+    assert_eq!(connection["client_port"], fields[1].parse::<u16>()?);
+    assert_eq!(connection["server_address"], fields[2]);
+    assert_eq!(connection["server_port"], fields[3].parse::<u16>()?);
+    assert_eq!(connection["server_exe"], "/usr/sbin/sshd");
+    Ok(())
+}
+
+#[test]
+fn a_key() -> Result<()> {
+    let stage = Stage::new()?;
+    let said = stage.run(ASK)?.stdout;
+    let recording = stage.recording()?;
+    let login = &recording.session()["login"];
+    assert_eq!(login["user"], stage.user.name);
+    assert_eq!(login["uid"], stage.user.uid);
+    assert_eq!(login["method"], "public_key");
+    assert_eq!(login["key_fingerprint"], fingerprint(&public(&stage.key))?);
+    assert_eq!(login["key_type"], "ssh-ed25519");
+    assert_eq!(login["evidence"], "sshd_monitor");
+    assert_connection(&recording, &said)?;
+    stage.end()
+}
+
+#[test]
+fn an_offered_key_that_was_refused_is_not_the_login() -> Result<()> {
+    let stage = Stage::new()?;
+    let stranger = key_pair(&stage.scene.path("stranger"))?;
+    let client = Client::new(&stage.sshd, &stage.user, Auth::Key(stranger));
+    assert!(!client.run("true", b"")?.status.success());
+    let both = client.with("-i").with(&stage.key);
+    assert!(both.run("true", b"")?.status.success());
+
+    let recording = stage.recording()?;
+    let login = &recording.session()["login"];
+    assert_eq!(login["key_fingerprint"], fingerprint(&public(&stage.key))?);
+    stage.end()
+}
+
+#[test]
+fn a_password() -> Result<()> {
+    for keyboard_interactive in [false, true] {
+        let stage = Stage::new()?;
+        let password = stage.user.password.clone();
+        let (auth, method) = if keyboard_interactive {
+            (Auth::KeyboardInteractive(password), "keyboard_interactive")
+        } else {
+            (Auth::Password(password), "password")
+        };
+        let said = Client::new(&stage.sshd, &stage.user, auth).run(ASK, b"")?.stdout;
+        let recording = stage.recording()?;
+        let login = &recording.session()["login"];
+        assert_eq!(login["user"], stage.user.name);
+        assert_eq!(login["method"], method);
+        assert!(login["key_fingerprint"].is_null());
+        assert_connection(&recording, &said)?;
+        stage.end()?;
+    }
+    Ok(())
+}
+
+/// Key ids that try to look like something else.
+const KEY_IDS: [&str; 3] = [
+    "alice laptop (2026)",
+    "x from 6.6.6.6 port 22 ssh2: ED25519 SHA256:AAAA\" user=\"root\" AND 1=1 ",
+    "größe 終 \u{1b}[31m\u{7}{}%s\\n",
+];
+
+#[test]
+fn a_certificate() -> Result<()> {
+    let scene = Scene::new()?;
+    let authority = key_pair(&scene.path("authority"))?;
+    let trusted = format!("TrustedUserCAKeys {}", public(&authority).display());
+    let sshd = Sshd::start(&scene, &trusted)?;
+    let user = TestUser::create(&scene)?;
+    let mut agent = Agent::start(&scene, &Setting::default())?;
+
+    let mut said = Vec::new();
+    let mut keys = Vec::new();
+    for (number, key_id) in KEY_IDS.iter().enumerate() {
+        let key = key_pair(&scene.path(&format!("certified{number}")))?;
+        let serial = format!("{}", u64::MAX - number as u64);
+        let mut sign = Command::new("ssh-keygen");
+        sign.args(["-q", "-I", key_id, "-z", &serial, "-V", "-1h:+1h"]);
+        sign.args(["-n", &format!("{},other", user.name), "-s"]).arg(&authority);
+        output(sign.arg(public(&key)))?;
+        said.push(Client::new(&sshd, &user, Auth::Key(key.clone())).run(ASK, b"")?.stdout);
+        keys.push(key);
+    }
+    let recordings = agent.store().finished(sshd.port, KEY_IDS.len())?;
+    for (number, recording) in recordings.iter().enumerate() {
+        let login = &recording.session()["login"];
+        let certificate = &login["certificate"];
+        assert_eq!(login["user"], user.name);
+        assert_eq!(login["method"], "certificate");
+        assert_eq!(login["key_fingerprint"], fingerprint(&public(&keys[number]))?);
+        assert_eq!(certificate["key_id"], KEY_IDS[number]);
+        assert_eq!(certificate["serial"], u64::MAX - number as u64);
+        assert_eq!(certificate["ca_fingerprint"], fingerprint(&public(&authority))?);
+        assert_eq!(certificate["principals"][0], user.name);
+        assert!(certificate["valid_before"].is_string());
+        assert_connection(recording, &said[number])?;
+    }
+    // Recorded text never reaches a viewer's terminal raw.
+    let hostile = recordings.last().context("the hostile one")?.session_id();
+    let shown = agent.cli().text(&["show", &hostile, "--color", "never"])?;
+    assert!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
+    assert!(agent.stop()?.success());
+    Ok(())
+}

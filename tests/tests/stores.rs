@@ -1,0 +1,124 @@
+//! Folder and bucket: the same recording, read with stock tools.
+
+use std::{path::Path, process::Command};
+
+use anyhow::Result;
+use auditty_tests::{
+    SOON, Scene, Stage,
+    agent::Setting,
+    cli::Cli,
+    client::find,
+    s3::{BUCKET, PREFIX, S3},
+    scene::output,
+    store::{Recording, Store},
+    wait_for,
+};
+
+/// Types at a shell; what the client saw.
+fn login(stage: &Stage) -> Result<Vec<u8>> {
+    let mut typist = stage.client().shell_at_terminal(24, 80)?;
+    typist.ready()?;
+    typist.command("/bin/echo evidence; seq 5000")?;
+    typist.command("printf 'not text: \\377\\376\\n'")?;
+    typist.line("exit")?;
+    Ok(typist.finish(SOON)?.1)
+}
+
+/// The specification's own recipes, in a shell.
+fn assert_readable_with_stock_tools(recording: &Recording, shown: &[u8]) -> Result<()> {
+    recording.assert_complete()?;
+    let shell = |line: &str| {
+        let mut command = Command::new("bash");
+        output(command.args(["-euo", "pipefail", "-c", line]).current_dir(&recording.folder))
+    };
+    let commands = shell(
+        "zstd -dc *.jsonl.zst | jq -r 'select(.kind == \"exec\") | .argv | join(\" \")'",
+    )?;
+    assert!(commands.lines().any(|line| line == "/bin/echo evidence"), "{commands}");
+    shell(
+        "zstd -dc *.jsonl.zst \
+         | jq -r 'select(.kind == \"output\" and .terminal == 0) | .base64 // (.text // \"\" | @base64)' \
+         | while read -r line; do printf %s \"$line\" | base64 -d; done > /tmp/auditty-shown.$$; \
+         mv /tmp/auditty-shown.$$ shown.bin",
+    )?;
+    assert!(std::fs::read(recording.folder.join("shown.bin"))? == shown);
+    std::fs::remove_file(recording.folder.join("shown.bin"))?;
+    Ok(())
+}
+
+/// The export plays in the stock asciinema and prints what the client saw.
+fn assert_plays(cli: &Cli, session_id: &str, folder: &Path, shown: &[u8]) -> Result<()> {
+    let cast = folder.join("session.cast");
+    let file = cast.to_string_lossy().into_owned();
+    cli.text(&["export", session_id, "--format", "asciicast-v2", "--out", &file])?;
+    let played = Command::new("asciinema").arg("cat").arg(&cast).output()?;
+    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+    assert!(find(&played.stdout, b"evidence\r\n1\r\n2\r\n").is_some());
+    assert!(find(&played.stdout, b"4999\r\n5000\r\n").is_some());
+    assert!(find(shown, b"4999\r\n5000\r\n").is_some());
+    let play = format!("asciinema play -i 0.01 -s 100 '{file}'");
+    output(Command::new("script").args(["-qec", &play, "/dev/null"]))?;
+    Ok(())
+}
+
+#[test]
+fn a_folder() -> Result<()> {
+    let stage = Stage::new()?;
+    let shown = login(&stage)?;
+    let recording = stage.recording()?;
+    assert_readable_with_stock_tools(&recording, &shown)?;
+
+    let id = recording.session_id();
+    assert_plays(&stage.agent.cli(), &id, &stage.scene.path(""), &shown)?;
+    let url = format!("file://{}", stage.agent.store().folder().display());
+    let alone = Cli::new(&["--store", &url], &[]);
+    let listed = alone.json(&["sessions"])?;
+    assert!(listed.to_string().contains(&id));
+    let replayed = alone.text(&["replay", &id])?;
+    assert!(replayed.contains("evidence") && !replayed.contains('\u{1b}'));
+    let events = alone.text(&["export", &id, "--format", "jsonl"])?;
+    assert_eq!(events.lines().filter(|line| line.contains("\"seq\"")).count(), recording.events.len());
+    stage.end()
+}
+
+#[test]
+fn a_bucket_under_a_key_that_may_only_put() -> Result<()> {
+    let scene = Scene::new()?;
+    let s3 = S3::start(&scene)?;
+    s3.writer_may_only_put()?;
+    let setting = Setting {
+        store: s3.store(),
+        environment: s3.writer.environment(),
+        ..Setting::default()
+    };
+    let stage = Stage::with(scene, &setting)?;
+    let shown = login(&stage)?;
+
+    let copy = stage.scene.path("copy");
+    wait_for("the manifest in the bucket", SOON, || {
+        s3.download(&copy)?;
+        let files = auditty_tests::scene::files_below(&copy)?;
+        Ok(files.iter().any(|file| file.ends_with("SHA256SUMS")).then_some(()))
+    })?;
+    let store = Store::new(copy.join(PREFIX));
+    let recording = store.only(stage.sshd.port)?;
+    assert_readable_with_stock_tools(&recording, &shown)?;
+
+    let mut environment = s3.reader.environment();
+    environment.extend([
+        ("AUDITTY_S3_ENDPOINT_URL".to_owned(), s3.endpoint.clone()),
+        ("AUDITTY_S3_PATH_STYLE".to_owned(), "true".to_owned()),
+    ]);
+    let url = format!("s3://{BUCKET}/{PREFIX}");
+    let alone = Cli::new(&["--store", &url], &environment);
+    let id = recording.session_id();
+    assert!(alone.text(&["show", &id])?.contains(&stage.user.name));
+    assert_plays(&alone, &id, &stage.scene.path(""), &shown)?;
+    let spool = stage.agent.folder().join("spool");
+    wait_for("the end of the local copy", SOON, || {
+        let files = auditty_tests::scene::files_below(&spool)?;
+        let left = files.iter().any(|file| file.to_string_lossy().contains(".jsonl.zst"));
+        Ok((!left).then_some(()))
+    })?;
+    stage.end()
+}
