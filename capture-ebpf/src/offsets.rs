@@ -24,7 +24,7 @@ macro_rules! offsets {
         pub struct Offsets { $(pub $field: u32,)* }
 
         impl Offsets {
-            /// The members, in the order of the fields.
+            /// The members, in the order of the fields, which are 32 bits each.
             pub const MEMBERS: &'static [Member] =
                 &[$(Member { path: $path, size: $size },)*];
 
@@ -33,12 +33,6 @@ macro_rules! offsets {
 
             /// What the programs hold before they are loaded.
             pub const ZERO: Self = Self { $($field: 0,)* };
-
-            /// From values in the order of [`Self::MEMBERS`].
-            pub fn from_array(values: [u32; Self::COUNT]) -> Self {
-                let [$($field,)*] = values;
-                Self { $($field,)* }
-            }
         }
     };
 }

@@ -166,8 +166,10 @@ pub struct PipeData {
     /// Position of the first byte in this pipe and direction; `None` when the
     /// kernel could not keep count.
     pub offset: Option<u64>,
-    /// The bytes.
-    pub data: Vec<u8>,
+    /// Length of this piece in bytes, also when `data` is masked.
+    pub len: u32,
+    /// The bytes; `None` when masked: input is not recorded on this host.
+    pub data: Option<Vec<u8>>,
 }
 
 /// A message between sshd's processes before the login is complete.

@@ -2,11 +2,12 @@
 
 use core::{ffi::c_void, hint::black_box};
 
-use aya_ebpf::helpers::generated;
 use auditty_capture_ebpf::{
-    BODY_LEN, CAUSE_READ_FAILED, CAUSE_RING_FULL, CLASS_LOGIN, CLASS_PROCESS, CLASS_STREAM, Header, KIND_ARGS,
-    KIND_CONNECTION, KIND_EXEC, KIND_EXIT, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR, KIND_PATH, PAYLOAD_MAX,
+    BODY_LEN, CAUSE_READ_FAILED, CAUSE_RING_FULL, CLASS_LOGIN, CLASS_PROCESS, CLASS_STREAM, Header,
+    KIND_ARGS, KIND_CONNECTION, KIND_EXEC, KIND_EXIT, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR,
+    KIND_PATH, PAYLOAD_MAX,
 };
+use aya_ebpf::helpers::generated;
 
 use crate::{
     loss,
@@ -86,7 +87,9 @@ pub fn wake(scratch: &Scratch) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn emit_user(source: u64, len: u64) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
     let len = bounded(len);
     // SAFETY: a value of this CPU alone; `len` is at most PAYLOAD_MAX. The
     // helper writes `len` bytes: what it read, or zeros when it could not.
@@ -99,7 +102,13 @@ pub extern "C" fn emit_user(source: u64, len: u64) -> i32 {
         ) != 0;
         if failed {
             let header = &(*scratch).header;
-            loss::count(header.connection, CAUSE_READ_FAILED, class(header.kind), 1, len);
+            loss::count(
+                header.connection,
+                CAUSE_READ_FAILED,
+                class(header.kind),
+                1,
+                len,
+            );
             return 0;
         }
         i32::from(output(&*scratch, len, NO_WAKEUP))
@@ -117,7 +126,11 @@ fn bounded(len: u64) -> u64 {
 fn output(scratch: &Scratch, payload: u64, flags: u64) -> bool {
     let header = &scratch.header;
     let class = class(header.kind);
-    let ring = if class == CLASS_STREAM { &raw const DATA } else { &raw const CONTROL };
+    let ring = if class == CLASS_STREAM {
+        &raw const DATA
+    } else {
+        &raw const CONTROL
+    };
     // SAFETY: head and payload lie one behind the other in the scratch buffer,
     // and `payload` is at most PAYLOAD_MAX.
     let result = unsafe {

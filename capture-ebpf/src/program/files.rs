@@ -45,7 +45,10 @@ pub struct Object {
 /// Tells what a file is.
 #[inline(always)]
 pub fn classify(file: Address) -> Object {
-    const OTHER: Object = Object { class: CLASS_OTHER, id: 0 };
+    const OTHER: Object = Object {
+        class: CLASS_OTHER,
+        id: 0,
+    };
     if file == 0 {
         return OTHER;
     }
@@ -58,12 +61,25 @@ pub fn classify(file: Address) -> Object {
                 return OTHER;
             }
             let private: Address = read(file, offset!(file_private_data));
-            Object { class: CLASS_PTY_MASTER, id: read(private, offset!(tty_file_tty)) }
+            Object {
+                class: CLASS_PTY_MASTER,
+                id: read(private, offset!(tty_file_tty)),
+            }
         }
-        S_IFIFO => Object { class: CLASS_PIPE, id: read(inode, offset!(inode_number)) },
+        S_IFIFO => Object {
+            class: CLASS_PIPE,
+            id: read(inode, offset!(inode_number)),
+        },
         S_IFSOCK => {
             let family: u16 = read(socket(file), offset!(sk_family));
-            if family == AF_UNIX { Object { class: CLASS_UNIX_SOCKET, id: 0 } } else { OTHER }
+            if family == AF_UNIX {
+                Object {
+                    class: CLASS_UNIX_SOCKET,
+                    id: 0,
+                }
+            } else {
+                OTHER
+            }
         }
         _ => OTHER,
     }
@@ -79,15 +95,30 @@ pub fn describe(file: Address) -> FdBody {
             let device: u32 = read(inode, offset!(inode_rdev));
             let major = device >> 20;
             if major < PTS_FIRST_MAJOR || major > PTS_LAST_MAJOR {
-                return FdBody { number: 0, class: FD_OTHER };
+                return FdBody {
+                    number: 0,
+                    class: FD_OTHER,
+                };
             }
             let index = (major - PTS_FIRST_MAJOR) << 20 | device & 0xf_ffff;
-            FdBody { number: index, class: FD_PTS }
+            FdBody {
+                number: index,
+                class: FD_PTS,
+            }
         }
         // Pipe inode numbers come from a 32-bit counter (`get_next_ino`).
-        S_IFIFO => FdBody { number: read::<u64>(inode, offset!(inode_number)) as u32, class: FD_PIPE },
-        S_IFSOCK => FdBody { number: 0, class: FD_SOCKET },
-        _ => FdBody { number: 0, class: FD_OTHER },
+        S_IFIFO => FdBody {
+            number: read::<u64>(inode, offset!(inode_number)) as u32,
+            class: FD_PIPE,
+        },
+        S_IFSOCK => FdBody {
+            number: 0,
+            class: FD_SOCKET,
+        },
+        _ => FdBody {
+            number: 0,
+            class: FD_OTHER,
+        },
     }
 }
 
@@ -111,7 +142,11 @@ pub fn client_socket() -> Address {
     // listening (10) and closed (7) is a connection.
     let connected = state >= TCP_ESTABLISHED && state != 7 && state != 10;
     let network = family == AF_INET || family == AF_INET6;
-    if (network && connected) || family == AF_VSOCK { sock } else { 0 }
+    if (network && connected) || family == AF_VSOCK {
+        sock
+    } else {
+        0
+    }
 }
 
 #[inline(always)]

@@ -66,7 +66,9 @@ pub fn process(pid: u32) -> Option<&'static mut Process> {
 /// Whether the process' system calls are of interest.
 #[inline(always)]
 pub fn is_watched(pid: u32) -> bool {
-    let Some(word) = WATCHED.get_ptr(pid / WATCH_WORD as u32) else { return false };
+    let Some(word) = WATCHED.get_ptr(pid / WATCH_WORD as u32) else {
+        return false;
+    };
     // SAFETY: the index is below WATCH_WORD, the length of the value.
     unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) != 0 }
 }
@@ -75,7 +77,9 @@ pub fn is_watched(pid: u32) -> bool {
 /// CPUs may write the neighbours at the same moment.
 #[inline(always)]
 pub fn watch(pid: u32, on: bool) {
-    let Some(word) = WATCHED.get_ptr_mut(pid / WATCH_WORD as u32) else { return };
+    let Some(word) = WATCHED.get_ptr_mut(pid / WATCH_WORD as u32) else {
+        return;
+    };
     // SAFETY: as in `is_watched`.
     unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) = u8::from(on) }
 }
@@ -87,7 +91,9 @@ pub fn is_sshd_image() -> bool {
     let mut name = [0u8; 16];
     // SAFETY: writes at most the 16 bytes of `name`.
     unsafe { generated::bpf_get_current_comm(name.as_mut_ptr().cast::<c_void>(), 16) };
-    let [b's', b's', b'h', b'd', next, ..] = name else { return false };
+    let [b's', b's', b'h', b'd', next, ..] = name else {
+        return false;
+    };
     next == 0 || next == b'-'
 }
 

@@ -8,14 +8,24 @@ use crate::maps::{LOSSES, UNATTRIBUTED};
 /// for the host.
 #[inline(always)]
 pub fn count(connection: u64, cause: u32, class: u32, events: u64, bytes: u64) {
-    lose(connection, u64::from(cause), u64::from(class), events, bytes);
+    lose(
+        connection,
+        u64::from(cause),
+        u64::from(class),
+        events,
+        bytes,
+    );
 }
 
 /// A global function: verified once, not once for each of its many callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lose(connection: u64, cause: u64, class: u64, events: u64, bytes: u64) -> i32 {
-    let key = LossKey { connection, cause: cause as u32, class: class as u32 };
+    let key = LossKey {
+        connection,
+        cause: cause as u32,
+        class: class as u32,
+    };
     if let Some(count) = LOSSES.get_ptr_mut(&key) {
         // SAFETY: a value of this CPU alone.
         unsafe {

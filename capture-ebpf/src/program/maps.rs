@@ -1,13 +1,16 @@
 //! The maps, and the constants that the agent sets before it loads.
 
+use auditty_capture_ebpf::{
+    BODY_LEN, Header, LossCount, LossKey, Offsets, PAYLOAD_MAX, Position, Process, WATCH_WORD,
+    WATCH_WORDS,
+};
 use aya_ebpf::{
     Global,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
-use auditty_capture_ebpf::{
-    BODY_LEN, Header, LossCount, LossKey, Offsets, PAYLOAD_MAX, Position, Process, WATCH_WORD, WATCH_WORDS,
-};
+
+use crate::paths::Walk;
 
 /// Processes, connections, exits: what a flood of output must not displace.
 #[map]
@@ -60,6 +63,8 @@ pub struct Scratch {
     pub body: [u8; BODY_LEN],
     /// The payload.
     pub payload: [u8; PAYLOAD_MAX + SLACK],
+    /// A path that is being walked.
+    pub walk: Walk,
 }
 
 /// A system call of an sshd between its entry and its exit.

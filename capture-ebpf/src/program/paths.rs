@@ -19,16 +19,40 @@ const STEPS: u32 = 64;
 /// Longest name of one component (`NAME_MAX`).
 const NAME_MAX: u64 = 255;
 
+/// A walk under way. It is kept in the scratch buffer and not in registers, so
+/// that the verifier looks at one step and not at every way to take them all.
+#[repr(C)]
+pub struct Walk {
+    dentry: Address,
+    mount: Address,
+    /// Bytes of payload written.
+    len: u64,
+}
+
+const GO_ON: i32 = 0;
+const ARRIVED: i32 = 1;
+
 /// Reports the path of a `struct path`. A global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn emit_path(path: u64, which: u64, connection: u64, boot_ns: u64) -> i32 {
-    let Some(scratch) = emit::begin(KIND_PATH, connection, kernel::current_pid(), boot_ns) else { return 0 };
-    let walked = walk_path(read(path, offset!(path_dentry)), read(path, offset!(path_mnt)));
+    let Some(scratch) = emit::begin(KIND_PATH, connection, kernel::current_pid(), boot_ns) else {
+        return 0;
+    };
+    scratch.walk.dentry = read(path, offset!(path_dentry));
+    scratch.walk.mount = read(path, offset!(path_mnt));
+    scratch.walk.len = 0;
+    let mut arrived = GO_ON;
+    for _ in 0..STEPS {
+        arrived = walk_step();
+        if arrived != GO_ON {
+            break;
+        }
+    }
     let body = emit::body::<PathBody>(scratch);
     body.which = which as u32;
-    body.truncated = u32::from(walked & TRUNCATED != 0);
-    let len = walked as u64 & (TRUNCATED as u64 - 1);
+    body.truncated = u32::from(arrived != ARRIVED);
+    let len = scratch.walk.len;
     if len == 0 {
         emit::submit(scratch);
     } else {
@@ -37,53 +61,48 @@ pub extern "C" fn emit_path(path: u64, which: u64, connection: u64, boot_ns: u64
     0
 }
 
-const TRUNCATED: u32 = 1 << 30;
-
-/// Writes the components, leaf first, each followed by NUL, into the payload
-/// and returns their length, with [`TRUNCATED`] where not all were reached.
+/// One step towards the root: to the parent directory, after its child's name
+/// was written, or from the root of a file system to where it is mounted.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn walk_path(mut dentry: u64, mut mount: u64) -> u32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TRUNCATED };
-    let mut len: u64 = 0;
-    for _ in 0..STEPS {
-        let root: Address = read(mount, offset!(vfsmount_root));
-        let parent: Address = read(dentry, offset!(dentry_parent));
-        if dentry == root || dentry == parent {
-            let outer = mount.wrapping_sub(offset!(mount_mnt));
-            let next: Address = read(outer, offset!(mount_parent));
-            if dentry != root || next == outer || next == 0 {
-                // A file system that is mounted nowhere (memfd), or the root:
-                // its name is the path.
-                return if dentry == root { len as u32 } else { append(scratch.cast(), dentry, len) as u32 };
-            }
-            dentry = read(outer, offset!(mount_mountpoint));
-            mount = next.wrapping_add(offset!(mount_mnt));
-            continue;
+pub extern "C" fn walk_step() -> i32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return ARRIVED;
+    };
+    // SAFETY: a value of this CPU alone.
+    let walk = unsafe { &mut (*scratch).walk };
+    let root: Address = read(walk.mount, offset!(vfsmount_root));
+    let parent: Address = read(walk.dentry, offset!(dentry_parent));
+    if walk.dentry == root {
+        let mounted = walk.mount.wrapping_sub(offset!(mount_mnt));
+        let outer: Address = read(mounted, offset!(mount_parent));
+        if outer == mounted || outer == 0 {
+            return ARRIVED;
         }
-        len = append(scratch.cast(), dentry, len);
-        if len >= PATH_MAX as u64 {
-            return (len as u32 & (2 * PATH_MAX as u32 - 1)) | TRUNCATED;
-        }
-        dentry = parent;
+        walk.dentry = read(mounted, offset!(mount_mountpoint));
+        walk.mount = outer.wrapping_add(offset!(mount_mnt));
+        return GO_ON;
     }
-    len as u32 | TRUNCATED
-}
-
-/// Appends the dentry's name and NUL at `len`; returns the new length.
-#[inline(always)]
-fn append(scratch: *mut crate::maps::Scratch, dentry: Address, len: u64) -> u64 {
-    let at = black_box(len) & (PATH_MAX as u64 - 1);
-    let name_at = dentry.wrapping_add(offset!(dentry_name));
-    let size: u32 = read(name_at, offset!(qstr_len));
-    let name: Address = read(name_at, offset!(qstr_name));
+    if walk.len >= PATH_MAX as u64 {
+        return GO_ON;
+    }
+    let at = black_box(walk.len) & (PATH_MAX as u64 - 1);
+    let name = walk.dentry.wrapping_add(offset!(dentry_name));
+    let size: u32 = read(name, offset!(qstr_len));
+    let source: Address = read(name, offset!(qstr_name));
     let size = black_box(u64::from(size)) & NAME_MAX;
     // SAFETY: `at` is below PATH_MAX and the name at most 255 bytes, both well
     // inside the payload.
     unsafe {
         let target = (&raw mut (*scratch).payload).cast::<u8>().add(at as usize);
-        generated::bpf_probe_read_kernel(target.cast(), size as u32, name as *const _);
+        generated::bpf_probe_read_kernel(target.cast(), size as u32, source as *const _);
         *target.add(size as usize) = 0;
     }
-    at + size + 1
+    walk.len = at + size + 1;
+    if walk.dentry == parent {
+        // A file system that is mounted nowhere, such as that of memfds.
+        return ARRIVED;
+    }
+    walk.dentry = parent;
+    GO_ON
 }

@@ -40,7 +40,14 @@ pub fn raw_sys_enter(context: TracePointContext) -> u32 {
 pub fn field(context: &TracePointContext, at: usize) -> u64 {
     // SAFETY: the record of a tracepoint is readable at constant offsets; the
     // verifier checks the bound.
-    unsafe { context.as_ptr().cast::<u8>().add(at).cast::<u64>().read_volatile() }
+    unsafe {
+        context
+            .as_ptr()
+            .cast::<u8>()
+            .add(at)
+            .cast::<u64>()
+            .read_volatile()
+    }
 }
 
 #[inline(always)]
@@ -54,7 +61,9 @@ fn try_raw_sys_enter(context: &TracePointContext, thread: u64, pid: u32) {
     if !wanted {
         return;
     }
-    let Some(process) = kernel::process(pid) else { return };
+    let Some(process) = kernel::process(pid) else {
+        return;
+    };
     if process.kind != PROCESS_SERVER {
         return;
     }
@@ -62,7 +71,9 @@ fn try_raw_sys_enter(context: &TracePointContext, thread: u64, pid: u32) {
     if object.class == CLASS_OTHER {
         return;
     }
-    let secret = object.class == CLASS_PTY_MASTER && number == NR_WRITE.load() && streams::waits_for_secret(object.id);
+    let secret = object.class == CLASS_PTY_MASTER
+        && number == NR_WRITE.load()
+        && streams::waits_for_secret(object.id);
     let call = Call {
         nr: number,
         buffer: argument,

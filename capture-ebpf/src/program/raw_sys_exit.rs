@@ -3,7 +3,9 @@
 //!
 //! The return value is the number of bytes that really went through.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext,
+};
 
 use crate::{
     files::{CLASS_PIPE, CLASS_PTY_MASTER, CLASS_UNIX_SOCKET},
@@ -31,7 +33,9 @@ pub fn raw_sys_exit(context: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn try_raw_sys_exit(context: &TracePointContext, thread: u64, pid: u32) {
-    let Some(call) = CALLS.get_ptr(&thread) else { return };
+    let Some(call) = CALLS.get_ptr(&thread) else {
+        return;
+    };
     // SAFETY: a map value of integers that only this thread writes.
     let call = unsafe { *call };
     let _ = CALLS.remove(&thread);
@@ -54,7 +58,12 @@ fn try_raw_sys_exit(context: &TracePointContext, thread: u64, pid: u32) {
     let is_write = call.nr == NR_WRITE.load();
     let direction = streams::direction(is_write);
     if call.class == CLASS_PTY_MASTER {
-        streams::emit_terminal(call.object, call.buffer, result, direction | u64::from(call.secret) << 1);
+        streams::emit_terminal(
+            call.object,
+            call.buffer,
+            result,
+            direction | u64::from(call.secret) << 1,
+        );
     } else if call.class == CLASS_PIPE {
         streams::emit_pipe(call.object, call.buffer, result, direction);
     } else if call.class == CLASS_UNIX_SOCKET && is_write {

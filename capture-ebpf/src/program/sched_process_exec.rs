@@ -5,9 +5,9 @@
 //! other threads and processes can change.
 
 use auditty_capture_ebpf::{
-    ARGS_PIECES, CAUSE_TABLE_FULL, CLASS_PROCESS, ConnectionBody, EXEC_DELETED, EXEC_SERVER, EXEC_SESSION_LEADER,
-    ExecBody, KIND_ARGS, KIND_CONNECTION, KIND_EXEC, PATH_CWD, PATH_EXE, PATH_MAX, PAYLOAD_MAX, PROCESS_LISTENER,
-    PROCESS_SERVER, PROCESS_USER, PieceBody, Process,
+    ARGS_PIECES, CAUSE_TABLE_FULL, CLASS_PROCESS, ConnectionBody, EXEC_DELETED, EXEC_SERVER,
+    EXEC_SESSION_LEADER, ExecBody, KIND_ARGS, KIND_CONNECTION, KIND_EXEC, PATH_CWD, PATH_EXE,
+    PATH_MAX, PAYLOAD_MAX, PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, PieceBody, Process,
 };
 use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
@@ -37,7 +37,12 @@ pub fn sched_process_exec(context: TracePointContext) -> u32 {
 
 /// What the process is from now on; `None` when it has no connection.
 #[inline(always)]
-fn sort_out(pid: u32, known: Option<&'static mut Process>, is_sshd: bool, boot_ns: u64) -> Option<Process> {
+fn sort_out(
+    pid: u32,
+    known: Option<&'static mut Process>,
+    is_sshd: bool,
+    boot_ns: u64,
+) -> Option<Process> {
     let (kind, connection) = match &known {
         Some(process) => (process.kind, process.connection),
         None => (PROCESS_LISTENER, 0),
@@ -61,7 +66,16 @@ fn sort_out(pid: u32, known: Option<&'static mut Process>, is_sshd: bool, boot_n
         return known.map(|process| *process);
     }
     if is_sshd {
-        remember(pid, &Process { connection: 0, kind: PROCESS_LISTENER, monitor_kind: 0, monitor_len: 0, pad: 0 });
+        remember(
+            pid,
+            &Process {
+                connection: 0,
+                kind: PROCESS_LISTENER,
+                monitor_kind: 0,
+                monitor_len: 0,
+                pad: 0,
+            },
+        );
     } else {
         let _ = PROCESSES.remove(&pid);
     }
@@ -124,14 +138,26 @@ fn report(context: &TracePointContext, pid: u32, process: Process, boot_ns: u64)
     let exe: Address = read(mm, offset!(mm_exe_file));
     let fs: Address = read(task, offset!(task_fs));
     let connection = process.connection;
-    crate::paths::emit_path(exe.wrapping_add(offset!(file_path)), u64::from(PATH_EXE), connection, boot_ns);
-    crate::paths::emit_path(fs.wrapping_add(offset!(fs_pwd)), u64::from(PATH_CWD), connection, boot_ns);
+    crate::paths::emit_path(
+        exe.wrapping_add(offset!(file_path)),
+        u64::from(PATH_EXE),
+        connection,
+        boot_ns,
+    );
+    crate::paths::emit_path(
+        fs.wrapping_add(offset!(fs_pwd)),
+        u64::from(PATH_CWD),
+        connection,
+        boot_ns,
+    );
     let start: u64 = read(mm, offset!(mm_arg_start));
     let end: u64 = read(mm, offset!(mm_arg_end));
     let args_len = end.wrapping_sub(start);
     emit_args(start, args_len, connection, boot_ns);
 
-    let Some(scratch) = emit::begin(KIND_EXEC, connection, pid, boot_ns) else { return };
+    let Some(scratch) = emit::begin(KIND_EXEC, connection, pid, boot_ns) else {
+        return;
+    };
     let cred: Address = read(task, offset!(task_cred));
     let parent: Address = read(task, offset!(task_real_parent));
     let signal: Address = read(task, offset!(task_signal));
@@ -179,7 +205,9 @@ fn report(context: &TracePointContext, pid: u32, process: Process, boot_ns: u64)
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn emit_args(start: u64, len: u64, connection: u64, boot_ns: u64) -> i32 {
-    let Some(scratch) = emit::begin(KIND_ARGS, connection, kernel::current_pid(), boot_ns) else { return 0 };
+    let Some(scratch) = emit::begin(KIND_ARGS, connection, kernel::current_pid(), boot_ns) else {
+        return 0;
+    };
     for piece in 0..ARGS_PIECES {
         let done = u64::from(piece) * PAYLOAD_MAX as u64;
         if done >= len {
@@ -187,7 +215,14 @@ pub extern "C" fn emit_args(start: u64, len: u64, connection: u64, boot_ns: u64)
         }
         let rest = len - done;
         emit::body::<PieceBody>(scratch).offset = done;
-        emit::emit_user(start.wrapping_add(done), if rest > PAYLOAD_MAX as u64 { PAYLOAD_MAX as u64 } else { rest });
+        emit::emit_user(
+            start.wrapping_add(done),
+            if rest > PAYLOAD_MAX as u64 {
+                PAYLOAD_MAX as u64
+            } else {
+                rest
+            },
+        );
     }
     0
 }

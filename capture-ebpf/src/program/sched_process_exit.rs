@@ -2,7 +2,9 @@
 //! ending task, for each of its threads; 3.4 and later.
 
 use auditty_capture_ebpf::{ExitBody, KIND_EXIT};
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext,
+};
 
 use crate::{
     emit,
@@ -41,7 +43,9 @@ fn try_sched_process_exit(pid: u32, connection: u64) {
     if connection == 0 {
         return;
     }
-    let Some(scratch) = emit::begin(KIND_EXIT, connection, pid, kernel::boot_ns()) else { return };
+    let Some(scratch) = emit::begin(KIND_EXIT, connection, pid, kernel::boot_ns()) else {
+        return;
+    };
     let flags: u32 = read(signal, offset!(signal_flags));
     emit::body::<ExitBody>(scratch).wait_status = if flags & SIGNAL_GROUP_EXIT != 0 {
         read(signal, offset!(signal_group_exit_code))

@@ -1,9 +1,10 @@
 //! Bytes that an sshd moved: to and from pty masters, pipes, and its monitor.
 
 use auditty_capture_ebpf::{
-    CAUSE_READ_FAILED, CAUSE_TABLE_FULL, CAUSE_TOO_LARGE, CLASS_LOGIN, CLASS_STREAM, DIRECTION_INPUT,
-    DIRECTION_OUTPUT, KIND_MONITOR, KIND_PIPE, KIND_TERMINAL, KIND_WINDOW_SIZE, MonitorBody, OFFSET_UNKNOWN,
-    PAYLOAD_MAX, PipeBody, Position, STREAM_PIECES, TerminalBody, monitor,
+    CAUSE_READ_FAILED, CAUSE_TABLE_FULL, CAUSE_TOO_LARGE, CLASS_LOGIN, CLASS_STREAM,
+    DIRECTION_INPUT, DIRECTION_OUTPUT, KIND_MONITOR, KIND_PIPE, KIND_TERMINAL, KIND_WINDOW_SIZE,
+    MonitorBody, OFFSET_UNKNOWN, PAYLOAD_MAX, PipeBody, Position, STREAM_PIECES, TerminalBody,
+    monitor,
 };
 use aya_ebpf::helpers::generated;
 
@@ -35,12 +36,17 @@ pub fn waits_for_secret(master: Address) -> bool {
 pub extern "C" fn emit_terminal(master: u64, buffer: u64, len: u64, direction_secret: u64) -> i32 {
     let direction = (direction_secret & 1) as u32;
     let pid = kernel::current_pid();
-    let Some(process) = kernel::process(pid) else { return 0 };
+    let Some(process) = kernel::process(pid) else {
+        return 0;
+    };
     // The reader may have turned echo on again since the call began: a secret
     // at either end of the call is one.
     let secret = direction_secret & 2 != 0 || waits_for_secret(master);
     let masked = direction == DIRECTION_INPUT && (secret || RECORD_INPUT.load() == 0);
-    let Some(scratch) = emit::begin(KIND_TERMINAL, process.connection, pid, kernel::boot_ns()) else { return 0 };
+    let Some(scratch) = emit::begin(KIND_TERMINAL, process.connection, pid, kernel::boot_ns())
+    else {
+        return 0;
+    };
     let start = advance(process.connection, master | u64::from(direction), pid, len);
     let body = emit::body::<TerminalBody>(scratch);
     describe_terminal(body, master);
@@ -71,9 +77,13 @@ pub extern "C" fn emit_terminal(master: u64, buffer: u64, len: u64, direction_se
 #[inline(never)]
 pub extern "C" fn emit_pipe(inode: u64, buffer: u64, len: u64, direction: u64) -> i32 {
     let pid = kernel::current_pid();
-    let Some(process) = kernel::process(pid) else { return 0 };
+    let Some(process) = kernel::process(pid) else {
+        return 0;
+    };
     let masked = direction as u32 == DIRECTION_INPUT && RECORD_INPUT.load() == 0;
-    let Some(scratch) = emit::begin(KIND_PIPE, process.connection, pid, kernel::boot_ns()) else { return 0 };
+    let Some(scratch) = emit::begin(KIND_PIPE, process.connection, pid, kernel::boot_ns()) else {
+        return 0;
+    };
     let start = advance(process.connection, inode << 1 | direction & 1, pid, len);
     let body = emit::body::<PipeBody>(scratch);
     body.inode = inode;
@@ -102,7 +112,9 @@ pub extern "C" fn emit_pipe(inode: u64, buffer: u64, len: u64, direction: u64) -
 /// sshd set the window size of a pty.
 #[inline(always)]
 pub fn emit_window_size(connection: u64, pid: u32, master: Address) {
-    let Some(scratch) = emit::begin(KIND_WINDOW_SIZE, connection, pid, kernel::boot_ns()) else { return };
+    let Some(scratch) = emit::begin(KIND_WINDOW_SIZE, connection, pid, kernel::boot_ns()) else {
+        return;
+    };
     describe_terminal(emit::body::<TerminalBody>(scratch), master);
     emit::submit(scratch);
 }
@@ -115,11 +127,16 @@ pub fn emit_window_size(connection: u64, pid: u32, master: Address) {
 pub extern "C" fn emit_monitor(buffer: u64, len: u64) -> i32 {
     const HEADER_LEN: u64 = 5;
     let pid = kernel::current_pid();
-    let Some(process) = kernel::process(pid) else { return 0 };
+    let Some(process) = kernel::process(pid) else {
+        return 0;
+    };
     let kind = process.monitor_kind;
     process.monitor_kind = 0;
     if kind != 0 && u64::from(process.monitor_len) == len + 1 {
-        let Some(scratch) = emit::begin(KIND_MONITOR, process.connection, pid, kernel::boot_ns()) else { return 0 };
+        let Some(scratch) = emit::begin(KIND_MONITOR, process.connection, pid, kernel::boot_ns())
+        else {
+            return 0;
+        };
         let body = emit::body::<MonitorBody>(scratch);
         body.kind = kind;
         body.bytes = len as u32;
@@ -132,7 +149,11 @@ pub extern "C" fn emit_monitor(buffer: u64, len: u64) -> i32 {
     let mut header = [0u8; 8];
     // SAFETY: writes five of the eight bytes.
     let failed = unsafe {
-        generated::bpf_probe_read_user(header.as_mut_ptr().cast(), HEADER_LEN as u32, buffer as *const _) != 0
+        generated::bpf_probe_read_user(
+            header.as_mut_ptr().cast(),
+            HEADER_LEN as u32,
+            buffer as *const _,
+        ) != 0
     };
     if failed {
         loss::count(process.connection, CAUSE_READ_FAILED, CLASS_LOGIN, 1, 0);
@@ -156,7 +177,11 @@ pub fn forget(call: &Call, pid: u32) {
 
 #[inline(always)]
 fn stream_key(call: &Call) -> u64 {
-    if call.class == crate::files::CLASS_PIPE { call.object << 1 } else { call.object }
+    if call.class == crate::files::CLASS_PIPE {
+        call.object << 1
+    } else {
+        call.object
+    }
 }
 
 #[inline(always)]
@@ -183,7 +208,11 @@ fn advance(connection: u64, key: u64, pid: u32, len: u64) -> u64 {
             }
         }
     }
-    let position = Position { next: len, owner: pid, pad: 0 };
+    let position = Position {
+        next: len,
+        owner: pid,
+        pad: 0,
+    };
     if POSITIONS.insert(&key, &position, 0).is_err() {
         loss::count(connection, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
         return OFFSET_UNKNOWN;
@@ -193,12 +222,20 @@ fn advance(connection: u64, key: u64, pid: u32, len: u64) -> u64 {
 
 #[inline(always)]
 fn offset_at(start: u64, done: u64) -> u64 {
-    if start == OFFSET_UNKNOWN { OFFSET_UNKNOWN } else { start.wrapping_add(done) }
+    if start == OFFSET_UNKNOWN {
+        OFFSET_UNKNOWN
+    } else {
+        start.wrapping_add(done)
+    }
 }
 
 #[inline(always)]
 fn piece_len(rest: u64) -> u64 {
-    if rest > PAYLOAD_MAX as u64 { PAYLOAD_MAX as u64 } else { rest }
+    if rest > PAYLOAD_MAX as u64 {
+        PAYLOAD_MAX as u64
+    } else {
+        rest
+    }
 }
 
 #[inline(always)]
@@ -231,5 +268,9 @@ fn is_harmless(kind: u32) -> bool {
 /// The direction of a read or a write, as the user sees it.
 #[inline(always)]
 pub fn direction(is_write: bool) -> u64 {
-    u64::from(if is_write { DIRECTION_INPUT } else { DIRECTION_OUTPUT })
+    u64::from(if is_write {
+        DIRECTION_INPUT
+    } else {
+        DIRECTION_OUTPUT
+    })
 }

@@ -2,8 +2,8 @@
 //! in the context of the forking task; 3.4 and later.
 
 use auditty_capture_ebpf::{
-    CAUSE_TABLE_FULL, CLASS_PROCESS, ForkBody, KIND_FORK, KIND_LISTENER_FORK, PROCESS_LISTENER, PROCESS_SERVER,
-    Process,
+    CAUSE_TABLE_FULL, CLASS_PROCESS, ForkBody, KIND_FORK, KIND_LISTENER_FORK, PROCESS_LISTENER,
+    PROCESS_SERVER, Process,
 };
 use aya_ebpf::{EbpfContext, macros::tracepoint, programs::TracePointContext};
 
@@ -35,16 +35,27 @@ fn try_task_newtask(context: &TracePointContext, parent_pid: u32, parent: &Proce
         return;
     }
     let pid: u32 = read(record, offset!(newtask_pid));
-    let child =
-        Process { connection: parent.connection, kind: parent.kind, monitor_kind: 0, monitor_len: 0, pad: 0 };
+    let child = Process {
+        connection: parent.connection,
+        kind: parent.kind,
+        monitor_kind: 0,
+        monitor_len: 0,
+        pad: 0,
+    };
     if PROCESSES.insert(&pid, &child, 0).is_err() {
         loss::count(parent.connection, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
     }
     if parent.kind == PROCESS_SERVER {
         kernel::watch(pid, true);
     }
-    let kind = if parent.kind == PROCESS_LISTENER { KIND_LISTENER_FORK } else { KIND_FORK };
-    let Some(scratch) = emit::begin(kind, parent.connection, pid, kernel::boot_ns()) else { return };
+    let kind = if parent.kind == PROCESS_LISTENER {
+        KIND_LISTENER_FORK
+    } else {
+        KIND_FORK
+    };
+    let Some(scratch) = emit::begin(kind, parent.connection, pid, kernel::boot_ns()) else {
+        return;
+    };
     emit::body::<ForkBody>(scratch).parent = parent_pid;
     if kind == KIND_LISTENER_FORK {
         emit::wake(scratch);

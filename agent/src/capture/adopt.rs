@@ -1,0 +1,294 @@
+//! What was already running when the agent started: sshd's listeners,
+//! connections and their processes, found in `/proc`.
+//!
+//! The hooks on fork, exec and exit are attached first, so that nothing begins
+//! unseen while this looks; it looks until it finds nothing new.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use auditty_capture_ebpf::{PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, Process};
+use procfs::{
+    net::{TcpNetEntry, TcpState},
+    process::{FDTarget, Process as ProcProcess, Stat},
+};
+
+use super::{
+    CaptureError,
+    event::{ConnectionStart, Exec, Fact, Fd, KernelEvent},
+    processes::Processes,
+};
+
+/// Rounds that are looked at most: each finds what was forked, by a parent not
+/// yet known, during the one before.
+const ROUNDS: usize = 8;
+
+/// Bits of the largest pid, as in the kernel program that mints connection ids.
+const PID_BITS: u64 = (1 << 22) - 1;
+
+/// Adopts what is running and returns it as events, oldest first.
+pub fn adopt(processes: &mut Processes) -> Result<Vec<KernelEvent>, CaptureError> {
+    let mut events = Vec::new();
+    for _ in 0..ROUNDS {
+        let found = Scan::new().run(processes)?;
+        let done = found.is_empty();
+        events.extend(found);
+        if done {
+            break;
+        }
+    }
+    processes.watch_servers()?;
+    events.sort_by_key(|event| event.boot_ns);
+    Ok(events)
+}
+
+struct Running {
+    process: ProcProcess,
+    stat: Stat,
+    start_boot_ns: u64,
+}
+
+/// One look at all processes.
+struct Scan {
+    running: HashMap<i32, Running>,
+    sockets: HashMap<u64, TcpNetEntry>,
+    kinds: HashMap<i32, Process>,
+}
+
+impl Scan {
+    fn new() -> Self {
+        let ns_per_tick = 1_000_000_000 / procfs::ticks_per_second().max(1);
+        let all = procfs::process::all_processes()
+            .into_iter()
+            .flatten()
+            .flatten();
+        let running = all.filter_map(|process| {
+            let stat = process.stat().ok()?;
+            let start_boot_ns = stat.starttime.saturating_mul(ns_per_tick);
+            Some((
+                stat.pid,
+                Running {
+                    process,
+                    stat,
+                    start_boot_ns,
+                },
+            ))
+        });
+        let sockets = procfs::net::tcp()
+            .into_iter()
+            .chain(procfs::net::tcp6())
+            .flatten();
+        Self {
+            running: running.collect(),
+            sockets: sockets.map(|entry| (entry.inode, entry)).collect(),
+            kinds: HashMap::new(),
+        }
+    }
+
+    fn run(mut self, processes: &mut Processes) -> Result<Vec<KernelEvent>, CaptureError> {
+        let mut order: Vec<i32> = self.running.keys().copied().collect();
+        order.sort_by_key(|pid| {
+            self.running
+                .get(pid)
+                .map(|running| (running.start_boot_ns, *pid))
+        });
+        let mut events = Vec::new();
+        for pid in order {
+            let Some(kind) = self.kind(pid, 0) else {
+                continue;
+            };
+            if processes.adopt(pid.unsigned_abs(), kind)? {
+                self.announce(pid, kind, &mut events);
+            }
+        }
+        Ok(events)
+    }
+
+    /// What a process is to us: by its own image, or by its parent.
+    fn kind(&mut self, pid: i32, depth: usize) -> Option<Process> {
+        /// Deeper families do not fit a pid space.
+        const MAX_DEPTH: usize = 4096;
+        if let Some(kind) = self.kinds.get(&pid) {
+            return Some(*kind);
+        }
+        let running = self.running.get(&pid)?;
+        let (parent_pid, start) = (running.stat.ppid, running.start_boot_ns);
+        let is_sshd = is_sshd(&running.stat.comm);
+        let parent = if depth < MAX_DEPTH {
+            self.kind(parent_pid, depth + 1)
+        } else {
+            None
+        };
+        let none = Process {
+            connection: 0,
+            kind: 0,
+            monitor_kind: 0,
+            monitor_len: 0,
+            pad: 0,
+        };
+        let kind = match parent {
+            Some(parent) if parent.kind != PROCESS_LISTENER => {
+                let kind = if is_sshd && parent.kind == PROCESS_SERVER {
+                    PROCESS_SERVER
+                } else {
+                    PROCESS_USER
+                };
+                Process { kind, ..parent }
+            }
+            _ if !is_sshd => return None,
+            _ if self.client(pid).is_some() => {
+                let connection = start & !PID_BITS | u64::from(pid.unsigned_abs());
+                Process {
+                    connection,
+                    kind: PROCESS_SERVER,
+                    ..none
+                }
+            }
+            _ => Process {
+                kind: PROCESS_LISTENER,
+                ..none
+            },
+        };
+        self.kinds.insert(pid, kind);
+        Some(kind)
+    }
+
+    /// The client of an sshd: the peer of its only connected socket. A
+    /// listener has none that is connected.
+    fn client(&self, pid: i32) -> Option<&TcpNetEntry> {
+        let fds = self.running.get(&pid)?.process.fd().ok()?;
+        fds.flatten().find_map(|fd| match fd.target {
+            FDTarget::Socket(inode) => self
+                .sockets
+                .get(&inode)
+                .filter(|entry| entry.state == TcpState::Established),
+            _ => None,
+        })
+    }
+
+    fn announce(&self, pid: i32, kind: Process, events: &mut Vec<KernelEvent>) {
+        let Some(running) = self.running.get(&pid) else {
+            return;
+        };
+        if kind.kind == PROCESS_LISTENER {
+            return;
+        }
+        let event = |fact| KernelEvent {
+            boot_ns: running.start_boot_ns,
+            connection: kind.connection,
+            pid: pid.unsigned_abs(),
+            fact,
+        };
+        if kind.connection & PID_BITS == u64::from(pid.unsigned_abs()) {
+            let peers: Option<(SocketAddr, SocketAddr)> = self
+                .client(pid)
+                .map(|entry| (entry.remote_address, entry.local_address));
+            events.push(event(Fact::ConnectionStart(ConnectionStart {
+                client: peers.map(|(client, _)| canonical(client)),
+                server: peers.map(|(_, server)| canonical(server)),
+                parent_connection: 0,
+                server_uid: running
+                    .process
+                    .status()
+                    .map_or(u32::MAX, |status| status.euid),
+                adopted: true,
+            })));
+        } else {
+            events.push(event(Fact::Fork {
+                parent: running.stat.ppid.unsigned_abs(),
+            }));
+        }
+        events.push(event(Fact::Exec(Box::new(exec(running, kind)))));
+    }
+}
+
+fn exec(running: &Running, kind: Process) -> Exec {
+    let process = &running.process;
+    let args = std::fs::read(format!("/proc/{}/cmdline", running.stat.pid)).unwrap_or_default();
+    let exe = process
+        .exe()
+        .map(|path| path.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let status = process.status().ok();
+    Exec {
+        parent: running.stat.ppid.unsigned_abs(),
+        exe_deleted: exe.ends_with(" (deleted)"),
+        filename: exe.clone(),
+        exe,
+        cwd: process
+            .cwd()
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        args_len: args.len() as u64,
+        args,
+        uid: status.as_ref().map_or(u32::MAX, |status| status.ruid),
+        euid: status.as_ref().map_or(u32::MAX, |status| status.euid),
+        login_uid: process.loginuid().unwrap_or(u32::MAX),
+        fds: [0, 1, 2].map(|fd| describe(process, fd)),
+        session_leader: running.stat.session == running.stat.pid,
+        server: kind.kind == PROCESS_SERVER,
+        adopted: true,
+    }
+}
+
+fn describe(process: &ProcProcess, fd: i32) -> Fd {
+    match process.fd_from_fd(fd).map(|fd| fd.target) {
+        Ok(FDTarget::Pipe(inode)) => Fd::Pipe(inode),
+        Ok(FDTarget::Socket(_)) => Fd::Socket,
+        Ok(FDTarget::Path(path)) => path
+            .to_str()
+            .and_then(|path| path.strip_prefix("/dev/pts/"))
+            .and_then(|index| index.parse().ok())
+            .map_or(Fd::Other, Fd::Pts),
+        _ => Fd::Other,
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// As the kernel programs tell it: `sshd`, `sshd-session`, `sshd-auth`.
+fn is_sshd(comm: &str) -> bool {
+    comm == "sshd" || comm.starts_with("sshd-")
+}
+
+/// Whether the process that started then still runs: pids are reused.
+pub fn is_alive(pid: u32, start_boot_ns: u64) -> bool {
+    /// Start times in `/proc` have the resolution of a clock tick.
+    const TOLERANCE_NS: u64 = 50_000_000;
+    let Ok(stat) = i32::try_from(pid).map_err(|_| ()).and_then(|pid| {
+        ProcProcess::new(pid)
+            .and_then(|process| process.stat())
+            .map_err(|_| ())
+    }) else {
+        return false;
+    };
+    let started = stat
+        .starttime
+        .saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1));
+    // A zombie has ended; only its parent has not looked yet.
+    started.abs_diff(start_boot_ns) <= TOLERANCE_NS && !matches!(stat.state, 'Z' | 'X')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_only_with_its_own_start_time() {
+        let me = ProcProcess::myself().unwrap().stat().unwrap();
+        let started = me.starttime * 1_000_000_000 / procfs::ticks_per_second();
+        assert!(is_alive(std::process::id(), started));
+        assert!(!is_alive(std::process::id(), started + 1_000_000_000));
+    }
+
+    #[test]
+    fn names_of_sshd() {
+        assert!(
+            ["sshd", "sshd-session", "sshd-auth"]
+                .iter()
+                .all(|name| is_sshd(name))
+        );
+        assert!(!["ssh", "sshdx", "bash"].iter().any(|name| is_sshd(name)));
+    }
+}

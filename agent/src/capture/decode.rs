@@ -1,0 +1,437 @@
+//! Records of the rings → [`KernelEvent`]s.
+//!
+//! A record that does not decode is counted and dropped; it never stops the
+//! ones behind it.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use auditty_capture_ebpf::{self as layout, BODY_LEN, Header};
+
+use super::event::{
+    ConnectionStart, Direction, Exec, Fact, Fd, KernelEvent, MonitorMessage, PipeData,
+    TerminalData, WindowSize,
+};
+
+/// Execs whose pieces are under way at most: a program emits all pieces of one
+/// in a row, so that more than one for each CPU means lost ends.
+const MAX_PARTIAL: usize = 1024;
+
+/// What a record can be.
+#[derive(Debug, PartialEq)]
+pub enum Decoded {
+    /// An event.
+    Event(KernelEvent),
+    /// An sshd listener forked: a connection is about to begin.
+    ListenerFork,
+    /// A piece of an exec that is not whole yet.
+    Partial,
+    /// Not a record of this layout.
+    Malformed,
+}
+
+/// Pieces of an exec seen so far.
+#[derive(Default)]
+struct PartialExec {
+    boot_ns: u64,
+    exe: String,
+    cwd: String,
+    args: Vec<u8>,
+}
+
+/// Decodes records, joining the pieces of execs.
+#[derive(Default)]
+pub struct Decoder {
+    partial: HashMap<u32, PartialExec>,
+}
+
+/// Reads integers off the front of a body.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        // Bodies have a fixed length, longer than what is taken from them.
+        let Some((head, tail)) = self.0.split_first_chunk::<N>() else {
+            return [0; N];
+        };
+        self.0 = tail;
+        *head
+    }
+    fn u16(&mut self) -> u16 {
+        u16::from_ne_bytes(self.take())
+    }
+    fn u32(&mut self) -> u32 {
+        u32::from_ne_bytes(self.take())
+    }
+    fn u64(&mut self) -> u64 {
+        u64::from_ne_bytes(self.take())
+    }
+}
+
+impl Decoder {
+    /// Decodes one record.
+    pub fn decode(&mut self, record: &[u8]) -> Decoded {
+        let Some((head, rest)) = record.split_at_checked(size_of::<Header>()) else {
+            return Decoded::Malformed;
+        };
+        let Some((body, rest)) = rest.split_at_checked(BODY_LEN) else {
+            return Decoded::Malformed;
+        };
+        let mut head = Fields(head);
+        let (kind, len) = (head.u32(), head.u32());
+        let (boot_ns, connection, pid) = (head.u64(), head.u64(), head.u32());
+        let Some(payload) = rest.get(..len as usize) else {
+            return Decoded::Malformed;
+        };
+        let mut body = Fields(body);
+        let fact = match kind {
+            layout::KIND_LISTENER_FORK => return Decoded::ListenerFork,
+            layout::KIND_PATH | layout::KIND_ARGS => {
+                self.piece(kind, pid, boot_ns, &mut body, payload);
+                return Decoded::Partial;
+            }
+            layout::KIND_CONNECTION => Fact::ConnectionStart(connection_start(&mut body)),
+            layout::KIND_FORK => Fact::Fork { parent: body.u32() },
+            layout::KIND_EXEC => Fact::Exec(Box::new(self.exec(pid, boot_ns, &mut body, payload))),
+            layout::KIND_EXIT => {
+                self.partial.remove(&pid);
+                Fact::Exit {
+                    wait_status: body.u32(),
+                }
+            }
+            layout::KIND_TERMINAL => Fact::Terminal(terminal(&mut body, payload)),
+            layout::KIND_WINDOW_SIZE => {
+                let data = terminal(&mut body, payload);
+                Fact::WindowSize {
+                    pts: data.pts,
+                    size: data.size,
+                }
+            }
+            layout::KIND_PIPE => Fact::Pipe(pipe(&mut body, payload)),
+            layout::KIND_MONITOR => Fact::Monitor(MonitorMessage {
+                kind: u8::try_from(body.u32()).unwrap_or(0),
+                len: body.u32(),
+                body: payload.to_vec(),
+            }),
+            _ => return Decoded::Malformed,
+        };
+        Decoded::Event(KernelEvent {
+            boot_ns,
+            connection,
+            pid,
+            fact,
+        })
+    }
+
+    fn piece(&mut self, kind: u32, pid: u32, boot_ns: u64, body: &mut Fields<'_>, payload: &[u8]) {
+        if self.partial.len() >= MAX_PARTIAL {
+            // Their ends were lost, and counted where they were lost.
+            self.partial.clear();
+        }
+        let partial = self.partial.entry(pid).or_default();
+        if partial.boot_ns != boot_ns {
+            *partial = PartialExec {
+                boot_ns,
+                ..PartialExec::default()
+            };
+        }
+        if kind == layout::KIND_ARGS {
+            // Behind a lost piece nothing can be placed; the exec's true length
+            // shows that something is missing.
+            if body.u64() == partial.args.len() as u64 {
+                partial.args.extend_from_slice(payload);
+            }
+            return;
+        }
+        let which = body.u32();
+        let truncated = body.u32() != 0;
+        let path = join_path(payload, truncated);
+        match which {
+            layout::PATH_EXE => partial.exe = path,
+            layout::PATH_CWD => partial.cwd = path,
+            _ => {}
+        }
+    }
+
+    fn exec(&mut self, pid: u32, boot_ns: u64, body: &mut Fields<'_>, payload: &[u8]) -> Exec {
+        let partial = self
+            .partial
+            .remove(&pid)
+            .filter(|partial| partial.boot_ns == boot_ns)
+            .unwrap_or_default();
+        let args_len = body.u64();
+        let (parent, uid, euid, login_uid) = (body.u32(), body.u32(), body.u32(), body.u32());
+        let fds = [fd(body), fd(body), fd(body)];
+        let flags = body.u32();
+        Exec {
+            parent,
+            exe: partial.exe,
+            exe_deleted: flags & layout::EXEC_DELETED != 0,
+            filename: readable(payload.split(|byte| *byte == 0).next().unwrap_or_default()),
+            cwd: partial.cwd,
+            args: partial.args,
+            args_len,
+            uid,
+            euid,
+            login_uid,
+            fds,
+            session_leader: flags & layout::EXEC_SESSION_LEADER != 0,
+            server: flags & layout::EXEC_SERVER != 0,
+            adopted: false,
+        }
+    }
+}
+
+fn fd(body: &mut Fields<'_>) -> Fd {
+    let number = body.u32();
+    match body.u32() {
+        layout::FD_PTS => Fd::Pts(number),
+        layout::FD_PIPE => Fd::Pipe(u64::from(number)),
+        layout::FD_SOCKET => Fd::Socket,
+        _ => Fd::Other,
+    }
+}
+
+fn connection_start(body: &mut Fields<'_>) -> ConnectionStart {
+    let (client, server) = (body.take::<16>(), body.take::<16>());
+    let (client_port, server_port) = (body.u16(), body.u16());
+    let family = body.u32();
+    ConnectionStart {
+        client: address(family, client, client_port),
+        server: address(family, server, server_port),
+        parent_connection: body.u64(),
+        server_uid: body.u32(),
+        adopted: false,
+    }
+}
+
+fn address(family: u32, bytes: [u8; 16], port: u16) -> Option<SocketAddr> {
+    let [a, b, c, d, ..] = bytes;
+    let address = match i32::try_from(family).ok()? {
+        libc::AF_INET => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        // A v4 client of a v6 socket is shown as what it is.
+        libc::AF_INET6 => Ipv6Addr::from(bytes).to_canonical(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(address, port))
+}
+
+fn terminal(body: &mut Fields<'_>, payload: &[u8]) -> TerminalData {
+    let offset = known(body.u64());
+    let (len, pts) = (body.u32(), body.u32());
+    let direction = direction(body.u32());
+    let masked = body.u32() != 0;
+    let (rows, columns) = (body.u16(), body.u16());
+    TerminalData {
+        pts,
+        direction,
+        offset,
+        len,
+        data: (!masked).then(|| payload.to_vec()),
+        size: WindowSize { columns, rows },
+    }
+}
+
+fn pipe(body: &mut Fields<'_>, payload: &[u8]) -> PipeData {
+    let offset = known(body.u64());
+    let inode = body.u64();
+    let direction = direction(body.u32());
+    let masked = body.u32() != 0;
+    let len = body.u32();
+    PipeData {
+        inode,
+        direction,
+        offset,
+        len,
+        data: (!masked).then(|| payload.to_vec()),
+    }
+}
+
+fn known(offset: u64) -> Option<u64> {
+    (offset != layout::OFFSET_UNKNOWN).then_some(offset)
+}
+
+fn direction(value: u32) -> Direction {
+    if value == layout::DIRECTION_INPUT {
+        Direction::Input
+    } else {
+        Direction::Output
+    }
+}
+
+/// Components from the leaf to the root, each with a NUL behind it, as a path.
+fn join_path(components: &[u8], truncated: bool) -> String {
+    let components = components.strip_suffix(&[0]).unwrap_or(components);
+    let mut path = String::from(if truncated { "…" } else { "" });
+    if components.is_empty() {
+        path.push('/');
+        return path;
+    }
+    for component in components.rsplit(|byte| *byte == 0) {
+        path.push('/');
+        path.push_str(&readable(component.strip_prefix(b"/").unwrap_or(component)));
+    }
+    path
+}
+
+/// Bytes as text; those that are not UTF-8 stand as `\xNN`.
+fn readable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: u32, pid: u32, boot_ns: u64, body: &[u8], payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((payload.len() as u32).to_ne_bytes());
+        bytes.extend(boot_ns.to_ne_bytes());
+        bytes.extend(7u64.to_ne_bytes());
+        bytes.extend(pid.to_ne_bytes());
+        bytes.extend(0u32.to_ne_bytes());
+        bytes.extend(body);
+        bytes.resize(size_of::<Header>() + BODY_LEN, 0);
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// Bytes as the kernel program lays them out, on a little-endian host.
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn golden_terminal_record() {
+        let bytes = [
+            &[
+                8, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 42, 0, 0,
+                0, 0, 0, 0, 0,
+            ][..],
+            &[
+                5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 24, 0, 80,
+                0,
+            ][..],
+            &[0; 36],
+            b"ls",
+        ]
+        .concat();
+        let Decoded::Event(event) = Decoder::default().decode(&bytes) else {
+            panic!("not an event")
+        };
+        let data = TerminalData {
+            pts: 3,
+            direction: Direction::Input,
+            offset: Some(5),
+            len: 2,
+            data: Some(b"ls".to_vec()),
+            size: WindowSize {
+                columns: 80,
+                rows: 24,
+            },
+        };
+        assert_eq!(
+            event,
+            KernelEvent {
+                boot_ns: 9,
+                connection: 7,
+                pid: 42,
+                fact: Fact::Terminal(data)
+            }
+        );
+    }
+
+    #[test]
+    fn pieces_of_an_exec_are_joined() {
+        let mut decoder = Decoder::default();
+        let args = |offset: u64, piece: &[u8]| {
+            record(layout::KIND_ARGS, 5, 100, &offset.to_ne_bytes(), piece)
+        };
+        let path = |which: u32, components: &[u8]| {
+            record(layout::KIND_PATH, 5, 100, &which.to_ne_bytes(), components)
+        };
+        assert_eq!(
+            decoder.decode(&path(layout::PATH_EXE, b"ls\0bin\0usr\0")),
+            Decoded::Partial
+        );
+        assert_eq!(
+            decoder.decode(&path(layout::PATH_CWD, b"")),
+            Decoded::Partial
+        );
+        assert_eq!(decoder.decode(&args(0, b"ls\0-")), Decoded::Partial);
+        assert_eq!(decoder.decode(&args(4, b"l\0")), Decoded::Partial);
+        let exec = decoder.decode(&record(
+            layout::KIND_EXEC,
+            5,
+            100,
+            &6u64.to_ne_bytes(),
+            b"/bin/ls\0",
+        ));
+        let Decoded::Event(KernelEvent {
+            fact: Fact::Exec(exec),
+            ..
+        }) = exec
+        else {
+            panic!("not an exec")
+        };
+        assert_eq!(
+            (exec.exe.as_str(), exec.cwd.as_str(), exec.filename.as_str()),
+            ("/usr/bin/ls", "/", "/bin/ls")
+        );
+        assert_eq!((exec.args.as_slice(), exec.args_len), (&b"ls\0-l\0"[..], 6));
+    }
+
+    #[test]
+    fn a_lost_piece_leaves_a_truncated_exec() {
+        let mut decoder = Decoder::default();
+        decoder.decode(&record(
+            layout::KIND_ARGS,
+            5,
+            100,
+            &9u64.to_ne_bytes(),
+            b"tail",
+        ));
+        let exec = decoder.decode(&record(
+            layout::KIND_EXEC,
+            5,
+            100,
+            &13u64.to_ne_bytes(),
+            b"",
+        ));
+        let Decoded::Event(KernelEvent {
+            fact: Fact::Exec(exec),
+            ..
+        }) = exec
+        else {
+            panic!("not an exec")
+        };
+        assert_eq!((exec.args.len(), exec.args_len), (0, 13));
+    }
+
+    #[test]
+    fn nonsense_is_malformed() {
+        let whole = record(layout::KIND_PIPE, 1, 1, &[], b"payload");
+        for len in 0..whole.len() {
+            assert_eq!(Decoder::default().decode(&whole[..len]), Decoded::Malformed);
+        }
+        assert_eq!(
+            Decoder::default().decode(&record(999, 1, 1, &[], &[])),
+            Decoded::Malformed
+        );
+    }
+
+    #[test]
+    fn hostile_paths_stay_readable() {
+        assert_eq!(join_path(b"a\xffb\0tmp\0", false), "/tmp/a\\xffb");
+        assert_eq!(join_path(b"memfd:x\0", false), "/memfd:x");
+        assert_eq!(join_path(b"", false), "/");
+        assert_eq!(join_path(b"c\0b\0", true), "…/b/c");
+    }
+}

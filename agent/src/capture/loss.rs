@@ -1,0 +1,179 @@
+//! What the kernel programs could not capture, as events.
+//!
+//! The programs count losses by connection, cause and class; this turns what
+//! was added since the last look into [`Fact::Loss`].
+
+use std::collections::{HashMap, HashSet};
+
+use auditty_capture_ebpf::{self as layout, LossCount, LossKey};
+use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
+
+use super::{
+    CaptureError,
+    event::{Fact, KernelEvent, Loss, LossCause, LossClass},
+    hooks::Hooks,
+    maps::{LossCountValue, LossKeyValue},
+};
+
+/// Reads the loss counters of the kernel programs.
+pub struct LossCounters {
+    by_connection: PerCpuHashMap<MapData, LossKeyValue, LossCountValue>,
+    unattributed: PerCpuArray<MapData, LossCountValue>,
+    seen: HashMap<LossKey, LossCount>,
+    seen_unattributed: LossCount,
+    seen_missed_runs: u64,
+    malformed: u64,
+    last_boot_ns: u64,
+}
+
+impl LossCounters {
+    /// Takes the counters' maps.
+    pub fn new(hooks: &mut Hooks, boot_ns: u64) -> Result<Self, CaptureError> {
+        let failed =
+            |name| move |error: aya::maps::MapError| CaptureError::Load(name, error.to_string());
+        Ok(Self {
+            by_connection: hooks
+                .take_map("LOSSES")?
+                .try_into()
+                .map_err(failed("LOSSES"))?,
+            unattributed: hooks
+                .take_map("UNATTRIBUTED")?
+                .try_into()
+                .map_err(failed("UNATTRIBUTED"))?,
+            seen: HashMap::new(),
+            seen_unattributed: LossCount::default(),
+            seen_missed_runs: hooks.missed_runs(),
+            malformed: 0,
+            last_boot_ns: boot_ns,
+        })
+    }
+
+    /// A record did not decode.
+    pub fn count_malformed(&mut self) {
+        self.malformed += 1;
+    }
+
+    /// What was lost since the last call. `live` are the connections that still
+    /// have processes; the counters of the others are given back to the kernel.
+    pub fn poll(&mut self, hooks: &Hooks, boot_ns: u64, live: &HashSet<u64>) -> Vec<KernelEvent> {
+        let since_boot_ns = std::mem::replace(&mut self.last_boot_ns, boot_ns);
+        let mut events = Vec::new();
+        let mut report = |connection, cause, class, lost: LossCount| {
+            if lost != LossCount::default() {
+                let loss = Loss {
+                    cause,
+                    class,
+                    events: lost.events,
+                    bytes: lost.bytes,
+                    since_boot_ns,
+                    host_wide: connection == 0,
+                };
+                events.push(KernelEvent {
+                    boot_ns,
+                    connection,
+                    pid: 0,
+                    fact: Fact::Loss(loss),
+                });
+            }
+        };
+        for (key, total) in self.by_connection.iter().flatten() {
+            let LossKeyValue(key) = key;
+            let total = sum(&total);
+            let seen = self.seen.insert(key, total).unwrap_or_default();
+            report(
+                key.connection,
+                cause(key.cause),
+                class(key.class),
+                minus(total, seen),
+            );
+        }
+        let ended: Vec<LossKey> = self
+            .seen
+            .keys()
+            .filter(|key| !live.contains(&key.connection))
+            .copied()
+            .collect();
+        for key in ended.iter().filter(|key| key.connection != 0) {
+            // Without processes nothing counts for it any more.
+            if self.by_connection.remove(&LossKeyValue(*key)).is_ok() {
+                self.seen.remove(key);
+            }
+        }
+        let unattributed = self
+            .unattributed
+            .iter()
+            .flatten()
+            .map(|count| sum(&count))
+            .fold(LossCount::default(), plus);
+        let seen = std::mem::replace(&mut self.seen_unattributed, unattributed);
+        report(
+            0,
+            LossCause::TableFull,
+            LossClass::Any,
+            minus(unattributed, seen),
+        );
+        let missed = hooks.missed_runs();
+        let events_missed =
+            missed.saturating_sub(std::mem::replace(&mut self.seen_missed_runs, missed));
+        report(
+            0,
+            LossCause::ProgramMissed,
+            LossClass::Any,
+            LossCount {
+                events: events_missed,
+                bytes: 0,
+            },
+        );
+        let malformed = std::mem::take(&mut self.malformed);
+        report(
+            0,
+            LossCause::Malformed,
+            LossClass::Any,
+            LossCount {
+                events: malformed,
+                bytes: 0,
+            },
+        );
+        events
+    }
+}
+
+fn sum(values: &[LossCountValue]) -> LossCount {
+    values
+        .iter()
+        .map(|value| value.0)
+        .fold(LossCount::default(), plus)
+}
+
+fn plus(a: LossCount, b: LossCount) -> LossCount {
+    LossCount {
+        events: a.events.saturating_add(b.events),
+        bytes: a.bytes.saturating_add(b.bytes),
+    }
+}
+
+fn minus(a: LossCount, b: LossCount) -> LossCount {
+    LossCount {
+        events: a.events.saturating_sub(b.events),
+        bytes: a.bytes.saturating_sub(b.bytes),
+    }
+}
+
+fn cause(value: u32) -> LossCause {
+    match value {
+        layout::CAUSE_RING_FULL => LossCause::RingFull,
+        layout::CAUSE_READ_FAILED => LossCause::ReadFailed,
+        layout::CAUSE_TABLE_FULL => LossCause::TableFull,
+        layout::CAUSE_TOO_LARGE => LossCause::TooLarge,
+        _ => LossCause::Malformed,
+    }
+}
+
+fn class(value: u32) -> LossClass {
+    match value {
+        layout::CLASS_STREAM => LossClass::Stream,
+        layout::CLASS_PROCESS => LossClass::Process,
+        layout::CLASS_LOGIN => LossClass::Login,
+        _ => LossClass::Any,
+    }
+}

@@ -1,0 +1,238 @@
+//! What the kernel sees of SSH sessions, decoded and counted.
+//!
+//! [`Capture::start`] loads the programs, attaches them and adopts what is
+//! already running; [`Capture::run`] drains the rings on a thread of its own
+//! and hands on batches of [`event::KernelEvent`]s in the order they happened.
+//! Nothing is dropped here: when the receiver is slow, the rings in the kernel
+//! take the load, and what they cannot take is counted there.
+
+mod adopt;
+pub mod btf;
+mod check;
+mod decode;
+pub mod event;
+mod hooks;
+mod loss;
+mod maps;
+mod offsets;
+mod processes;
+mod rings;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::SyncSender,
+    },
+    time::Duration,
+};
+
+use nix::time::{ClockId, clock_gettime};
+
+pub use adopt::is_alive;
+pub use check::{Check, check};
+use event::KernelEvent;
+use hooks::Hooks;
+use loss::LossCounters;
+use processes::Processes;
+use rings::Rings;
+
+/// How often the rings are drained while somebody is connected. Waking up for
+/// each record would cost more than the capture itself.
+const BUSY_POLL: Duration = Duration::from_millis(10);
+
+/// How often without a connection; a new one wakes the agent up.
+const IDLE_POLL: Duration = Duration::from_millis(500);
+
+/// A program takes the time first and hands its record over last, with
+/// preemption off in between: after this long it is certainly in the ring.
+const SETTLE_NS: u64 = 2_000_000;
+
+/// How often losses and the table of connections are looked at.
+const HOUSEKEEPING_NS: u64 = 1_000_000_000;
+
+/// How long the hooks on system calls stay attached after the last connection:
+/// the next one is often not far.
+const LINGER_NS: u64 = 10_000_000_000;
+
+/// How the capture is to work.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Size of the ring for processes and connections, bytes; rounded up to a
+    /// power of two pages.
+    pub control_ring_bytes: u32,
+    /// Size of the ring for terminal and pipe bytes, as above.
+    pub data_ring_bytes: u32,
+    /// Whether input is recorded (never what is typed at a password prompt).
+    pub record_input: bool,
+    /// Keep the hooks on system calls attached also when nobody is connected.
+    pub always_attached: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            control_ring_bytes: 8 << 20,
+            data_ring_bytes: 16 << 20,
+            record_input: true,
+            always_attached: false,
+        }
+    }
+}
+
+/// Why the capture cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// Type information is missing or does not have what is needed.
+    #[error("{0} (the kernel must be built with CONFIG_DEBUG_INFO_BTF)")]
+    Btf(#[from] btf::BtfError),
+    /// tracefs cannot be mounted.
+    #[error("mounting tracefs at /sys/kernel/tracing: {0}")]
+    Tracefs(#[source] io::Error),
+    /// A program or map was refused.
+    #[error("loading {0} into the kernel: {1}")]
+    Load(&'static str, String),
+    /// A hook was refused.
+    #[error("attaching to the tracepoint {0}: {1}")]
+    Attach(&'static str, String),
+    /// Running processes cannot be entered into the table.
+    #[error("adopting running connections: {0}")]
+    Adopt(String),
+    /// Waiting for the ring failed.
+    #[error("waiting for events: {0}")]
+    Wait(#[source] io::Error),
+}
+
+/// Events in the order they happened.
+#[derive(Debug)]
+pub struct Batch {
+    /// Everything before this moment has been handed over; nanoseconds since
+    /// boot.
+    pub now_boot_ns: u64,
+    /// The events, by `boot_ns`.
+    pub events: Vec<KernelEvent>,
+}
+
+/// A running capture.
+pub struct Capture {
+    hooks: Hooks,
+    rings: Rings,
+    processes: Processes,
+    losses: LossCounters,
+    always_attached: bool,
+    /// Decoded, but perhaps not yet followed by everything older.
+    pending: Vec<KernelEvent>,
+    serving: bool,
+    last_serving_boot_ns: u64,
+    last_housekeeping_boot_ns: u64,
+}
+
+/// Nanoseconds since boot (`CLOCK_BOOTTIME`), 0 if the clock cannot be read.
+pub fn now_boot_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64)
+}
+
+impl Capture {
+    /// Loads and attaches the programs, and adopts open connections.
+    pub fn start(options: &Options) -> Result<Self, CaptureError> {
+        let mut hooks = Hooks::load(options)?;
+        let now = now_boot_ns();
+        let rings = Rings::new(&mut hooks)?;
+        let mut processes = Processes::new(&mut hooks)?;
+        let losses = LossCounters::new(&mut hooks, now)?;
+        hooks.attach_processes()?;
+        let pending = adopt::adopt(&mut processes)?;
+        let (_, serving) = processes.live();
+        if serving || options.always_attached {
+            hooks.attach_streams()?;
+        }
+        Ok(Self {
+            hooks,
+            rings,
+            processes,
+            losses,
+            always_attached: options.always_attached,
+            pending,
+            serving,
+            last_serving_boot_ns: now,
+            last_housekeeping_boot_ns: now,
+        })
+    }
+
+    /// Drains the rings until `stop` is set or nobody receives any more. Ends
+    /// with a batch that holds everything up to that moment.
+    pub fn run(
+        mut self,
+        batches: &SyncSender<Batch>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<(), CaptureError> {
+        while !stop.load(Ordering::Relaxed) {
+            self.rings.wait(if self.hooks.streams_attached() {
+                BUSY_POLL
+            } else {
+                IDLE_POLL
+            })?;
+            let now = now_boot_ns();
+            let starting = self.drain();
+            self.attach_on_demand(starting, now)?;
+            if now.saturating_sub(self.last_housekeeping_boot_ns) >= HOUSEKEEPING_NS {
+                self.housekeeping(now);
+            }
+            let settled = now.saturating_sub(SETTLE_NS);
+            if batches.send(self.take_batch(settled)).is_err() {
+                return Ok(());
+            }
+        }
+        // The last runs of the programs end before detaching returns.
+        self.hooks.detach_streams()?;
+        self.drain();
+        let now = now_boot_ns();
+        self.housekeeping(now);
+        // A receiver that is gone has said so already.
+        let _ = batches.send(self.take_batch(now));
+        Ok(())
+    }
+
+    /// Decodes what is in the rings; whether a connection is about to begin.
+    fn drain(&mut self) -> bool {
+        let losses = &mut self.losses;
+        self.rings
+            .drain(&mut self.pending, || losses.count_malformed())
+    }
+
+    fn attach_on_demand(&mut self, starting: bool, now: u64) -> Result<(), CaptureError> {
+        if starting || self.serving {
+            self.last_serving_boot_ns = now;
+        }
+        if starting {
+            self.hooks.attach_streams()
+        } else if self.always_attached || now.saturating_sub(self.last_serving_boot_ns) < LINGER_NS
+        {
+            Ok(())
+        } else {
+            self.hooks.detach_streams()
+        }
+    }
+
+    fn housekeeping(&mut self, now: u64) {
+        self.last_housekeeping_boot_ns = now;
+        let (live, serving) = self.processes.live();
+        self.serving = serving;
+        self.processes.prune_positions();
+        self.pending
+            .extend(self.losses.poll(&self.hooks, now, &live));
+    }
+
+    /// Everything up to `until`, in order.
+    fn take_batch(&mut self, until: u64) -> Batch {
+        // Stable: records of one moment stay as their program emitted them.
+        self.pending.sort_by_key(|event| event.boot_ns);
+        let settled = self.pending.partition_point(|event| event.boot_ns <= until);
+        let rest = self.pending.split_off(settled);
+        Batch {
+            now_boot_ns: until,
+            events: std::mem::replace(&mut self.pending, rest),
+        }
+    }
+}

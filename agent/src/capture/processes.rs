@@ -1,0 +1,129 @@
+//! The kernel programs' table of processes: read to know which connections
+//! live, written once at the start for what was already running.
+
+use std::collections::HashSet;
+
+use auditty_capture_ebpf::{PROCESS_SERVER, Position, Process, WATCH_WORD};
+use aya::maps::{Array, HashMap, MapData};
+
+use super::{
+    CaptureError,
+    hooks::Hooks,
+    maps::{PositionValue, ProcessValue, WatchWord},
+};
+
+/// Only what is not there yet (`BPF_NOEXIST`): the programs know better.
+const IF_ABSENT: u64 = 1;
+
+/// Streams that are remembered at most before those without an owner are
+/// looked for; three quarters of the map.
+const POSITIONS_HIGH: usize = 49_152;
+
+/// Looks into the programs' maps.
+pub struct Processes {
+    processes: HashMap<MapData, u32, ProcessValue>,
+    watched: Array<MapData, WatchWord>,
+    positions: HashMap<MapData, u64, PositionValue>,
+}
+
+impl Processes {
+    /// Takes the maps.
+    pub fn new(hooks: &mut Hooks) -> Result<Self, CaptureError> {
+        let failed =
+            |name| move |error: aya::maps::MapError| CaptureError::Load(name, error.to_string());
+        Ok(Self {
+            processes: hooks
+                .take_map("PROCESSES")?
+                .try_into()
+                .map_err(failed("PROCESSES"))?,
+            watched: hooks
+                .take_map("WATCHED")?
+                .try_into()
+                .map_err(failed("WATCHED"))?,
+            positions: hooks
+                .take_map("POSITIONS")?
+                .try_into()
+                .map_err(failed("POSITIONS"))?,
+        })
+    }
+
+    /// Connections that have a process, and whether any of these is an sshd.
+    pub fn live(&self) -> (HashSet<u64>, bool) {
+        let mut connections = HashSet::new();
+        let mut serving = false;
+        for (_, ProcessValue(process)) in self.processes.iter().flatten() {
+            connections.insert(process.connection);
+            serving |= process.kind == PROCESS_SERVER;
+        }
+        connections.remove(&0);
+        (connections, serving)
+    }
+
+    /// Adds a process that was already running; `false` when it is known.
+    pub fn adopt(&mut self, pid: u32, process: Process) -> Result<bool, CaptureError> {
+        match self.processes.insert(pid, ProcessValue(process), IF_ABSENT) {
+            Ok(()) => Ok(true),
+            Err(aya::maps::MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(CaptureError::Adopt(error.to_string())),
+        }
+    }
+
+    /// Makes sure that every sshd in the table is watched. A word of the watch
+    /// table is written as a whole, which can undo what a program did to a
+    /// neighbour at that moment: hence until nothing is left to do.
+    pub fn watch_servers(&mut self) -> Result<(), CaptureError> {
+        const ATTEMPTS: usize = 16;
+        let failed = |error: aya::maps::MapError| CaptureError::Adopt(error.to_string());
+        for _ in 0..ATTEMPTS {
+            let mut done = true;
+            let servers: Vec<u32> = self
+                .processes
+                .iter()
+                .flatten()
+                .filter(|(_, ProcessValue(process))| process.kind == PROCESS_SERVER)
+                .map(|(pid, _)| pid)
+                .collect();
+            for pid in servers {
+                let index = pid / WATCH_WORD as u32;
+                let WatchWord(mut word) = self.watched.get(&index, 0).map_err(failed)?;
+                if let Some(byte) = word.get_mut(pid as usize % WATCH_WORD)
+                    && *byte == 0
+                {
+                    *byte = 1;
+                    self.watched
+                        .set(index, WatchWord(word), 0)
+                        .map_err(failed)?;
+                    done = false;
+                }
+            }
+            if done {
+                return Ok(());
+            }
+        }
+        Err(CaptureError::Adopt(
+            "the table of watched processes keeps changing".to_owned(),
+        ))
+    }
+
+    /// Gives back the positions of streams whose sshd was killed before it
+    /// could close them, once there are many.
+    pub fn prune_positions(&mut self) {
+        let keys = self.positions.iter().flatten();
+        let owned: Vec<(u64, Position)> = keys
+            .map(|(key, PositionValue(position))| (key, position))
+            .collect();
+        if owned.len() < POSITIONS_HIGH {
+            return;
+        }
+        for (key, position) in owned {
+            if self.processes.get(&position.owner, 0).is_err() {
+                // Already gone is as good.
+                let _ = self.positions.remove(&key);
+            }
+        }
+    }
+}
