@@ -1,1 +1,35 @@
-//! placeholder
+//! The collector: takes in what agents report, keeps the metadata, answers what
+//! security teams ask. Content of recordings never comes here.
+//!
+//! The same code runs alone (`auditty-collector`) and inside the agent:
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use auditty_collector::{Listeners, Store, serve};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! let store = Store::open("/var/lib/auditty/collector.db".as_ref()).await?;
+//! let listeners = Listeners::bind(&["unix:/run/auditty/collector.sock".parse()?], false).await?;
+//! let shutdown = CancellationToken::new();
+//! serve(listeners, store.clone(), shutdown).await?; // until `shutdown` is cancelled
+//! store.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The way of a report: [`ingest`] checks a whole batch, [`store`] puts it into
+//! one transaction, and the answer goes out after the commit. The way of a
+//! question: [`query`] reads the filter, [`store`] turns it into SQL with bound
+//! values.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod ingest;
+pub mod listen;
+pub mod query;
+pub mod server;
+pub mod store;
+
+pub use listen::{ListenAddress, ListenError, Listeners};
+pub use server::{ServeError, serve};
+pub use store::{Store, StoreError};

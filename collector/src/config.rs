@@ -1,0 +1,198 @@
+//! Configuration of the stand-alone collector: a TOML file, then flags.
+//!
+//! ```toml
+//! # Where to listen. TCP beyond this machine needs allow_plaintext.
+//! listen = ["unix:/run/auditty/collector.sock", "127.0.0.1:7443"]
+//! # The database; created where there is none.
+//! database = "/var/lib/auditty/collector.db"
+//! # Serve other machines over TCP without encryption or authentication.
+//! allow_plaintext = false
+//! ```
+//!
+//! Every key may be left out; these are the defaults, except that `listen` is
+//! the Unix socket alone.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::listen::ListenAddress;
+
+/// Where a collector listens unless told otherwise.
+pub const DEFAULT_LISTEN: &str = "unix:/run/auditty/collector.sock";
+/// Where its database is unless told otherwise.
+pub const DEFAULT_DATABASE: &str = "/var/lib/auditty/collector.db";
+/// Largest configuration file that is read, in bytes.
+const MAX_FILE_LEN: u64 = 1024 * 1024;
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML, or has a key or type that is not known.
+    #[error("{path}: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        reason: String,
+    },
+    /// A value is not accepted.
+    #[error("{origin}: `{key}`: {reason}")]
+    Value {
+        /// The file, or the flag.
+        origin: String,
+        /// The key.
+        key: &'static str,
+        /// What is accepted.
+        reason: String,
+    },
+}
+
+/// What a file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    listen: Option<Vec<String>>,
+    database: Option<PathBuf>,
+    allow_plaintext: Option<bool>,
+}
+
+/// What flags say; they win over the file.
+#[derive(Debug, Default)]
+pub struct Flags {
+    /// Where to listen, empty for what the file says.
+    pub listen: Vec<ListenAddress>,
+    /// The database.
+    pub database: Option<PathBuf>,
+}
+
+/// A checked configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Config {
+    listen: Vec<ListenAddress>,
+    database: PathBuf,
+    allow_plaintext: bool,
+}
+
+impl Config {
+    /// Reads the file, where there is one, and puts the flags over it.
+    pub fn load(file: Option<&Path>, flags: Flags) -> Result<Self, ConfigError> {
+        let raw = file.map(read).transpose()?.unwrap_or_default();
+        let origin = file.map_or("default".into(), Path::to_string_lossy);
+        let wrong = |key, reason: String| ConfigError::Value {
+            origin: origin.to_string(),
+            key,
+            reason,
+        };
+        let listen = match flags.listen {
+            listen if !listen.is_empty() => listen,
+            _ => raw
+                .listen
+                .unwrap_or_else(|| vec![DEFAULT_LISTEN.to_owned()])
+                .iter()
+                .map(|address| address.parse().map_err(|reason| wrong("listen", reason)))
+                .collect::<Result<_, _>>()?,
+        };
+        if listen.is_empty() {
+            let reason = "must name at least one address, such as \"127.0.0.1:7443\"";
+            return Err(wrong("listen", reason.to_owned()));
+        }
+        Ok(Self {
+            listen,
+            database: flags
+                .database
+                .or(raw.database)
+                .unwrap_or_else(|| DEFAULT_DATABASE.into()),
+            allow_plaintext: raw.allow_plaintext.unwrap_or(false),
+        })
+    }
+
+    /// Where to listen; at least one address.
+    pub fn listen(&self) -> &[ListenAddress] {
+        &self.listen
+    }
+
+    /// The database's file.
+    pub fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// TCP beyond this machine is wanted.
+    pub fn allow_plaintext(&self) -> bool {
+        self.allow_plaintext
+    }
+}
+
+fn read(path: &Path) -> Result<Raw, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    if fs::metadata(path).map_err(failed)?.len() > MAX_FILE_LEN {
+        return Err(failed(io::Error::other("larger than 1 MiB")));
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        Config::load(Some(file.path()), Flags::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_empty_file_means_the_defaults() {
+        let config = load("").unwrap();
+        assert_eq!(config, Config::load(None, Flags::default()).unwrap());
+        assert_eq!(config.listen(), &[DEFAULT_LISTEN.parse().unwrap()]);
+        assert_eq!(config.database(), Path::new(DEFAULT_DATABASE));
+        assert!(!config.allow_plaintext());
+    }
+
+    #[test]
+    fn errors_name_the_key_and_what_is_accepted() {
+        for (text, words) in [
+            ("databse = \"/x\"", ["databse", "database"]),
+            ("allow_plaintext = 1", ["allow_plaintext", "boolean"]),
+            ("listen = [\"localhost:1\"]", ["`listen`", "127.0.0.1:7443"]),
+            ("listen = [\"unix:x\"]", ["`listen`", "absolute"]),
+            ("listen = []", ["`listen`", "at least one"]),
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(error.contains("/tmp"), "no file in: {error}");
+            for word in words {
+                assert!(error.contains(word), "no {word} in: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_win() {
+        let flags = Flags {
+            listen: vec!["127.0.0.1:1".parse().unwrap()],
+            database: Some("/other".into()),
+        };
+        let config = Config::load(None, flags).unwrap();
+        assert_eq!(config.listen(), &["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(config.database(), Path::new("/other"));
+    }
+}

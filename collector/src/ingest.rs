@@ -1,0 +1,229 @@
+//! `IngestService`: checks a batch as a whole, stores it as a whole, answers
+//! when it is durable.
+
+use auditty_proto::{
+    names,
+    v1::{self, ingest_service_server::IngestService, report},
+};
+use prost::Message;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::store::{Batch, CommandEnd, Fact, Store, StoreError, nanoseconds};
+
+/// Most reports in a batch: bounds how long one transaction holds the database.
+pub const MAX_REPORTS: usize = 10_000;
+/// Longest host and boot id, in bytes.
+pub const MAX_ID_LEN: usize = 255;
+/// Largest session, encoded.
+pub const MAX_SESSION_LEN: usize = 256 * 1024;
+/// Largest command, encoded: well above the longest argument block an agent
+/// keeps.
+pub const MAX_COMMAND_LEN: usize = 2 * 1024 * 1024;
+
+/// The service over a store.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    store: Store,
+}
+
+impl Ingest {
+    /// Takes reports into this store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+#[tonic::async_trait]
+impl IngestService for Ingest {
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
+        let batch = check(request.into_inner())
+            .map_err(|malformed| Status::invalid_argument(malformed.to_string()))?;
+        match self.store.apply(&batch).await {
+            Ok(()) => Ok(Response::new(v1::ReportResponse {})),
+            Err(error @ StoreError::OtherHost { .. }) => {
+                tracing::warn!(host_id = batch.host_id, "batch refused: {error}");
+                Err(Status::permission_denied(error.to_string()))
+            }
+            Err(error) => {
+                tracing::error!(host_id = batch.host_id, "batch not stored: {error}");
+                Err(Status::unavailable(format!("batch not stored: {error}")))
+            }
+        }
+    }
+}
+
+/// What is wrong with a batch.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+struct Malformed {
+    field: String,
+    problem: String,
+}
+
+fn malformed<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, Malformed> {
+    Err(Malformed {
+        field: field.into(),
+        problem: problem.into(),
+    })
+}
+
+fn check(request: v1::ReportRequest) -> Result<Batch, Malformed> {
+    let v1::ReportRequest {
+        host_id,
+        boot_id,
+        reports,
+    } = request;
+    if host_id.is_empty() || host_id.len() > MAX_ID_LEN {
+        return malformed("host_id", format!("must have 1 to {MAX_ID_LEN} bytes"));
+    }
+    if boot_id.len() > MAX_ID_LEN {
+        return malformed("boot_id", format!("must have at most {MAX_ID_LEN} bytes"));
+    }
+    if reports.len() > MAX_REPORTS {
+        return malformed("reports", format!("must be at most {MAX_REPORTS}"));
+    }
+    let mut facts = Vec::with_capacity(reports.len());
+    for (index, report) in reports.into_iter().enumerate() {
+        let checked = check_fact(report.fact, &host_id, &mut facts);
+        checked.map_err(|Malformed { field, problem }| Malformed {
+            field: format!("reports[{index}].{field}"),
+            problem,
+        })?;
+    }
+    Ok(Batch { host_id, facts })
+}
+
+fn check_fact(
+    fact: Option<report::Fact>,
+    host_id: &str,
+    facts: &mut Vec<Fact>,
+) -> Result<(), Malformed> {
+    match fact {
+        Some(report::Fact::Session(report)) => {
+            let Some(session) = report.session else {
+                return malformed("session.session", "is missing");
+            };
+            let Ok(revision) = i64::try_from(report.revision) else {
+                return malformed("session.revision", "must be less than 2^63");
+            };
+            facts.push(check_session(revision, session, host_id)?);
+        }
+        Some(report::Fact::Command(report)) => {
+            let session = session_id("command.session_id", &report.session_id)?;
+            let Some(command) = report.command else {
+                return malformed("command.command", "is missing");
+            };
+            check_command(session, command, facts)?;
+        }
+        Some(report::Fact::CommandEnd(end)) => {
+            facts.push(Fact::CommandEnd(CommandEnd {
+                session: session_id("command_end.session_id", &end.session_id)?,
+                seq: seq("command_end.seq", end.seq)?,
+                exit_code: end.exit_code,
+                signal: end.signal,
+                // Longer than the machine has existed: the longest there is.
+                duration_ns: i64::try_from(end.duration_ns).unwrap_or(i64::MAX),
+            }));
+        }
+        None => return malformed("fact", "is missing"),
+    }
+    Ok(())
+}
+
+fn check_session(revision: i64, session: v1::Session, host_id: &str) -> Result<Fact, Malformed> {
+    let id = session_id("session.session.session_id", &session.session_id)?;
+    let name = names::session_name(id);
+    if session.name != name {
+        return malformed("session.session.name", format!("must be {name:?}"));
+    }
+    let host = session.host.as_ref().map_or("", |host| &host.host_id);
+    if host != host_id {
+        return malformed(
+            "session.session.host.host_id",
+            format!("must be the reporting host's, {host_id:?}"),
+        );
+    }
+    time("session.session.start_time", session.start_time.as_ref())?;
+    if session.end_time.is_some() {
+        time("session.session.end_time", session.end_time.as_ref())?;
+    }
+    if session.encoded_len() > MAX_SESSION_LEN {
+        let most = format!("must have at most {MAX_SESSION_LEN} bytes");
+        return malformed("session.session", most);
+    }
+    Ok(Fact::Session {
+        revision,
+        id,
+        session: Box::new(session),
+    })
+}
+
+/// A command that has ended already counts as two facts.
+fn check_command(
+    session: Uuid,
+    mut command: v1::Command,
+    facts: &mut Vec<Fact>,
+) -> Result<(), Malformed> {
+    let seq = seq("command.command.seq", command.seq)?;
+    let name = names::command_name(session, command.seq);
+    if command.name != name {
+        return malformed("command.command.name", format!("must be {name:?}"));
+    }
+    time("command.command.start_time", command.start_time.as_ref())?;
+    if command.encoded_len() > MAX_COMMAND_LEN {
+        let most = format!("must have at most {MAX_COMMAND_LEN} bytes");
+        return malformed("command.command", most);
+    }
+    let exit_code = command.exit_code.take();
+    let signal = command.signal.take();
+    let duration = command.duration.take();
+    if let Some(duration) = duration {
+        let ns = i128::from(duration.seconds) * 1_000_000_000 + i128::from(duration.nanos);
+        let Ok(ns) = u64::try_from(ns) else {
+            return malformed("command.command.duration", "must be 0 or more");
+        };
+        facts.push(Fact::CommandEnd(CommandEnd {
+            session,
+            seq,
+            exit_code,
+            signal,
+            duration_ns: i64::try_from(ns).unwrap_or(i64::MAX),
+        }));
+    } else if exit_code.is_some() || signal.is_some() {
+        return malformed(
+            "command.command.duration",
+            "is missing for a command that ended",
+        );
+    }
+    facts.push(Fact::Command {
+        session,
+        command: Box::new(command),
+    });
+    Ok(())
+}
+
+fn session_id(field: &str, id: &str) -> Result<Uuid, Malformed> {
+    match names::parse_session_id(id) {
+        Some(id) => Ok(id),
+        None => malformed(field, "must be a UUID in lower case with hyphens"),
+    }
+}
+
+fn seq(field: &str, seq: u64) -> Result<i64, Malformed> {
+    match i64::try_from(seq) {
+        Ok(seq @ 1..) => Ok(seq),
+        _ => malformed(field, "must be 1 or more, and less than 2^63"),
+    }
+}
+
+fn time(field: &str, time: Option<&prost_types::Timestamp>) -> Result<(), Malformed> {
+    match time.map(nanoseconds) {
+        Some(Some(_)) => Ok(()),
+        Some(None) => malformed(field, "must be a time from 1678 to 2261"),
+        None => malformed(field, "is missing"),
+    }
+}

@@ -1,0 +1,101 @@
+//! `auditty-collector`: the metadata and query service on its own.
+#![forbid(unsafe_code)]
+
+use std::{io, path::PathBuf};
+
+use anyhow::Context;
+use auditty_collector::{
+    ListenAddress, Listeners, Store,
+    config::{Config, Flags},
+    serve,
+};
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Takes in what agents report, and answers queries over gRPC.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file (TOML).
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen: unix:/path or address:port; may be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<ListenAddress>,
+    /// Database file, created where there is none.
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Check the configuration and print what it means.
+    CheckConfig,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    start_log(arguments.log_format);
+    let flags = Flags {
+        listen: arguments.listen,
+        database: arguments.database,
+    };
+    let config = Config::load(arguments.config.as_deref(), flags)?;
+    match arguments.verb {
+        None => run(&config).await,
+        Some(Verb::CheckConfig) => {
+            for address in config.listen() {
+                println!("listen           {address}");
+            }
+            println!("database         {}", config.database().display());
+            println!("allow_plaintext  {}", config.allow_plaintext());
+            Ok(())
+        }
+    }
+}
+
+/// `RUST_LOG` chooses what is logged; `info` unless set.
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+async fn run(config: &Config) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let store = Store::open(config.database()).await?;
+    let listeners = Listeners::bind(config.listen(), config.allow_plaintext()).await?;
+    let stopped = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("shutting down");
+        stopped.cancel();
+    });
+    let served = serve(listeners, store.clone(), shutdown).await;
+    store.close().await;
+    Ok(served?)
+}

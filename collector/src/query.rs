@@ -1,0 +1,167 @@
+//! `SessionService`: reads requests, asks the store, gives pages.
+
+use auditty_proto::{
+    filter::{Filter, FilterError},
+    names, page_token,
+    v1::{self, session_service_server::SessionService},
+};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::store::{SessionPosition, Store, StoreError, nanoseconds};
+
+const DEFAULT_SESSIONS: usize = 50;
+const DEFAULT_COMMANDS: usize = 100;
+/// Most items on any page.
+const MAX_ITEMS: usize = 1000;
+
+/// The service over a store.
+#[derive(Clone, Debug)]
+pub struct Query {
+    store: Store,
+}
+
+impl Query {
+    /// Answers from this store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for Query {
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        let v1::ListSessionsRequest {
+            page_size,
+            page_token,
+            filter: filter_text,
+        } = request.into_inner();
+        let limit = limit(page_size, DEFAULT_SESSIONS)?;
+        let filter = Filter::sessions(&filter_text).map_err(invalid_filter)?;
+        let scope = ["ListSessions", &filter_text];
+        let after = position(&scope, &page_token, session_position)?;
+        let page = self.store.sessions(&filter, after, limit).await;
+        let page = page.map_err(failed)?;
+        let last = page.items.last().filter(|_| page.more);
+        let next_page_token = last.map_or_else(String::new, |last| {
+            page_token::encode(&scope, &session_key(last))
+        });
+        Ok(Response::new(v1::ListSessionsResponse {
+            sessions: page.items,
+            next_page_token,
+        }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<v1::GetSessionRequest>,
+    ) -> Result<Response<v1::GetSessionResponse>, Status> {
+        let id = session_id("name", &request.get_ref().name)?;
+        let session = self.find(id).await?;
+        Ok(Response::new(v1::GetSessionResponse {
+            session: Some(session),
+        }))
+    }
+
+    async fn list_commands(
+        &self,
+        request: Request<v1::ListCommandsRequest>,
+    ) -> Result<Response<v1::ListCommandsResponse>, Status> {
+        let v1::ListCommandsRequest {
+            parent,
+            page_size,
+            page_token,
+            filter: filter_text,
+        } = request.into_inner();
+        let id = session_id("parent", &parent)?;
+        let limit = limit(page_size, DEFAULT_COMMANDS)?;
+        let filter = Filter::commands(&filter_text).map_err(invalid_filter)?;
+        let scope = ["ListCommands", &parent, &filter_text];
+        let after = position(&scope, &page_token, command_position)?.unwrap_or(0);
+        self.find(id).await?;
+        let page = self.store.commands(id, &filter, after, limit).await;
+        let page = page.map_err(failed)?;
+        let last = page.items.last().filter(|_| page.more);
+        let next_page_token = last.map_or_else(String::new, |last| {
+            page_token::encode(&scope, &last.seq.to_be_bytes())
+        });
+        Ok(Response::new(v1::ListCommandsResponse {
+            commands: page.items,
+            next_page_token,
+        }))
+    }
+}
+
+impl Query {
+    async fn find(&self, id: Uuid) -> Result<v1::Session, Status> {
+        let session = self.store.session(id).await.map_err(failed)?;
+        session.ok_or_else(|| Status::not_found(format!("there is no session {id}")))
+    }
+}
+
+fn limit(page_size: i32, default: usize) -> Result<usize, Status> {
+    match usize::try_from(page_size) {
+        Ok(0) => Ok(default),
+        Ok(size) => Ok(size.min(MAX_ITEMS)),
+        Err(_) => Err(Status::invalid_argument("page_size: must not be negative")),
+    }
+}
+
+fn session_id(field: &str, name: &str) -> Result<Uuid, Status> {
+    names::parse_session_name(name).ok_or_else(|| {
+        Status::invalid_argument(format!(
+            "{field}: must be sessions/ and a UUID in lower case with hyphens"
+        ))
+    })
+}
+
+fn invalid_filter(error: FilterError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// What went wrong inside is for the log, not for the caller.
+fn failed(error: StoreError) -> Status {
+    tracing::error!("query failed: {error}");
+    match error {
+        StoreError::Damaged(_) => Status::data_loss("a stored message is damaged; see the log"),
+        _ => Status::unavailable("the database did not answer; see the log"),
+    }
+}
+
+fn position<T>(
+    scope: &[&str],
+    token: &str,
+    read: fn(&[u8]) -> Option<T>,
+) -> Result<Option<T>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    page_token::decode(scope, token)
+        .and_then(|key| read(&key).ok_or(page_token::PageTokenError::Malformed))
+        .map(Some)
+        .map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+/// Start in nanoseconds (8 bytes, big endian), then the id (16 bytes).
+fn session_key(session: &v1::Session) -> Vec<u8> {
+    let start = session.start_time.as_ref().and_then(nanoseconds);
+    let id = names::parse_session_id(&session.session_id).unwrap_or_default();
+    let mut key = start.unwrap_or_default().to_be_bytes().to_vec();
+    key.extend_from_slice(id.as_bytes());
+    key
+}
+
+fn session_position(key: &[u8]) -> Option<SessionPosition> {
+    let (start, id) = key.split_first_chunk::<8>()?;
+    Some(SessionPosition {
+        start_ns: i64::from_be_bytes(*start),
+        id: Uuid::from_slice(id).ok()?,
+    })
+}
+
+fn command_position(key: &[u8]) -> Option<i64> {
+    i64::try_from(u64::from_be_bytes(key.try_into().ok()?)).ok()
+}
