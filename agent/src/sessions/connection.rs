@@ -1,0 +1,212 @@
+//! One SSH connection: its login, its ptys and pipes, and what waits for the
+//! session it belongs to.
+
+use std::collections::HashMap;
+
+use auditty_recording::event::{GapCause, Stream};
+use auditty_recording::session::{self, Host};
+
+use super::identity::Identity;
+use super::lineage::SessionKey;
+use crate::capture::event::{ConnectionStart, Direction, Exec, PipeData};
+
+/// A connection with a live server process or an open session.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    pub described: session::Connection,
+    pub identity: Identity,
+    /// The server's word counts: the system's sshd, whose start was seen.
+    pub trusted: bool,
+    /// Live processes of the server side.
+    pub servers: u32,
+    /// Sessions whose recording is open.
+    pub sessions: Vec<SessionKey>,
+    pub sessions_ever: u32,
+    /// Last session on each pty.
+    pub ptys: HashMap<u32, SessionKey>,
+    /// Pipes of sessions, by inode.
+    pub pipes: HashMap<u64, ClaimedPipe>,
+    pub pending: PendingPipes,
+    /// Programs that server processes started for themselves, by server.
+    pub held: HashMap<u32, Vec<Held>>,
+    pub held_events: usize,
+    /// When a server process last forked.
+    pub last_fork_boot_ns: u64,
+    pub seen_boot_ns: u64,
+    pub stream_loss: StreamLoss,
+}
+
+/// A pipe that belongs to a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClaimedPipe {
+    pub session: SessionKey,
+    pub stream: Stream,
+    /// The end that counts: the other end shows the same bytes again.
+    pub direction: Direction,
+}
+
+/// Something a helper did, until it is known whose helper it was.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub boot_ns: u64,
+    pub pid: u32,
+    pub what: HeldFact,
+}
+
+/// An exec, or an exit with its wait status.
+#[derive(Debug)]
+pub(super) enum HeldFact {
+    Exec(Box<Exec>),
+    Exit(u32),
+}
+
+/// Stream bytes the kernel lost on this connection, and those of them that
+/// showed as holes between offsets.
+#[derive(Debug, Default)]
+pub(super) struct StreamLoss {
+    pub cause: Option<GapCause>,
+    pub bytes: u64,
+    pub shown_bytes: u64,
+    pub since_boot_ns: u64,
+    pub until_boot_ns: u64,
+}
+
+impl Connection {
+    pub(super) fn new(host: &Host, id: u64, pid: u32, start: Option<&ConnectionStart>) -> Self {
+        let client = start.and_then(|start| start.client);
+        let server = start.and_then(|start| start.server);
+        let mut identity = Identity::default();
+        if start.is_none_or(|start| start.adopted) {
+            identity.freeze();
+        }
+        Self {
+            described: session::Connection {
+                connection_id: format!("{}-{id}", host.boot_id),
+                client_address: client.map(|address| address.ip().to_canonical()),
+                client_port: client.map(|address| address.port()),
+                server_address: server.map(|address| address.ip().to_canonical()),
+                server_port: server.map(|address| address.port()),
+                server_exe: String::new(),
+                pid,
+            },
+            identity,
+            trusted: start.is_none_or(|s| s.server_uid == 0 && s.parent_connection == 0),
+            ..Self::default()
+        }
+    }
+
+    /// Keeps what a helper of `server` did. `false` at the bound.
+    pub(super) fn hold(&mut self, server: u32, held: Held, bound: usize) -> bool {
+        let room = self.held_events < bound;
+        if room {
+            self.held_events += 1;
+            self.held.entry(server).or_default().push(held);
+        }
+        room
+    }
+
+    /// What the helpers of `server` did, in order.
+    pub(super) fn take_held(&mut self, server: u32) -> Vec<Held> {
+        let held = self.held.remove(&server).unwrap_or_default();
+        self.held_events -= held.len();
+        held
+    }
+}
+
+/// Bytes of pipes that no session has claimed.
+#[derive(Debug, Default)]
+pub(super) struct PendingPipes {
+    pipes: HashMap<u64, PendingPipe>,
+    bytes: usize,
+}
+
+/// One such pipe. Both ends of it may be server processes.
+#[derive(Debug, Default)]
+pub(super) struct PendingPipe {
+    pub pieces: Vec<PendingPiece>,
+    /// Process that wrote to it, and the one that read from it.
+    pub writer: Option<u32>,
+    pub reader: Option<u32>,
+    /// Bytes that found no room, input and output. They are the latest ones.
+    pub lost: [u64; 2],
+}
+
+/// A piece of it.
+#[derive(Debug)]
+pub(super) struct PendingPiece {
+    pub boot_ns: u64,
+    pub direction: Direction,
+    pub offset: Option<u64>,
+    pub len: u32,
+    /// `None`: masked.
+    pub data: Option<Vec<u8>>,
+}
+
+impl PendingPiece {
+    fn held(&self) -> usize {
+        self.data.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// Pipes of one connection that may wait at once: sshd has a handful of its own,
+/// and three per session that is about to begin.
+const MAX_PENDING_PIPES: usize = 64;
+
+/// Pieces per pipe, against a flood of tiny ones.
+const MAX_PENDING_PIECES: usize = 4096;
+
+impl PendingPipes {
+    /// Keeps a piece while there is room. `false` when it found none at all.
+    pub(super) fn push(&mut self, boot_ns: u64, pid: u32, piece: &PipeData, bound: usize) -> bool {
+        let full = self.pipes.len() >= MAX_PENDING_PIPES;
+        if full && !self.pipes.contains_key(&piece.inode) {
+            return false;
+        }
+        let pipe = self.pipes.entry(piece.inode).or_default();
+        let (end, lost) = match piece.direction {
+            Direction::Input => (&mut pipe.writer, 0),
+            Direction::Output => (&mut pipe.reader, 1),
+        };
+        end.get_or_insert(pid);
+        let Some(lost) = pipe.lost.get_mut(lost) else {
+            return false;
+        };
+        let held = piece.data.as_ref().map_or(0, Vec::len);
+        let crowded = pipe.pieces.len() >= MAX_PENDING_PIECES;
+        if *lost > 0 || crowded || self.bytes + held > bound {
+            *lost += u64::from(piece.len);
+            return true;
+        }
+        self.bytes += held;
+        pipe.pieces.push(PendingPiece {
+            boot_ns,
+            direction: piece.direction,
+            offset: piece.offset,
+            len: piece.len,
+            data: piece.data.clone(),
+        });
+        true
+    }
+
+    pub(super) fn get(&self, inode: u64) -> Option<&PendingPipe> {
+        self.pipes.get(&inode)
+    }
+
+    pub(super) fn take(&mut self, inode: u64) -> PendingPipe {
+        let pipe = self.pipes.remove(&inode).unwrap_or_default();
+        self.bytes -= pipe.pieces.iter().map(PendingPiece::held).sum::<usize>();
+        pipe
+    }
+
+    /// Pipes into which this process writes.
+    pub(super) fn written_by(&self, pid: u32) -> Vec<u64> {
+        let own = self.pipes.iter().filter(|(_, pipe)| pipe.writer == Some(pid));
+        own.map(|(inode, _)| *inode).collect()
+    }
+
+    /// Bytes that were never claimed.
+    pub(super) fn unclaimed_bytes(&self) -> u64 {
+        let lost: u64 = self.pipes.values().flat_map(|pipe| pipe.lost).sum();
+        self.bytes as u64 + lost
+    }
+}

@@ -1,0 +1,195 @@
+//! Who logged in, from sshd's privilege-separation monitor protocol.
+//!
+//! sshd's unprivileged pre-auth child asks the monitor, and the monitor's
+//! answers are the verdicts (OpenSSH `monitor.h`, `monitor.c`; unchanged from
+//! 9.2 to 10.0):
+//!
+//! | type | from | body |
+//! |---|---|---|
+//! | 8 `REQ_PWNAM` | child | string user |
+//! | 24 `REQ_KEYVERIFY` | child | string key, string signature, string signed data |
+//! | 25 `ANS_KEYVERIFY` | monitor | u32, 0 = verified |
+//! | 13 `ANS_AUTHPASSWORD` | monitor | u32, 1 = right, … |
+//! | 109 `ANS_PAM_RESPOND` | monitor | u32, 0 = authenticated |
+//!
+//! After the login a user can make sshd write chosen bytes to a socket, so the
+//! identity freezes when the pre-auth child exits or the first session begins.
+
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use auditty_recording::session::{AuthMethod, Evidence, Login};
+
+use crate::capture::event::MonitorMessage;
+use wire::{Key, Reader, printable};
+
+const REQ_PWNAM: u8 = 8;
+const ANS_AUTHPASSWORD: u8 = 13;
+const REQ_KEYVERIFY: u8 = 24;
+const ANS_KEYVERIFY: u8 = 25;
+const ANS_PAM_RESPOND: u8 = 109;
+
+/// Message number of a signed authentication request (RFC 4252 §6).
+const SSH2_MSG_USERAUTH_REQUEST: u8 = 50;
+
+/// Names of unix users.
+pub trait UserNames {
+    /// Name of the user with this id.
+    fn name(&self, uid: u32) -> Option<String>;
+    /// Id of the user with this name.
+    fn uid(&self, name: &str) -> Option<u32>;
+}
+
+/// The users the system knows (`getpwuid`, `getpwnam`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemUsers;
+
+impl UserNames for SystemUsers {
+    fn name(&self, uid: u32) -> Option<String> {
+        let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+        user.map(|user| user.name)
+    }
+
+    fn uid(&self, name: &str) -> Option<u32> {
+        let user = nix::unistd::User::from_name(name).ok().flatten();
+        user.map(|user| user.uid.as_raw())
+    }
+}
+
+/// What is known of a connection's login.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    /// Process that asks: the pre-auth child, known by its first question.
+    child: Option<u32>,
+    user: Option<String>,
+    /// A key that was offered with a signature, not yet judged.
+    candidate: Option<Candidate>,
+    method: Option<AuthMethod>,
+    /// The key of the last key that was verified. With several factors it stays
+    /// beside the last method.
+    key: Option<Key>,
+    frozen: bool,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    method: AuthMethod,
+    key: Key,
+}
+
+impl Identity {
+    /// Takes a message that `sender` wrote on the connection whose monitor is
+    /// `monitor`. Returns whether it still counted.
+    pub(super) fn observe(&mut self, monitor: u32, sender: u32, message: &MonitorMessage) -> bool {
+        if self.frozen {
+            return false;
+        }
+        let from_monitor = sender == monitor;
+        let body = Reader(&message.body);
+        match message.kind {
+            REQ_PWNAM if !from_monitor && self.child.is_none() => {
+                self.child = Some(sender);
+                self.user = user(body);
+            }
+            REQ_KEYVERIFY if self.child == Some(sender) => self.candidate = candidate(body),
+            ANS_KEYVERIFY if from_monitor => self.judge_key(body),
+            ANS_AUTHPASSWORD if from_monitor => self.judge(body, 1, AuthMethod::Password),
+            ANS_PAM_RESPOND if from_monitor => {
+                self.judge(body, 0, AuthMethod::KeyboardInteractive);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn judge_key(&mut self, mut answer: Reader<'_>) {
+        let candidate = self.candidate.take();
+        if answer.u32() != Some(0) {
+            return;
+        }
+        // A verified key that could not be decoded is still the last success.
+        self.method = Some(candidate.as_ref().map_or(AuthMethod::Unknown, |c| c.method));
+        self.key = candidate
+            .filter(|candidate| candidate.method != AuthMethod::HostBased)
+            .map(|candidate| candidate.key);
+    }
+
+    fn judge(&mut self, mut answer: Reader<'_>, success: u32, method: AuthMethod) {
+        if answer.u32() == Some(success) {
+            self.method = Some(method);
+        }
+    }
+
+    /// Nothing counts any more.
+    pub(super) fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    /// A process of the connection ended.
+    pub(super) fn process_ended(&mut self, pid: u32) {
+        self.frozen |= self.child == Some(pid);
+    }
+
+    /// The login of a session whose own process runs as `uid`, where that is
+    /// known by now. Names are cross-checked: where sshd's word and the kernel's
+    /// user id disagree, only the user id counts.
+    pub(super) fn login(&self, trusted: bool, uid: Option<u32>, users: &dyn UserNames) -> Login {
+        let by_uid = |evidence| Login {
+            user: uid.and_then(|uid| users.name(uid)).unwrap_or_default(),
+            uid,
+            evidence,
+            ..Login::default()
+        };
+        if !trusted {
+            return by_uid(Evidence::UntrustedServer);
+        }
+        let weak = || match uid {
+            Some(_) => by_uid(Evidence::ProcessUid),
+            None => Login::default(),
+        };
+        let (Some(user), Some(method)) = (&self.user, self.method) else {
+            return weak();
+        };
+        if let (Some(uid), Some(named)) = (uid, users.uid(user))
+            && uid != named
+        {
+            return weak();
+        }
+        Login {
+            user: user.clone(),
+            uid,
+            method,
+            key_fingerprint: self.key.as_ref().map(|key| key.fingerprint.clone()),
+            key_type: self.key.as_ref().map(|key| key.key_type.clone()),
+            certificate: self.key.as_ref().and_then(|key| key.certificate.clone()),
+            evidence: Evidence::SshdMonitor,
+        }
+    }
+}
+
+fn user(mut body: Reader<'_>) -> Option<String> {
+    let name = body.string()?;
+    (!name.is_empty()).then(|| printable(name))
+}
+
+/// The key and the method it was signed for. The signed data comes last and may
+/// be cut; the method stands near its beginning.
+fn candidate(mut body: Reader<'_>) -> Option<Candidate> {
+    let key = Key::decode(body.string()?)?;
+    let _signature = body.string()?;
+    let mut signed = Reader(body.string_start()?);
+    let _session_id = signed.string()?;
+    if signed.u8()? != SSH2_MSG_USERAUTH_REQUEST {
+        return None;
+    }
+    let _user = signed.string()?;
+    let _service = signed.string()?;
+    let method = match (signed.string()?, &key.certificate) {
+        (b"hostbased", _) => AuthMethod::HostBased,
+        (b"publickey" | b"publickey-hostbound-v00@openssh.com", None) => AuthMethod::PublicKey,
+        (b"publickey" | b"publickey-hostbound-v00@openssh.com", Some(_)) => AuthMethod::Certificate,
+        _ => return None,
+    };
+    Some(Candidate { method, key })
+}

@@ -1,0 +1,230 @@
+//! Kernel events become sessions, each with one ordered timeline.
+//!
+//! A *session root* is a process that starts a program of the user's while
+//! everything above it, up to the connection's first process, was sshd, and
+//! that leads a POSIX session. What it forks stays in its session, however
+//! deep. Terminals belong to a session by the pty's index, pipes by the inodes
+//! the root was started with. The login comes from sshd's monitor protocol.
+//!
+//! Pure logic: the only way out is the [`Sink`](sink::Sink), the only clock is
+//! the one passed in.
+
+mod clock;
+mod commands;
+mod connection;
+mod ending;
+mod identity;
+mod limits;
+mod lineage;
+mod losses;
+mod opening;
+mod pipes;
+mod processes;
+mod resume;
+mod session;
+pub mod sink;
+mod streams;
+mod terminals;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+use std::collections::{BTreeMap, HashMap};
+
+use auditty_recording::event::{Body, Marker};
+use auditty_recording::session::Host;
+
+use crate::capture::event::{Fact, KernelEvent};
+use crate::grants::GrantBook;
+use connection::Connection;
+use lineage::{Processes, SessionKey};
+use session::OpenSession;
+use sink::Sink;
+use timeline::Out;
+
+pub use clock::Clock;
+pub use identity::{SystemUsers, UserNames};
+pub use limits::{Counters, Limits};
+
+/// A connection of which nothing is left is forgotten after this time; by then
+/// every event about it has arrived.
+const FORGET_CONNECTION_NS: u64 = 60_000_000_000;
+
+/// All connections, processes and open sessions of the host.
+pub struct Sessions {
+    host: Host,
+    clock: Clock,
+    users: Box<dyn UserNames + Send>,
+    grants: GrantBook,
+    limits: Limits,
+    counters: Counters,
+    connections: HashMap<u64, Connection>,
+    processes: Processes,
+    sessions: BTreeMap<SessionKey, OpenSession>,
+    next_key: u64,
+    /// Latest moment seen.
+    now: u64,
+}
+
+impl Sessions {
+    /// No session yet.
+    pub fn new(
+        host: Host,
+        clock: Clock,
+        users: impl UserNames + Send + 'static,
+        grants: GrantBook,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            host,
+            clock,
+            users: Box::new(users),
+            grants,
+            limits,
+            counters: Counters::default(),
+            connections: HashMap::new(),
+            processes: Processes::default(),
+            sessions: BTreeMap::new(),
+            next_key: 0,
+            now: 0,
+        }
+    }
+
+    /// Takes the next event. They come in the order of `boot_ns`, except those
+    /// about adopted processes, which carry the start of the process.
+    pub fn apply(&mut self, event: &KernelEvent, sink: &mut dyn Sink) {
+        self.counters.events += 1;
+        self.now = self.now.max(event.boot_ns);
+        match &event.fact {
+            Fact::ConnectionStart(start) => self.connection_start(event, start),
+            Fact::Fork { parent } => self.fork(event, *parent),
+            Fact::Exec(exec) => self.exec(event, exec, sink),
+            Fact::Exit { wait_status } => self.exit(event, *wait_status, sink),
+            Fact::Terminal(data) => self.terminal(event, data, sink),
+            Fact::WindowSize { pts, size } => self.window_size(event, *pts, *size, sink),
+            Fact::Pipe(data) => self.pipe(event, data, sink),
+            Fact::Monitor(message) => self.monitor(event, message),
+            Fact::Loss(loss) => self.loss(event, loss, sink),
+        }
+    }
+
+    /// No more events are at hand: what was joined is written, and changes are
+    /// reported.
+    pub fn end_of_batch(&mut self, sink: &mut dyn Sink) {
+        for key in self.keys() {
+            self.settle(key, sink, false);
+        }
+    }
+
+    /// Decides what only time decides. `now` is in nanoseconds since boot, and
+    /// every event before it has been applied.
+    pub fn tick(&mut self, now: u64, sink: &mut dyn Sink) {
+        self.now = self.now.max(now);
+        for key in self.keys() {
+            self.settle(key, sink, true);
+        }
+        let now = self.now;
+        let unclaimed = |c: &Connection| c.pending.unclaimed_bytes();
+        let mut forgotten = 0;
+        self.connections.retain(|_, connection| {
+            let over = connection.servers == 0 && connection.sessions.is_empty();
+            let old = now.saturating_sub(connection.seen_boot_ns) >= FORGET_CONNECTION_NS;
+            if over && old {
+                forgotten += unclaimed(connection);
+            }
+            !(over && old)
+        });
+        self.counters.unattributed_bytes += forgotten;
+    }
+
+    /// The wall clock may have been stepped.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
+    /// The grants changed: every open session is matched again.
+    pub fn set_grants(&mut self, grants: GrantBook, sink: &mut dyn Sink) {
+        self.grants = grants;
+        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        for session in self.sessions.values_mut().filter(|session| session.matched) {
+            let known = &session.timeline.record.session;
+            let grant = self.grants.match_login(&known.login, &self.host, known.start_time);
+            session.allow(&mut out, self.now, grant);
+            session.report(&mut out, self.now);
+        }
+    }
+
+    /// The agent stops. Open sessions are told so and stay resumable.
+    pub fn shutdown(&mut self, sink: &mut dyn Sink) {
+        for key in self.keys() {
+            self.settle(key, sink, false);
+            let Some(mut session) = self.sessions.remove(&key) else {
+                continue;
+            };
+            let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+            session.tell_end(&mut out, self.now, true);
+            session.streams.flush_all(&mut session.timeline, &mut out);
+            if session.is_over(u64::MAX) {
+                session.finish(&mut out, self.now);
+                continue;
+            }
+            let marker = Marker {
+                marker: "agent_stopped".into(),
+                message: "The agent stopped while the session was open.".into(),
+            };
+            session.emit(&mut out, self.now, Body::Marker(marker));
+            session.dirty = true;
+            session.report(&mut out, self.now);
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Sessions whose recording is open.
+    pub fn open_sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn keys(&self) -> Vec<SessionKey> {
+        self.sessions.keys().copied().collect()
+    }
+
+    /// Writes, tells and reports what is due, and finishes what is over.
+    fn settle(&mut self, key: SessionKey, sink: &mut dyn Sink, tick: bool) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        if tick {
+            session.streams.flush_old(now, &mut session.timeline, &mut out);
+            session.give_up_unclaimed(now);
+        } else {
+            session.streams.flush(&mut session.timeline, &mut out);
+        }
+        session.declare_unfollowed(&mut out, now);
+        session.tell_end(&mut out, now, false);
+        if session.is_over(now) {
+            self.finish(key, sink);
+        } else {
+            session.report(&mut out, now);
+        }
+    }
+
+    fn finish(&mut self, key: SessionKey, sink: &mut dyn Sink) {
+        self.declare_unseen_stream_loss(key, sink);
+        let Some(session) = self.sessions.remove(&key) else {
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(&session.connection) {
+            connection.sessions.retain(|open| *open != key);
+            connection.pipes.retain(|_, pipe| pipe.session != key);
+            connection.ptys.retain(|_, open| *open != key);
+        }
+        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        session.finish(&mut out, self.now);
+    }
+}

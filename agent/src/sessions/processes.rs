@@ -1,0 +1,352 @@
+//! Connections start, processes fork, start programs and end.
+
+use std::collections::HashMap;
+
+use auditty_recording::event::{Body, Exit, ExitStatus};
+
+use super::Sessions;
+use super::commands::exec_event;
+use super::connection::{Connection, Held, HeldFact};
+use super::ending::exit_status;
+use super::lineage::{Command, Owner, Process, SessionKey};
+use super::opening::{Leader, Seed};
+use super::sink::Sink;
+use super::timeline::Out;
+use crate::capture::event::{ConnectionStart, Exec, Fd, KernelEvent, MonitorMessage};
+
+impl Sessions {
+    pub(super) fn connection_start(&mut self, event: &KernelEvent, start: &ConnectionStart) {
+        self.forget(event.pid, event.boot_ns);
+        if self.connections.len() >= self.limits.connections {
+            self.counters.refused_connections += 1;
+            return;
+        }
+        self.counters.connections += 1;
+        let mut connection = Connection::new(&self.host, event.connection, event.pid, Some(start));
+        connection.seen_boot_ns = event.boot_ns;
+        self.connections.insert(event.connection, connection);
+        self.follow(event, 0, Owner::Server, start.adopted);
+    }
+
+    pub(super) fn fork(&mut self, event: &KernelEvent, parent: u32) {
+        self.forget(event.pid, event.boot_ns);
+        let owner = self.processes.owner(parent);
+        if owner == Owner::Server
+            && let Some(connection) = self.connection(event.connection, event.boot_ns)
+        {
+            connection.last_fork_boot_ns = event.boot_ns;
+        }
+        self.follow(event, parent, owner, false);
+    }
+
+    pub(super) fn exec(&mut self, event: &KernelEvent, exec: &Exec, sink: &mut dyn Sink) {
+        let KernelEvent { boot_ns, connection: id, pid, .. } = *event;
+        if !self.processes.0.contains_key(&pid) {
+            let owner = self.origin(id, exec);
+            self.follow(event, exec.parent, owner, exec.adopted);
+        }
+        if let Some(process) = self.processes.0.get_mut(&pid) {
+            process.adopted |= exec.adopted;
+        }
+        if exec.server {
+            self.set_owner(pid, Owner::Server);
+            if let Some(connection) = self.connection(id, boot_ns)
+                && connection.described.pid == pid
+            {
+                connection.described.server_exe.clone_from(&exec.exe);
+            }
+            return;
+        }
+        if exec.adopted && self.rejoin(event, exec, sink) {
+            return;
+        }
+        let parent = self.processes.0.get(&pid).map_or(exec.parent, |p| p.parent);
+        match self.processes.owner(pid) {
+            Owner::Session(key) => self.record_exec(key, boot_ns, pid, exec, sink),
+            Owner::Server if is_root(exec) => self.root(event, exec, parent, sink),
+            Owner::Server if self.processes.owner(parent) == Owner::Server => {
+                self.set_owner(pid, Owner::Helper(parent));
+                self.hold(id, parent, boot_ns, pid, HeldFact::Exec(Box::new(exec.clone())));
+            }
+            Owner::Helper(server) => {
+                self.hold(id, server, boot_ns, pid, HeldFact::Exec(Box::new(exec.clone())));
+            }
+            Owner::Server | Owner::Unknown => {
+                self.set_owner(pid, Owner::Unknown);
+                self.counters.unattributed_execs += 1;
+            }
+        }
+    }
+
+    pub(super) fn exit(&mut self, event: &KernelEvent, wait_status: u32, sink: &mut dyn Sink) {
+        let KernelEvent { boot_ns, pid, .. } = *event;
+        let Some(process) = self.processes.0.get(&pid).copied() else {
+            return;
+        };
+        let status = exit_status(wait_status);
+        match process.owner {
+            Owner::Session(key) => self.record_exit(key, boot_ns, pid, process.command, status, sink),
+            Owner::Helper(server) => {
+                self.hold(process.connection, server, boot_ns, pid, HeldFact::Exit(wait_status));
+            }
+            Owner::Server | Owner::Unknown => {}
+        }
+        self.ended(pid, boot_ns, Some(status));
+    }
+
+    pub(super) fn monitor(&mut self, event: &KernelEvent, message: &MonitorMessage) {
+        let Some(connection) = self.connection(event.connection, event.boot_ns) else {
+            return;
+        };
+        let monitor = connection.described.pid;
+        if !connection.identity.observe(monitor, event.pid, message) {
+            self.counters.late_monitor_messages += 1;
+        }
+    }
+
+    /// Forgets processes that are gone although nobody saw them end, after a
+    /// loss of process events. `live` tells whether the process with this id
+    /// and start (nanoseconds since boot) still runs.
+    pub fn reap(&mut self, live: &dyn Fn(u32, u64) -> bool) {
+        let all = self.processes.0.iter();
+        let gone: Vec<u32> = all
+            .filter(|(pid, process)| !live(**pid, process.start_boot_ns))
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in gone {
+            self.forget(pid, self.now);
+        }
+    }
+
+    /// To whom a process belongs whose fork was not seen.
+    fn origin(&self, connection: u64, exec: &Exec) -> Owner {
+        match self.processes.owner(exec.parent) {
+            Owner::Unknown => {}
+            known => return known,
+        }
+        let sessions = self.connections.get(&connection);
+        match sessions.map(|c| (c.sessions_ever, c.sessions.as_slice())) {
+            // What is not sshd's own can only be this session's.
+            Some((1, [only])) if !exec.server => Owner::Session(*only),
+            _ => Owner::Unknown,
+        }
+    }
+
+    /// A user's program starts below the server: the session's root.
+    fn root(&mut self, event: &KernelEvent, exec: &Exec, server: u32, sink: &mut dyn Sink) {
+        let KernelEvent { boot_ns, connection: id, pid, .. } = *event;
+        let start_boot_ns = self.processes.0.get(&pid).map_or(boot_ns, |p| p.start_boot_ns);
+        let leader = Leader { pid, start_boot_ns, server };
+        let seed = Seed::of_root(exec, leader);
+        let key = match exec.fds {
+            [Fd::Pts(pts), ..] => self.root_on_pty(id, boot_ns, pts, seed, sink),
+            _ => self.open_session(id, boot_ns, seed, sink),
+        };
+        let Some(key) = key else {
+            self.set_owner(pid, Owner::Unknown);
+            return;
+        };
+        self.set_owner(pid, Owner::Session(key));
+        self.claim_pipes(id, key, &exec.fds, sink);
+        self.release_helpers(id, pid, key, sink);
+        self.record_exec(key, boot_ns, pid, exec, sink);
+    }
+
+    /// What the server process ran before it became the session's root belongs
+    /// to the session.
+    fn release_helpers(&mut self, id: u64, server: u32, key: SessionKey, sink: &mut dyn Sink) {
+        let held = self.connections.get_mut(&id).map(|c| c.take_held(server));
+        let helpers = self.processes.helpers_of(server);
+        let mut commands: HashMap<u32, Command> = HashMap::new();
+        for Held { boot_ns, pid, what } in held.unwrap_or_default() {
+            match what {
+                HeldFact::Exec(exec) => {
+                    if let Some(command) = self.emit_exec(key, boot_ns, pid, &exec, sink) {
+                        commands.insert(pid, command);
+                    }
+                }
+                HeldFact::Exit(wait_status) => {
+                    let command = commands.remove(&pid);
+                    self.record_exit(key, boot_ns, pid, command, exit_status(wait_status), sink);
+                }
+            }
+        }
+        for pid in helpers {
+            self.set_owner(pid, Owner::Session(key));
+            if let Some(process) = self.processes.0.get_mut(&pid) {
+                process.command = commands.remove(&pid);
+            }
+        }
+    }
+
+    fn record_exec(
+        &mut self,
+        key: SessionKey,
+        boot_ns: u64,
+        pid: u32,
+        exec: &Exec,
+        sink: &mut dyn Sink,
+    ) {
+        let known = |from| exec.adopted && boot_ns <= from;
+        let resumed_from = self.sessions.get(&key).and_then(|s| s.resumed_from);
+        if resumed_from.is_some_and(known) {
+            return;
+        }
+        let command = self.emit_exec(key, boot_ns, pid, exec, sink);
+        if let Some(process) = self.processes.0.get_mut(&pid) {
+            process.command = command;
+        }
+    }
+
+    fn emit_exec(
+        &mut self,
+        key: SessionKey,
+        boot_ns: u64,
+        pid: u32,
+        exec: &Exec,
+        sink: &mut dyn Sink,
+    ) -> Option<Command> {
+        let session = self.sessions.get_mut(&key)?;
+        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let seq = session.emit(&mut out, boot_ns, Body::Exec(exec_event(pid, exec)))?;
+        Some(Command { seq, boot_ns })
+    }
+
+    /// A process that only forked is no command and leaves no exit.
+    fn record_exit(
+        &mut self,
+        key: SessionKey,
+        boot_ns: u64,
+        pid: u32,
+        command: Option<Command>,
+        status: ExitStatus,
+        sink: &mut dyn Sink,
+    ) {
+        let (Some(session), Some(command)) = (self.sessions.get_mut(&key), command) else {
+            return;
+        };
+        let exit = Exit {
+            pid,
+            exec_seq: Some(command.seq),
+            status,
+            duration_ns: boot_ns.saturating_sub(command.boot_ns),
+        };
+        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        session.emit(&mut out, boot_ns, Body::Exit(exit));
+    }
+
+    fn hold(&mut self, id: u64, server: u32, boot_ns: u64, pid: u32, what: HeldFact) {
+        let is_exec = matches!(what, HeldFact::Exec(_));
+        let bound = self.limits.held_events;
+        let held = self
+            .connection(id, boot_ns)
+            .is_some_and(|c| c.hold(server, Held { boot_ns, pid, what }, bound));
+        if !held && is_exec {
+            self.counters.unattributed_execs += 1;
+        }
+    }
+
+    /// Starts to follow a process; at the bound its session is told.
+    fn follow(&mut self, event: &KernelEvent, parent: u32, owner: Owner, adopted: bool) {
+        if self.processes.0.len() >= self.limits.processes {
+            self.counters.refused_processes += 1;
+            if let Owner::Session(key) = owner
+                && let Some(session) = self.sessions.get_mut(&key)
+            {
+                session.unfollowed += 1;
+            }
+            return;
+        }
+        let process = Process {
+            connection: event.connection,
+            parent,
+            start_boot_ns: event.boot_ns,
+            owner: Owner::Unknown,
+            adopted,
+            command: None,
+        };
+        self.processes.0.insert(event.pid, process);
+        self.set_owner(event.pid, owner);
+    }
+
+    /// The only place where a process changes hands: it keeps the counts of live
+    /// processes right.
+    pub(super) fn set_owner(&mut self, pid: u32, owner: Owner) {
+        let Some(process) = self.processes.0.get_mut(&pid) else {
+            return;
+        };
+        let id = process.connection;
+        let before = std::mem::replace(&mut process.owner, owner);
+        for (owner, joins) in [(before, false), (owner, true)] {
+            let live = match owner {
+                Owner::Server => self.connections.get_mut(&id).map(|c| &mut c.servers),
+                Owner::Session(key) => self.sessions.get_mut(&key).map(|s| &mut s.live),
+                Owner::Helper(_) | Owner::Unknown => None,
+            };
+            if let Some(live) = live {
+                *live = if joins { *live + 1 } else { live.saturating_sub(1) };
+            }
+        }
+    }
+
+    /// Its id is used again, so it ended and nobody saw it.
+    pub(super) fn forget(&mut self, pid: u32, boot_ns: u64) {
+        if self.processes.0.contains_key(&pid) {
+            self.ended(pid, boot_ns, None);
+        }
+    }
+
+    /// A process is gone: what depends on it hears of it.
+    fn ended(&mut self, pid: u32, boot_ns: u64, status: Option<ExitStatus>) {
+        self.set_owner_of_ended(pid, boot_ns);
+        let Some(Process { connection: id, .. }) = self.processes.0.remove(&pid) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.identity.process_ended(pid);
+        let over = connection.servers == 0;
+        for key in connection.sessions.clone() {
+            let Some(session) = self.sessions.get_mut(&key) else {
+                continue;
+            };
+            let root = session.root;
+            if root.is_some_and(|root| root.pid == pid && root.exited.is_none()) {
+                session.root_exited(boot_ns, status);
+            }
+            if over || root.is_some_and(|root| root.server == pid) {
+                session.disconnected(boot_ns);
+            }
+        }
+    }
+
+    /// Takes an ended process out of the counts, and with a server process the
+    /// claim of its helpers: they were sshd's own.
+    fn set_owner_of_ended(&mut self, pid: u32, boot_ns: u64) {
+        let owner = self.processes.owner(pid);
+        self.set_owner(pid, Owner::Unknown);
+        if owner != Owner::Server {
+            return;
+        }
+        for helper in self.processes.helpers_of(pid) {
+            self.set_owner(helper, Owner::Unknown);
+        }
+        let id = self.processes.0.get(&pid).map_or(0, |p| p.connection);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.seen_boot_ns = connection.seen_boot_ns.max(boot_ns);
+            let held = connection.take_held(pid);
+            let execs = held.iter().filter(|h| matches!(h.what, HeldFact::Exec(_)));
+            self.counters.unattributed_execs += execs.count() as u64;
+        }
+    }
+}
+
+/// sshd gives a session's own process a pty, or pipes; a program it runs for
+/// itself in a POSIX session of its own (as `pam_exec` does) has neither. Of an
+/// adopted process the descriptors may have changed since.
+fn is_root(exec: &Exec) -> bool {
+    let [stdin, stdout, _] = exec.fds;
+    let connected = stdin != Fd::Other && stdout != Fd::Other;
+    exec.session_leader && (exec.adopted || connected)
+}

@@ -1,0 +1,194 @@
+//! One session whose recording is open.
+
+use auditty_recording::event::{Body, Gap, GapCause, GapClass, Resize, Stream, TerminalOpen};
+use auditty_recording::session::{GrantMatch, Login, Verdict};
+
+use super::connection::StreamLoss;
+use super::ending::Ending;
+use super::streams::{CLIENT_TERMINAL, Piece, Streams};
+use super::timeline::{Out, Timeline};
+use crate::capture::event::{Direction, WindowSize};
+
+/// Counts change with every event; the metadata follows this often.
+const STALE_NS: u64 = 5_000_000_000;
+
+/// A session from its first event to its manifest.
+#[derive(Debug, Default)]
+pub(super) struct OpenSession {
+    pub timeline: Timeline,
+    pub streams: Streams,
+    /// The kernel's number of its connection, 0 while a resumed session has not
+    /// been seen again.
+    pub connection: u64,
+    pub root: Option<Root>,
+    pub ending: Ending,
+    /// Live processes.
+    pub live: u32,
+    /// Nothing more can come over its streams.
+    pub closed: bool,
+    /// Last sign of life of its streams or its root.
+    pub active_boot_ns: u64,
+    /// Part of it was not captured because no agent was running.
+    pub interrupted: bool,
+    /// It went on after a restart of the agent: processes that started before
+    /// this moment are on the timeline already.
+    pub resumed_from: Option<u64>,
+    /// The metadata changed and was not reported.
+    pub dirty: bool,
+    /// A login, and a match with the grants, are on the timeline.
+    pub identified: bool,
+    pub matched: bool,
+    /// Processes that were not followed at the bound, since the last gap.
+    pub unfollowed: u64,
+    /// Size of its terminal.
+    pub size: Option<WindowSize>,
+    /// When the metadata was last reported, and its count of events then.
+    pub reported_boot_ns: u64,
+    pub reported_events: u64,
+}
+
+/// The session's own process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Root {
+    pub pid: u32,
+    /// The server process that holds its channel.
+    pub server: u32,
+    pub exited: Option<u64>,
+}
+
+impl OpenSession {
+    /// Puts an event on the timeline, after what the streams have joined.
+    pub(super) fn emit(&mut self, out: &mut Out<'_>, boot_ns: u64, body: Body) -> Option<u64> {
+        self.streams.flush(&mut self.timeline, out);
+        self.timeline.emit(out, boot_ns, body)
+    }
+
+    /// Says who logged in and who allowed it, where that is news.
+    pub(super) fn identify(
+        &mut self,
+        out: &mut Out<'_>,
+        boot_ns: u64,
+        login: Login,
+        grant: GrantMatch,
+    ) {
+        if !self.identified || self.timeline.record.session.login != login {
+            self.identified = true;
+            self.timeline.record.session.login = login.clone();
+            self.dirty = true;
+            self.emit(out, boot_ns, Body::Login(login));
+        }
+        self.allow(out, boot_ns, grant);
+    }
+
+    /// Says who allowed it, where that is news.
+    pub(super) fn allow(&mut self, out: &mut Out<'_>, boot_ns: u64, grant: GrantMatch) {
+        if !self.matched || self.timeline.record.session.grant != grant {
+            self.matched = true;
+            self.timeline.record.session.grant = grant.clone();
+            self.dirty = true;
+            self.emit(out, boot_ns, Body::Grant(grant));
+        }
+    }
+
+    /// The client's terminal was seen.
+    pub(super) fn open_terminal(&mut self, out: &mut Out<'_>, boot_ns: u64, pts: u32) {
+        let name = format!("pts/{pts}");
+        self.timeline.record.session.terminal.clone_from(&name);
+        self.dirty = true;
+        let terminal = CLIENT_TERMINAL;
+        self.emit(out, boot_ns, Body::TerminalOpen(TerminalOpen { terminal, name }));
+    }
+
+    /// The terminal has this size now. 0 × 0 is a pty whose size nobody set.
+    pub(super) fn resize(&mut self, out: &mut Out<'_>, boot_ns: u64, size: WindowSize) {
+        if self.size == Some(size) || size == WindowSize::default() {
+            return;
+        }
+        self.size = Some(size);
+        let WindowSize { columns, rows } = size;
+        let terminal = CLIENT_TERMINAL;
+        self.emit(out, boot_ns, Body::Resize(Resize { terminal, columns, rows }));
+    }
+
+    /// Bytes of one of its streams.
+    pub(super) fn bytes(
+        &mut self,
+        out: &mut Out<'_>,
+        (stream, direction): (Stream, Direction),
+        piece: &Piece<'_>,
+        loss: &mut StreamLoss,
+    ) {
+        self.active_boot_ns = self.active_boot_ns.max(piece.boot_ns);
+        let cause = loss.cause.unwrap_or(GapCause::RingFull);
+        let timeline = &mut self.timeline;
+        loss.shown_bytes += self.streams.push(stream, direction, piece, cause, timeline, out);
+    }
+
+    /// Declares a loss that has no place in a stream.
+    pub(super) fn lose(
+        &mut self,
+        out: &mut Out<'_>,
+        (cause, class): (GapCause, GapClass),
+        (events, bytes): (Option<u64>, Option<u64>),
+        (from_boot_ns, to_boot_ns): (u64, u64),
+    ) {
+        let gap = Gap {
+            cause,
+            class,
+            events,
+            bytes,
+            stream: None,
+            terminal: None,
+            offset: None,
+            from_boot_ns,
+            to_boot_ns,
+        };
+        self.emit(out, to_boot_ns, Body::Gap(gap));
+    }
+
+    /// Declares processes that could not be followed.
+    pub(super) fn declare_unfollowed(&mut self, out: &mut Out<'_>, now: u64) {
+        let events = std::mem::take(&mut self.unfollowed);
+        if events > 0 {
+            let what = (GapCause::Bound, GapClass::Process);
+            let from = self.timeline.last_boot_ns();
+            self.lose(out, what, (Some(events), None), (from.min(now), now));
+        }
+    }
+
+    /// Reports the metadata when it changed, or its counts did some time ago.
+    pub(super) fn report(&mut self, out: &mut Out<'_>, now: u64) {
+        let session = &mut self.timeline.record.session;
+        let moved = session.counts.events != self.reported_events
+            || session.running_processes != self.live;
+        let stale = moved && now.saturating_sub(self.reported_boot_ns) >= STALE_NS;
+        if self.dirty || stale {
+            session.running_processes = self.live;
+            self.reported_events = session.counts.events;
+            self.reported_boot_ns = now;
+            self.dirty = false;
+            self.timeline.record.revision += 1;
+            out.sink.changed(&self.timeline.record);
+        }
+    }
+
+    /// The last of it: verdict, metadata, and nothing more.
+    pub(super) fn finish(mut self, out: &mut Out<'_>, now: u64) {
+        self.streams.flush_all(&mut self.timeline, out);
+        if !self.timeline.declare_lost(out) {
+            self.timeline.count_lost();
+        }
+        let session = &mut self.timeline.record.session;
+        session.verdict = if self.interrupted || session.adopted {
+            Verdict::Interrupted
+        } else if session.counts.gaps > 0 {
+            Verdict::Lossy
+        } else {
+            Verdict::Complete
+        };
+        self.dirty = true;
+        self.report(out, now);
+        out.counters.sessions_finished += 1;
+        out.sink.finished(&self.timeline.record);
+    }
+}

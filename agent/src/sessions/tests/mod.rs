@@ -1,0 +1,9 @@
+//! Synthetic kernel events in the order a real sshd causes them, and the
+//! timelines they must become.
+
+mod attribution;
+mod endings;
+mod losses;
+mod restart;
+mod rig;
+mod streams;
