@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
+use auditty_recording::export::Format;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::moment;
@@ -257,50 +259,21 @@ fn speed(text: &str) -> Result<f64, String> {
 pub struct Export {
     /// The session
     pub session: String,
-    /// The format
-    #[arg(long, value_enum)]
+    /// The format: `asciicast-v3` for asciinema 3 and its player, `asciicast-v2`
+    /// for older ones, `text` for what was shown as plain text, `jsonl` for the
+    /// recording's own events, byte-exact, one a line
+    #[arg(long, value_parser = PossibleValuesParser::new(Format::NAMES).try_map(|name| name.parse::<Format>()))]
     pub format: Format,
     /// Where to; `-` is the standard output. A file is never overwritten
     #[arg(short, long = "out", alias = "output-file", value_name = "FILE", default_value = "-")]
     pub out: PathBuf,
-    /// Include what was typed
+    /// Include what was typed (asciicast only; jsonl always has it)
     #[arg(long)]
     pub input: bool,
-    /// Which terminal of the session; 0 is the client's own
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub terminal: u32,
-}
-
-/// Formats of `auditty export`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// asciicast version 3.
-    AsciicastV3,
-    /// asciicast version 2.
-    AsciicastV2,
-    /// Plain text.
-    Text,
-    /// The recording's own events, one a line.
-    Jsonl,
-}
-
-impl ValueEnum for Format {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::AsciicastV3, Self::AsciicastV2, Self::Text, Self::Jsonl]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Self::AsciicastV3 => PossibleValue::new("asciicast-v3")
-                .help("For asciinema 3 and its player"),
-            Self::AsciicastV2 => PossibleValue::new("asciicast-v2")
-                .help("For older asciinema"),
-            Self::Text => PossibleValue::new("text")
-                .help("What was on the terminal, as plain text"),
-            Self::Jsonl => PossibleValue::new("jsonl")
-                .help("The recording's own events, byte-exact, one a line"),
-        })
-    }
+    /// Which terminal of the session; without it, the client's own (0) and the
+    /// pipes of a session without a terminal
+    #[arg(long, value_name = "N")]
+    pub terminal: Option<u32>,
 }
 
 /// `auditty completions`.

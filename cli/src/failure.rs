@@ -72,11 +72,6 @@ impl Failure {
             Kind::Integrity => 4,
         }
     }
-
-    /// What kind it is.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
 }
 
 impl fmt::Display for Failure {

@@ -28,13 +28,13 @@ pub fn print(text: &str) -> Result<()> {
 /// As for [`print`].
 pub fn json<M: Message + Name>(message: &M) -> Result<()> {
     let text = auditty_proto::json::to_string_pretty(message).map_err(Failure::error)?;
-    print(&visible_json(&text))
+    print(&(visible_json(&text) + "\n"))
 }
 
 /// JSON escapes C0 controls by itself; this escapes everything else that a
 /// terminal would act on or hide, in JSON's own way.
-fn visible_json(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 1);
+pub fn visible_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c == '\n' || sanitise::cell(c) == c {
             out.push(c);
@@ -44,7 +44,6 @@ fn visible_json(text: &str) -> String {
             }
         }
     }
-    out.push('\n');
     out
 }
 

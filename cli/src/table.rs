@@ -199,7 +199,7 @@ mod tests {
         let row = vec![Text::from("a\x1b[2J\nb"), Text::toned("7", Tone::Bad)];
         assert_eq!(
             render(&columns, vec![row], false),
-            "USER           N\na\\x1b[2J\\nb   7\n"
+            "USER         N\na\\x1b[2J\\nb  7\n"
         );
     }
 

@@ -1,48 +1,240 @@
-//! STUB
-use auditty_proto::v1;
+//! The content of a recording: its events, read from the store with the
+//! viewer's own rights, and every problem found on the way.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use auditty_proto::{convert, names, v1};
 use auditty_recording::chunk::Record;
-use auditty_recording::key::SessionKey;
-use auditty_recording::store::{AnyStore, StoreUrl};
+use auditty_recording::event::Body;
+use auditty_recording::key::{ROOT, SessionKey};
+use auditty_recording::reader::{Item, Recording, find_session};
+use auditty_recording::session::Session;
+use auditty_recording::store::{AnyStore, StoreError, StoreUrl};
 
 use super::store::store_failure;
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::failure::{Failure, Result};
 use crate::moment::Zone;
+use crate::replay::timeline;
 
+/// Most problems that are kept in words; their number is always right.
+const MAX_PROBLEMS: usize = 1000;
+
+/// A recording that was found and can be read.
 pub struct Content {
+    recording: Recording,
     problems: Vec<String>,
 }
 
-pub async fn open(_session: &v1::Session, _config: &Config) -> Result<Content> {
-    Err(Failure::error("stub"))
+/// Opens the content of a session: in the store that is asked, or where the
+/// collector says it is.
+///
+/// # Errors
+/// It is not there, or may not be read.
+pub async fn open(session: &v1::Session, config: &Config) -> Result<Content> {
+    match &config.place {
+        Place::Store(url) => {
+            let store = open_store(config, url.clone()).await?;
+            let key = find(&store, &session.session_id).await?;
+            Content::open(store, key).await.map_err(|error| store_failure(&error))
+        }
+        Place::Collector(_) => {
+            let uri = session.recording.as_ref().map_or("", |recording| &recording.uri);
+            let (url, key) = located(uri)?;
+            let store = open_store(config, url).await?;
+            let content = Content::open(store, key).await.map_err(|error| {
+                store_failure(&error).hint(
+                    "the content is read from there with your own rights; --store names a copy \
+                     that you can read, --s3-endpoint-url, --s3-region and --s3-path-style say \
+                     how to reach it",
+                )
+            })?;
+            content.is_there(uri)
+        }
+    }
+}
+
+/// The store and folder that a recording's URI names.
+fn located(uri: &str) -> Result<(StoreUrl, SessionKey)> {
+    let unknown = || {
+        Failure::error(format!("the collector names no readable place: `{uri}`"))
+            .hint("--store reads a bucket or folder directly")
+    };
+    let split = |path: &str| {
+        let at = path.rfind(&format!("{ROOT}host="))?;
+        let (store, folder) = path.split_at_checked(at)?;
+        let folder = format!("{}/", folder.trim_end_matches('/'));
+        Some((store.trim_end_matches('/').to_owned(), folder.parse().ok()?))
+    };
+    let parsed = match uri.parse().map_err(|_| unknown())? {
+        StoreUrl::Local(path) => split(&path.to_string_lossy())
+            .filter(|_| uri.starts_with("file://"))
+            .map(|(root, key)| (StoreUrl::Local(format!("{root}/").into()), key)),
+        StoreUrl::S3 { bucket, prefix } => {
+            split(&prefix).map(|(prefix, key)| (StoreUrl::S3 { bucket, prefix }, key))
+        }
+    };
+    parsed.ok_or_else(unknown)
+}
+
+/// Opens a store.
+pub(super) async fn open_store(config: &Config, url: StoreUrl) -> Result<AnyStore> {
+    let opened = config.store(url).open().await;
+    opened.map_err(|error| store_failure(&error))
+}
+
+/// The folder of a session, by its full id.
+pub(super) async fn find(store: &AnyStore, id: &str) -> Result<SessionKey> {
+    let missing = || {
+        Failure::not_found(format!("there is no session {id} in {}", store.uri("")))
+            .hint("`auditty sessions --all` lists all sessions")
+    };
+    let id = names::parse_session_id(id).ok_or_else(missing)?;
+    let found = find_session(store, id).await;
+    found.map_err(|error| store_failure(&error))?.ok_or_else(missing)
+}
+
+/// A session's metadata with the problems seen while reading it.
+pub(super) async fn summary(
+    store: &AnyStore,
+    key: SessionKey,
+) -> std::result::Result<(v1::Session, Vec<String>), StoreError> {
+    let mut content = Content::open(store.clone(), key).await?;
+    Ok((content.message(), content.take_problems()))
 }
 
 impl Content {
-    pub async fn open(_store: AnyStore, _key: SessionKey) -> Result<Self> {
-        Err(Failure::error("stub"))
+    pub(super) async fn open(
+        store: AnyStore,
+        key: SessionKey,
+    ) -> std::result::Result<Self, StoreError> {
+        let recording = Recording::open(store, key).await?;
+        let problems = recording.issues().iter().map(ToString::to_string).collect();
+        Ok(Self {
+            recording,
+            problems,
+        })
     }
-    pub fn gaps(&self, _zone: &Zone) -> Vec<String> {
-        Vec::new()
+
+    /// A folder that does not exist lists like an empty one.
+    fn is_there(self, uri: &str) -> Result<Self> {
+        if self.recording.manifest().is_some() || self.recording.chunk_count() > 0 {
+            return Ok(self);
+        }
+        Err(
+            Failure::not_found(format!("there is no recording (yet) at {uri}"))
+                .hint("a recording on another machine is read with --store"),
+        )
     }
-    pub async fn next(&mut self) -> Option<Record> {
-        None
+
+    /// The session as the recording has it.
+    pub fn session(&self) -> &Session {
+        self.recording.session()
     }
-    pub async fn commands(&mut self) -> Vec<v1::Command> {
-        Vec::new()
+
+    /// Declared losses in words.
+    pub fn gaps(&self, zone: &Zone) -> Vec<String> {
+        let gaps = self.recording.gaps().iter();
+        gaps.map(|entry| format!("{} {}", zone.time_of_day(entry.time), timeline::gap(&entry.gap)))
+            .collect()
     }
+
+    /// Gives every event in order to `take` until it breaks. Problems are kept
+    /// for [`Content::take_problems`], and reading goes on behind them.
+    ///
+    /// # Errors
+    /// The store failed, or `take` did.
+    pub async fn each(
+        &mut self,
+        mut take: impl FnMut(&Record) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let Self {
+            recording,
+            problems,
+        } = self;
+        let mut records = recording.records();
+        while let Some(item) = records.next().await.map_err(|error| store_failure(&error))? {
+            match item {
+                Item::Record(record) => {
+                    if take(&record)?.is_break() {
+                        break;
+                    }
+                }
+                Item::Issue(issue) if problems.len() < MAX_PROBLEMS => {
+                    problems.push(issue.to_string());
+                }
+                Item::Issue(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Every command, in order, with its end where it ended.
+    pub(super) async fn commands(&mut self) -> Result<Vec<v1::Command>> {
+        let id = self.recording.key().session_id();
+        let mut commands = Vec::new();
+        let mut places = HashMap::new();
+        self.each(|record| {
+            match record.event.as_ref().map(|event| &event.body) {
+                Some(Body::Exec(exec)) => {
+                    places.insert(record.seq, commands.len());
+                    commands.push(convert::command(id, record.seq, record.time, exec));
+                }
+                Some(Body::Exit(exit)) => {
+                    let place = exit.exec_seq.and_then(|seq| places.remove(&seq));
+                    if let Some(command) = place.and_then(|place| commands.get_mut(place)) {
+                        convert::end_command(command, exit);
+                    }
+                }
+                _ => {}
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+        .await?;
+        Ok(commands)
+    }
+
+    /// What was found wrong so far, one line each.
     pub fn take_problems(&mut self) -> Vec<String> {
         std::mem::take(&mut self.problems)
     }
+
+    fn message(&self) -> v1::Session {
+        let manifest = self.recording.manifest();
+        v1::Session {
+            recording: Some(v1::Recording {
+                uri: self.recording.uri(),
+                chunk_count: u32::try_from(self.recording.chunk_count()).unwrap_or(u32::MAX),
+                stored_byte_count: self.recording.stored_bytes(),
+                chain_head: manifest
+                    .map_or_else(String::new, |manifest| manifest.chain_head.to_string()),
+            }),
+            ..self.session().into()
+        }
+    }
 }
 
-pub async fn open_store(config: &Config, url: StoreUrl) -> Result<AnyStore> {
-    config.store(url).open().await.map_err(|error| store_failure(&error))
-}
+#[cfg(test)]
+mod tests {
+    use auditty_recording::store::StoreUrl;
 
-pub async fn summary(_store: &AnyStore, _key: SessionKey) -> Result<(Option<v1::Session>, Vec<String>)> {
-    Ok((None, Vec::new()))
-}
+    use super::located;
 
-pub async fn find(_store: &AnyStore, _id: &str) -> Result<SessionKey> {
-    Err(Failure::error("stub"))
+    const FOLDER: &str =
+        "v1/host=h%201/date=2026-01-31/session=0199e0a4-7b1c-7000-8000-000000000001/";
+
+    #[test]
+    fn a_recordings_uri_gives_its_store_and_folder() {
+        let (url, key) = located(&format!("s3://bucket/a/b/{FOLDER}")).unwrap();
+        assert_eq!(url, "s3://bucket/a/b".parse::<StoreUrl>().unwrap());
+        assert_eq!(key.to_string(), FOLDER);
+        let escaped = FOLDER.replace('%', "%25");
+        let (url, key) = located(&format!("file:///var/lib/a%20b/{escaped}")).unwrap();
+        assert_eq!(url, StoreUrl::Local("/var/lib/a b/".into()));
+        assert_eq!(key.to_string(), FOLDER);
+        for wrong in ["", "file:///var/lib", "/var/lib", "http://x/v1/host=a/"] {
+            assert!(located(wrong).is_err(), "{wrong}");
+        }
+    }
 }

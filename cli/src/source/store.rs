@@ -55,11 +55,21 @@ impl Store {
             .buffered(PARALLEL);
         let mut last = None;
         while let Some((id, summary)) = summaries.next().await {
-            let (session, problems) = summary?;
-            self.problems.extend(problems);
-            let Some(session) = session.filter(|session| filter.matches(session)) else {
-                continue;
+            let session = match summary {
+                Ok((session, problems)) => {
+                    self.problems.extend(problems);
+                    session
+                }
+                // One session that may not be read does not hide the others.
+                Err(error) if !answer.sessions.is_empty() => {
+                    self.problems.push(error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(store_failure(&error)),
             };
+            if !filter.matches(&session) {
+                continue;
+            }
             if answer.sessions.len() == size {
                 answer.next_page_token = last
                     .map(|last: Uuid| page_token::encode(&fields, last.as_bytes()))
@@ -74,11 +84,10 @@ impl Store {
 
     pub(super) async fn get_session(&mut self, id: &str) -> Result<v1::Session> {
         let key = self.key(id).await?;
-        let (session, problems) = content::summary(&self.store, key).await?;
+        let summary = content::summary(&self.store, key).await;
+        let (session, problems) = summary.map_err(|error| store_failure(&error))?;
         self.problems.extend(problems);
-        session.ok_or_else(|| {
-            Failure::integrity(format!("the recording of session {id} cannot be read"))
-        })
+        Ok(session)
     }
 
     pub(super) async fn list_commands(
@@ -95,8 +104,9 @@ impl Store {
         };
         let size = page_size(request.page_size, DEFAULT_COMMANDS);
         let key = self.key(&id.to_string()).await?;
-        let mut content = Content::open(self.store.clone(), key).await?;
-        let all = content.commands().await;
+        let content = Content::open(self.store.clone(), key).await;
+        let mut content = content.map_err(|error| store_failure(&error))?;
+        let all = content.commands().await?;
         self.problems.extend(content.take_problems());
 
         let mut commands: Vec<_> = all

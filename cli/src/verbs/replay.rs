@@ -1,6 +1,7 @@
 //! `auditty replay`: a session in this terminal.
 
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub(super) async fn run(args: &Replay, config: &Config) -> Result<()> {
     let mut source = Source::open(config).await?;
     let session = source.find_session(&args.session).await?;
     let mut content = source::open_content(&session, config).await?;
-    let timeline = timeline(&mut content, args).await;
+    let timeline = timeline(&mut content, args).await?;
     check(&timeline, args.terminal)?;
     let from = from(&timeline, &session, args, config)?;
     if std::io::stdout().is_terminal() {
@@ -46,18 +47,21 @@ pub(super) async fn run(args: &Replay, config: &Config) -> Result<()> {
     super::report_problems(&content.take_problems())
 }
 
-async fn timeline(content: &mut Content, args: &Replay) -> Timeline {
+async fn timeline(content: &mut Content, args: &Replay) -> Result<Timeline> {
     let mut builder = Builder::new(Selection {
         terminal: args.terminal,
         idle_limit: args.idle_limit,
     });
-    while let Some(record) = content.next().await {
-        let Some(event) = &record.event else { continue };
-        if !builder.push(event) {
-            break;
-        }
-    }
-    builder.finish()
+    content
+        .each(|record| {
+            let event = record.event.as_ref();
+            Ok(match event.is_none_or(|event| builder.push(event)) {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            })
+        })
+        .await?;
+    Ok(builder.finish())
 }
 
 fn check(timeline: &Timeline, terminal: u32) -> Result<()> {
