@@ -19,12 +19,13 @@ pub mod chunk;
 pub mod digest;
 mod escape;
 pub mod event;
-//export
+pub mod export;
 pub mod format;
 pub mod key;
 pub mod manifest;
-//reader
+pub mod reader;
 pub mod session;
 pub mod store;
+pub mod summary;
 
 pub use bytes::Bytes;

@@ -143,7 +143,10 @@ impl Manifest {
         Self {
             format: FORMAT.to_owned(),
             session,
-            chain_head: chunks.last().map(|last| last.chain_head).unwrap_or_default(),
+            chain_head: chunks
+                .last()
+                .map(|last| last.chain_head)
+                .unwrap_or_default(),
             chunks,
             gaps,
             sealed_at: Timestamp::now(),

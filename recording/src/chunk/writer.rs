@@ -190,8 +190,9 @@ impl<W: Write> ChunkWriter<W> {
 
     /// Sequence number of the next event.
     pub fn next_seq(&self) -> u64 {
-        self.events
-            .map_or(self.header.first_seq, |span| span.last_seq.saturating_add(1))
+        self.events.map_or(self.header.first_seq, |span| {
+            span.last_seq.saturating_add(1)
+        })
     }
 
     fn out_of_sequence(&self, found: u64) -> Option<ChunkError> {

@@ -50,8 +50,11 @@ pub struct Listed {
 pub trait Store: Send + Sync {
     /// Creates an object that does not exist yet. The same content again is a
     /// success; other content under the same key is [`Failure::Conflict`].
-    fn put_new<'a>(&'a self, key: &'a str, body: Body)
-    -> BoxFuture<'a, Result<PutOutcome, StoreError>>;
+    fn put_new<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+    ) -> BoxFuture<'a, Result<PutOutcome, StoreError>>;
 
     /// The content of an object of at most `limit` bytes.
     fn get<'a>(&'a self, key: &'a str, limit: u64) -> BoxFuture<'a, Result<Body, StoreError>>;

@@ -46,11 +46,7 @@ pub struct S3Store {
 impl S3Store {
     /// A store in `bucket` below `prefix`. Looks up region and credentials in
     /// the usual AWS places; the bucket itself is not touched yet.
-    pub async fn open(
-        bucket: &str,
-        prefix: &str,
-        options: &S3Options,
-    ) -> Result<Self, StoreError> {
+    pub async fn open(bucket: &str, prefix: &str, options: &S3Options) -> Result<Self, StoreError> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
@@ -64,8 +60,8 @@ impl S3Store {
             loader = loader.region(Region::new(region.clone()));
         }
         let shared = loader.load().await;
-        let mut config = aws_sdk_s3::config::Builder::from(&shared)
-            .force_path_style(options.path_style);
+        let mut config =
+            aws_sdk_s3::config::Builder::from(&shared).force_path_style(options.path_style);
         if let Some(endpoint) = &options.endpoint_url {
             config = config.endpoint_url(endpoint);
         }
@@ -141,7 +137,9 @@ impl S3Store {
             .send()
             .await;
         let known = match head {
-            Ok(head) => head.checksum_sha256().map(|found| found == expected.to_base64()),
+            Ok(head) => head
+                .checksum_sha256()
+                .map(|found| found == expected.to_base64()),
             Err(error) => {
                 return match failure(&error) {
                     Failure::Config(_) | Failure::NotFound => Ok(PutOutcome::AlreadyUnverified),
@@ -205,12 +203,22 @@ impl S3Store {
                 if let Some(key) = object.key().and_then(|key| key.strip_prefix(&self.prefix)) {
                     objects.push(Listed {
                         key: key.to_owned(),
-                        bytes: object.size().and_then(|size| size.try_into().ok()).unwrap_or(0),
+                        bytes: object
+                            .size()
+                            .and_then(|size| size.try_into().ok())
+                            .unwrap_or(0),
                     });
                 }
             }
-            let found = page.common_prefixes().iter().filter_map(|found| found.prefix());
-            folders.extend(found.filter_map(|key| key.strip_prefix(&self.prefix)).map(str::to_owned));
+            let found = page
+                .common_prefixes()
+                .iter()
+                .filter_map(|found| found.prefix());
+            folders.extend(
+                found
+                    .filter_map(|key| key.strip_prefix(&self.prefix))
+                    .map(str::to_owned),
+            );
             if objects.len() + folders.len() > MAX_LISTED {
                 return Err(Failure::TooMany);
             }

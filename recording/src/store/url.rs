@@ -75,7 +75,11 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Local(path) => {
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                write!(f, "file://{}", escape::percent(&path.to_string_lossy(), "/=~+@:,"))
+                write!(
+                    f,
+                    "file://{}",
+                    escape::percent(&path.to_string_lossy(), "/=~+@:,")
+                )
             }
             Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
             Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),

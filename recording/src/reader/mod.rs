@@ -1,0 +1,187 @@
+//! A whole recording: its objects, its session, its events in order, and every
+//! problem found on the way.
+
+mod issue;
+mod listing;
+mod records;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use issue::Issue;
+pub use listing::{Filter, ListedRecording, find_session, list_recordings};
+pub use records::{Item, Records};
+
+use crate::key::{ObjectName, SessionKey};
+use crate::manifest::{GapEntry, MAX_MANIFEST_BYTES, Manifest};
+use crate::session::Session;
+use crate::store::{AnyStore, Listed, StoreError};
+use crate::summary::Summary;
+
+/// How far a recording has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// `manifest.json` is there.
+    Sealed,
+    /// The agent stopped while the session was open; more may follow.
+    Checkpoint,
+    /// Only chunks so far.
+    Open,
+}
+
+/// A recording in a store.
+pub struct Recording {
+    store: AnyStore,
+    key: SessionKey,
+    state: State,
+    manifest: Option<Manifest>,
+    /// Chunks that the store has, with their sizes.
+    stored: BTreeMap<u32, u64>,
+    issues: Vec<Issue>,
+    summary: Summary,
+}
+
+impl Recording {
+    /// Opens the recording in folder `key`: reads its manifest, or the newest
+    /// checkpoint. Without either, or where chunks follow a checkpoint, those
+    /// chunks are read for the session's metadata.
+    pub async fn open(store: AnyStore, key: SessionKey) -> Result<Self, StoreError> {
+        let listed = store.list(&key.to_string()).await?;
+        let mut recording = Self {
+            store,
+            key,
+            state: State::Open,
+            manifest: None,
+            stored: BTreeMap::new(),
+            issues: Vec::new(),
+            summary: Summary::default(),
+        };
+        recording.load_manifest(&listed).await?;
+        recording.load_session().await?;
+        Ok(recording)
+    }
+
+    /// The folder.
+    pub fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
+    /// Where it is, for people.
+    pub fn uri(&self) -> String {
+        self.store.uri(&self.key.to_string())
+    }
+
+    /// How far it has got.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The session: the manifest's, or what the events say.
+    pub fn session(&self) -> &Session {
+        &self.summary.session
+    }
+
+    /// Declared losses.
+    pub fn gaps(&self) -> &[GapEntry] {
+        &self.summary.gaps
+    }
+
+    /// The manifest or checkpoint, where there is a good one.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// Problems seen while opening it; reading the events shows the others.
+    pub fn issues(&self) -> &[Issue] {
+        &self.issues
+    }
+
+    /// Chunks in the store.
+    pub fn chunk_count(&self) -> usize {
+        self.stored.len()
+    }
+
+    /// Bytes of all chunks as stored.
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored.values().sum()
+    }
+
+    /// All events in order, from the store.
+    pub fn records(&self) -> Records<'_> {
+        Records::new(self, self.chunk_numbers(0))
+    }
+
+    /// Numbers of the chunks from `first` on that the manifest or the listing
+    /// has.
+    fn chunk_numbers(&self, first: u32) -> Vec<u32> {
+        let listed = self.manifest.iter().flat_map(|manifest| &manifest.chunks);
+        let mut numbers: BTreeSet<u32> = listed.map(|chunk| chunk.number).collect();
+        numbers.extend(self.stored.keys());
+        numbers.into_iter().filter(|&number| number >= first).collect()
+    }
+
+    async fn load_manifest(&mut self, listed: &[Listed]) -> Result<(), StoreError> {
+        let mut manifests = BTreeSet::new();
+        for object in listed {
+            let name = object.key.strip_prefix(&self.key.to_string());
+            match name.and_then(|name| name.parse().ok()) {
+                Some(ObjectName::Chunk(number)) => {
+                    self.stored.insert(number, object.bytes);
+                }
+                Some(name @ (ObjectName::Manifest | ObjectName::Checkpoint(_))) => {
+                    manifests.insert(name);
+                }
+                Some(ObjectName::Sha256Sums) | None => {}
+            }
+        }
+        // Best first: the manifest, then checkpoints from the highest number.
+        for name in manifests.into_iter().rev() {
+            let key = self.key.object(name);
+            let json = self.store.get(&key.to_string(), MAX_MANIFEST_BYTES).await?;
+            let verified = Manifest::from_json(&json).and_then(|manifest| {
+                manifest.verify(&self.key)?;
+                Ok(manifest)
+            });
+            match verified {
+                Ok(manifest) => {
+                    self.state = match name {
+                        ObjectName::Manifest => State::Sealed,
+                        _ => State::Checkpoint,
+                    };
+                    self.summary =
+                        Summary::new(manifest.session.clone(), manifest.gaps.clone());
+                    self.manifest = Some(manifest);
+                    return Ok(());
+                }
+                Err(error) => self.issues.push(Issue::Manifest { key, error }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_session(&mut self) -> Result<(), StoreError> {
+        if self.state == State::Sealed {
+            return Ok(());
+        }
+        let known = self.manifest.as_ref().map_or(0, |manifest| manifest.chunks.len());
+        let first = u32::try_from(known).unwrap_or(u32::MAX);
+        if known == 0 {
+            self.summary.session.session_id = self.key.session_id();
+            self.key.host_id().clone_into(&mut self.summary.session.host.host_id);
+        }
+        let mut summary = std::mem::take(&mut self.summary);
+        let mut records = Records::new(self, self.chunk_numbers(first));
+        while let Some(item) = records.next().await? {
+            if let Item::Record(record) = item {
+                match &record.event {
+                    Some(event) => summary.apply(event),
+                    None => summary.session.counts.events += 1,
+                }
+                if summary.session.start_time == jiff::Timestamp::UNIX_EPOCH {
+                    summary.session.start_time = record.time;
+                }
+            }
+        }
+        self.summary = summary;
+        Ok(())
+    }
+}
