@@ -130,7 +130,10 @@ struct Several {
 
 /// The grants of the file at `path` with this text.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<GrantRule>, GrantFileError> {
-    if path.extension().is_some_and(|extension| extension == "json") {
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
         parse_json(text).map_err(|error| GrantFileError {
             path: path.to_owned(),
             line: error.line(),
@@ -278,16 +281,52 @@ ticket = "INC-42"
     #[test]
     fn errors_name_file_line_and_column() {
         for (name, text, expected) in [
-            ("a.toml", ONE, "a.toml:1:1: `valid_until` is not after `valid_from`"),
+            (
+                "a.toml",
+                ONE,
+                "a.toml:1:1: `valid_until` is not after `valid_from`",
+            ),
             ("a.toml", "request_id = ", "a.toml:1:"),
-            ("a.toml", "request_id = \"\"", "a.toml:1:14: must not be empty"),
-            ("a.toml", "request_id = \"1\"\napprovers = []", "a.toml:2:13: must name at"),
-            ("a.toml", "request_id = \"1\"\napprover = []", "a.toml:2:1: unknown field `approver`"),
-            ("a.toml", "request_id = \"1\"\nvalid_from = 2026-01-31", "a.toml:2:14: \"2026-01-31\" is not"),
-            ("a.json", "{\n  \"request_id\": 7}", "a.json:2:17: invalid type"),
-            ("a.json", "{\n \"request_id\": \"1\",\n \"bogus\": 1}", "a.json:3:9: unknown field `bogus`"),
-            ("a.json", "{\"request_id\": \"1\", \"approvers\": [\"a\"]}", "names no login"),
-            ("a.json", "{\"request_id\": \"1\", \"keys\": [\"MD5:0\"]}", "not a fingerprint"),
+            (
+                "a.toml",
+                "request_id = \"\"",
+                "a.toml:1:14: must not be empty",
+            ),
+            (
+                "a.toml",
+                "request_id = \"1\"\napprovers = []",
+                "a.toml:2:13: must name at",
+            ),
+            (
+                "a.toml",
+                "request_id = \"1\"\napprover = []",
+                "a.toml:2:1: unknown field `approver`",
+            ),
+            (
+                "a.toml",
+                "request_id = \"1\"\nvalid_from = 2026-01-31",
+                "a.toml:2:14: \"2026-01-31\" is not",
+            ),
+            (
+                "a.json",
+                "{\n  \"request_id\": 7}",
+                "a.json:2:17: invalid type",
+            ),
+            (
+                "a.json",
+                "{\n \"request_id\": \"1\",\n \"bogus\": 1}",
+                "a.json:3:8: unknown field `bogus`",
+            ),
+            (
+                "a.json",
+                "{\"request_id\": \"1\", \"approvers\": [\"a\"]}",
+                "names no login",
+            ),
+            (
+                "a.json",
+                "{\"request_id\": \"1\", \"keys\": [\"MD5:0\"]}",
+                "not a fingerprint",
+            ),
             ("a.json", "", "a.json:1:0: EOF"),
         ] {
             let message = error(name, text);

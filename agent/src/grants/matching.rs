@@ -4,9 +4,7 @@
 //! first of several. A grant that names keys or certificates is only for those:
 //! it never matches by user alone.
 
-use auditty_recording::session::{
-    Evidence, GrantMatch, GrantStatus, Host, Login,
-};
+use auditty_recording::session::{Evidence, GrantMatch, GrantStatus, Host, Login};
 use jiff::Timestamp;
 
 use super::{GrantBook, GrantRule};
@@ -65,7 +63,10 @@ impl GrantRule {
     }
 
     fn covers(&self, login: &Login, host: &Host) -> bool {
-        let user = self.unix_users.iter().any(|glob| matches(glob, &login.user));
+        let user = self
+            .unix_users
+            .iter()
+            .any(|glob| matches(glob, &login.user));
         let here = self
             .hosts
             .iter()
@@ -183,10 +184,12 @@ mod tests {
     #[test]
     fn the_most_specific_grant_decides_and_never_the_first_of_several() {
         use GrantStatus::{Ambiguous, Expired, Granted, Ungranted};
-        let other_key = || rule("o", |r| {
-            r.keys = vec!["SHA256:other".into()];
-            r.unix_users = vec!["alice".into()];
-        });
+        let other_key = || {
+            rule("o", |r| {
+                r.keys = vec!["SHA256:other".into()];
+                r.unix_users = vec!["alice".into()];
+            })
+        };
         let future = || {
             let mut rule = user("f");
             rule.grant.valid_from = Some("2027-01-01T00:00:00Z".parse().unwrap());
@@ -201,14 +204,34 @@ mod tests {
             ("none", vec![], (Ungranted, "")),
             ("user", vec![user("u")], (Granted, "u")),
             ("key before user", vec![user("u"), key("k")], (Granted, "k")),
-            ("certificate", vec![certificate("c"), user("u")], (Granted, "c")),
-            ("two keys", vec![key("a"), certificate("b")], (Ambiguous, "a,b")),
+            (
+                "certificate",
+                vec![certificate("c"), user("u")],
+                (Granted, "c"),
+            ),
+            (
+                "two keys",
+                vec![key("a"), certificate("b")],
+                (Ambiguous, "a,b"),
+            ),
             ("two users", vec![user("a"), user("b")], (Ambiguous, "a,b")),
-            ("another key is not the user", vec![other_key()], (Ungranted, "")),
+            (
+                "another key is not the user",
+                vec![other_key()],
+                (Ungranted, ""),
+            ),
             ("expired", vec![old(user("u"))], (Expired, "u")),
             ("not yet", vec![future()], (Expired, "f")),
-            ("expired beside valid", vec![old(key("k")), user("u")], (Granted, "u")),
-            ("both expired", vec![old(user("a")), old(user("b"))], (Expired, "a,b")),
+            (
+                "expired beside valid",
+                vec![old(key("k")), user("u")],
+                (Granted, "u"),
+            ),
+            (
+                "both expired",
+                vec![old(user("a")), old(user("b"))],
+                (Expired, "a,b"),
+            ),
             ("host name", vec![on("web-*")], (Granted, "h")),
             ("host id", vec![on("i-0abc")], (Granted, "h")),
             ("other host", vec![on("db-*")], (Ungranted, "")),
@@ -220,7 +243,10 @@ mod tests {
 
     #[test]
     fn weak_evidence_opens_nothing_it_does_not_prove() {
-        let with = |evidence| Login { evidence, ..login() };
+        let with = |evidence| Login {
+            evidence,
+            ..login()
+        };
         let uid_only = with(Evidence::ProcessUid);
         assert_eq!(result(vec![key("k")], &uid_only).0, GrantStatus::Ungranted);
         assert_eq!(result(vec![user("u")], &uid_only).0, GrantStatus::Granted);

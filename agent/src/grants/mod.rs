@@ -136,7 +136,11 @@ mod tests {
     fn a_malformed_file_is_named_and_disturbs_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a.json"), GOOD).unwrap();
-        std::fs::write(dir.path().join("b.toml"), "request_id = \"x\"\nrequester = 3\n").unwrap();
+        std::fs::write(
+            dir.path().join("b.toml"),
+            "request_id = \"x\"\nrequester = 3\n",
+        )
+        .unwrap();
         std::fs::write(dir.path().join("c.toml"), [0xff, 0xfe]).unwrap();
         std::fs::write(dir.path().join("README"), "not a grant").unwrap();
         std::fs::create_dir(dir.path().join("d.json")).unwrap();

@@ -13,7 +13,9 @@ const UNSET_LOGIN_UID: u32 = u32::MAX;
 /// The exec as it stands on the timeline.
 pub(super) fn exec_event(pid: u32, exec: &Exec) -> event::Exec {
     let arguments = arguments(&exec.args);
-    let exact = arguments.iter().any(|arg| std::str::from_utf8(arg).is_err());
+    let exact = arguments
+        .iter()
+        .any(|arg| std::str::from_utf8(arg).is_err());
     event::Exec {
         pid,
         parent_pid: exec.parent,
@@ -21,7 +23,12 @@ pub(super) fn exec_event(pid: u32, exec: &Exec) -> event::Exec {
         filename: exec.filename.clone(),
         cwd: exec.cwd.clone(),
         argv: arguments.iter().map(|arg| lossy(arg)).collect(),
-        argv_base64: exact.then(|| arguments.iter().map(|arg| BASE64_STANDARD.encode(arg)).collect()),
+        argv_base64: exact.then(|| {
+            arguments
+                .iter()
+                .map(|arg| BASE64_STANDARD.encode(arg))
+                .collect()
+        }),
         argv_bytes: exec.args_len,
         argv_truncated: exec.args_len > exec.args.len() as u64,
         uid: exec.uid,
@@ -92,10 +99,18 @@ mod tests {
             (&b"-bash\0"[..], Shell, ""),
             (b"bash\0", Shell, ""),
             (b"bash\0-c\0ls -l\0", Exec, "ls -l"),
-            (b"bash\0-c\0/usr/lib/openssh/sftp-server\0", Subsystem, "/usr/lib/openssh/sftp-server"),
-            (b"bash\0-c\0/usr/lib/sftp-server -l INFO\0", Subsystem, "/usr/lib/sftp-server -l INFO"),
+            (
+                b"bash\0-c\0/usr/lib/openssh/sftp-server\0",
+                Subsystem,
+                "/usr/lib/openssh/sftp-server",
+            ),
+            (
+                b"bash\0-c\0/usr/lib/sftp-server -l INFO\0",
+                Subsystem,
+                "/usr/lib/sftp-server -l INFO",
+            ),
             (b"bash\0-c\0cat sftp-server\0", Exec, "cat sftp-server"),
-            (b"sleep\0100\0", Exec, "sleep 100"),
+            (b"sleep\x00100\0", Exec, "sleep 100"),
             (b"", Unknown, ""),
         ] {
             assert_eq!(session_kind(&exec(args)), (kind, command.to_owned()));

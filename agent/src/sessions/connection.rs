@@ -200,7 +200,10 @@ impl PendingPipes {
 
     /// Pipes into which this process writes.
     pub(super) fn written_by(&self, pid: u32) -> Vec<u64> {
-        let own = self.pipes.iter().filter(|(_, pipe)| pipe.writer == Some(pid));
+        let own = self
+            .pipes
+            .iter()
+            .filter(|(_, pipe)| pipe.writer == Some(pid));
         own.map(|(inode, _)| *inode).collect()
     }
 

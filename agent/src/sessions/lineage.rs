@@ -53,7 +53,10 @@ impl Processes {
 
     /// Processes that a server process started for itself, and their children.
     pub(super) fn helpers_of(&self, server: u32) -> Vec<u32> {
-        let helpers = self.0.iter().filter(|(_, p)| p.owner == Owner::Helper(server));
+        let helpers = self
+            .0
+            .iter()
+            .filter(|(_, p)| p.owner == Owner::Helper(server));
         helpers.map(|(pid, _)| *pid).collect()
     }
 }

@@ -29,10 +29,18 @@ impl Sessions {
             self.counters.unattributed_losses += 1;
         }
         // Which session lost the bytes shows in its offsets.
-        let bytes = if loss.class == LossClass::Stream { 0 } else { loss.bytes };
+        let bytes = if loss.class == LossClass::Stream {
+            0
+        } else {
+            loss.bytes
+        };
         let amount = (known(loss.events), known(bytes));
         let span = (loss.since_boot_ns, event.boot_ns);
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         for key in keys {
             if let Some(session) = self.sessions.get_mut(&key) {
                 let what = (cause(loss.cause), class(loss.class));
@@ -75,7 +83,11 @@ impl Sessions {
             loss.shown_bytes += unseen;
         }
         let span = (loss.since_boot_ns, loss.until_boot_ns);
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         let bytes = alone.then_some(unseen);
         session.lose(&mut out, (cause, GapClass::Any), (None, bytes), span);
     }

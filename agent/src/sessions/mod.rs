@@ -46,8 +46,8 @@ pub use clock::Clock;
 pub use identity::{SystemUsers, UserNames};
 pub use limits::{Counters, Limits};
 
-/// A connection of which nothing is left is forgotten after this time; by then
-/// every event about it has arrived.
+/// A connection of which no server process was ever seen cannot be seen to end:
+/// without sessions it is forgotten after this time of silence.
 const FORGET_CONNECTION_NS: u64 = 60_000_000_000;
 
 /// All connections, processes and open sessions of the host.
@@ -123,18 +123,13 @@ impl Sessions {
         for key in self.keys() {
             self.settle(key, sink, true);
         }
-        let now = self.now;
-        let unclaimed = |c: &Connection| c.pending.unclaimed_bytes();
-        let mut forgotten = 0;
-        self.connections.retain(|_, connection| {
-            let over = connection.servers == 0 && connection.sessions.is_empty();
-            let old = now.saturating_sub(connection.seen_boot_ns) >= FORGET_CONNECTION_NS;
-            if over && old {
-                forgotten += unclaimed(connection);
-            }
-            !(over && old)
-        });
-        self.counters.unattributed_bytes += forgotten;
+        let silent =
+            |c: &Connection| self.now.saturating_sub(c.seen_boot_ns) >= FORGET_CONNECTION_NS;
+        let connections = self.connections.iter().filter(|(_, c)| silent(c));
+        let silent: Vec<u64> = connections.map(|(id, _)| *id).collect();
+        for id in silent {
+            self.drop_if_over(id);
+        }
     }
 
     /// The wall clock may have been stepped.
@@ -145,10 +140,16 @@ impl Sessions {
     /// The grants changed: every open session is matched again.
     pub fn set_grants(&mut self, grants: GrantBook, sink: &mut dyn Sink) {
         self.grants = grants;
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         for session in self.sessions.values_mut().filter(|session| session.matched) {
             let known = &session.timeline.record.session;
-            let grant = self.grants.match_login(&known.login, &self.host, known.start_time);
+            let grant = self
+                .grants
+                .match_login(&known.login, &self.host, known.start_time);
             session.allow(&mut out, self.now, grant);
             session.report(&mut out, self.now);
         }
@@ -161,7 +162,11 @@ impl Sessions {
             let Some(mut session) = self.sessions.remove(&key) else {
                 continue;
             };
-            let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+            let mut out = Out {
+                sink,
+                clock: self.clock,
+                counters: &mut self.counters,
+            };
             session.tell_end(&mut out, self.now, true);
             session.streams.flush_all(&mut session.timeline, &mut out);
             if session.is_over(u64::MAX) {
@@ -198,9 +203,15 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
         };
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         if tick {
-            session.streams.flush_old(now, &mut session.timeline, &mut out);
+            session
+                .streams
+                .flush_old(now, &mut session.timeline, &mut out);
             session.give_up_unclaimed(now);
         } else {
             session.streams.flush(&mut session.timeline, &mut out);
@@ -224,7 +235,12 @@ impl Sessions {
             connection.pipes.retain(|_, pipe| pipe.session != key);
             connection.ptys.retain(|_, open| *open != key);
         }
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        self.drop_if_over(session.connection);
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         session.finish(&mut out, self.now);
     }
 }

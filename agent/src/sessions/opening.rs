@@ -54,7 +54,8 @@ impl Sessions {
                 return None;
             }
             self.counters.connections += 1;
-            self.connections.insert(id, Connection::new(&self.host, id, 0, None));
+            self.connections
+                .insert(id, Connection::new(&self.host, id, 0, None));
         }
         let connection = self.connections.get_mut(&id)?;
         connection.seen_boot_ns = connection.seen_boot_ns.max(boot_ns);
@@ -108,7 +109,11 @@ impl Sessions {
             ..OpenSession::default()
         };
         session.timeline.record = record;
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         session.emit(&mut out, boot_ns, Body::SessionStart(start));
         if seed.adopted {
             let marker = Marker {
@@ -148,10 +153,16 @@ impl Sessions {
                 exited: None,
             });
         }
-        let login = connection.identity.login(connection.trusted, seed.uid, &*self.users);
+        let login = connection
+            .identity
+            .login(connection.trusted, seed.uid, &*self.users);
         let start = record.session.start_time;
         let grant = self.grants.match_login(&login, &self.host, start);
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         // Nothing is known yet: the root will tell.
         if session.root.is_some() || login.evidence != Evidence::None {
             session.identify(&mut out, boot_ns, login, grant);

@@ -19,8 +19,15 @@ use crate::capture::event::{Direction, Fd, KernelEvent, PipeData};
 
 impl Sessions {
     pub(super) fn pipe(&mut self, event: &KernelEvent, data: &PipeData, sink: &mut dyn Sink) {
-        let KernelEvent { boot_ns, connection: id, pid, .. } = *event;
+        let KernelEvent {
+            boot_ns,
+            connection: id,
+            pid,
+            ..
+        } = *event;
         let bound = self.limits.pending_pipe_bytes;
+        self.connection(id, boot_ns);
+        self.learn_server(event);
         let Some(connection) = self.connection(id, boot_ns) else {
             self.counters.unattributed_bytes += u64::from(data.len);
             return;
@@ -64,7 +71,14 @@ impl Sessions {
         let mut claimed = Vec::new();
         for (fd, (stream, direction)) in fds.iter().zip(ends) {
             if let Fd::Pipe(inode) = fd {
-                claimed.push((*inode, ClaimedPipe { session: key, stream, direction }));
+                claimed.push((
+                    *inode,
+                    ClaimedPipe {
+                        session: key,
+                        stream,
+                        direction,
+                    },
+                ));
             }
         }
         self.claim(id, &claimed, sink);
@@ -83,8 +97,14 @@ impl Sessions {
                 continue;
             }
             connection.pipes.insert(*inode, *pipe);
-            let PendingPipe { pieces, lost: [input, output], .. } = connection.pending.take(*inode);
-            let own = pieces.into_iter().filter(|piece| piece.direction == pipe.direction);
+            let PendingPipe {
+                pieces,
+                lost: [input, output],
+                ..
+            } = connection.pending.take(*inode);
+            let own = pieces
+                .into_iter()
+                .filter(|piece| piece.direction == pipe.direction);
             waiting.extend(own.map(|piece| (*pipe, piece)));
             let bytes = match pipe.direction {
                 Direction::Input => input,
@@ -103,7 +123,11 @@ impl Sessions {
             self.pipe_bytes(id, pipe, &piece, sink);
         }
         for (pipe, bytes) in lost.into_iter().filter(|(_, bytes)| *bytes > 0) {
-            let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+            let mut out = Out {
+                sink,
+                clock: self.clock,
+                counters: &mut self.counters,
+            };
             if let Some(session) = self.sessions.get_mut(&pipe.session) {
                 let (streams, timeline) = (&mut session.streams, &mut session.timeline);
                 let what = (bytes, self.now);
@@ -112,19 +136,17 @@ impl Sessions {
         }
     }
 
-    fn pipe_bytes(
-        &mut self,
-        id: u64,
-        pipe: ClaimedPipe,
-        piece: &Piece<'_>,
-        sink: &mut dyn Sink,
-    ) {
+    fn pipe_bytes(&mut self, id: u64, pipe: ClaimedPipe, piece: &Piece<'_>, sink: &mut dyn Sink) {
         let session = self.sessions.get_mut(&pipe.session);
         let connection = self.connections.get_mut(&id);
         let (Some(session), Some(connection)) = (session, connection) else {
             return;
         };
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         let flow = (pipe.stream, pipe.direction);
         session.bytes(&mut out, flow, piece, &mut connection.stream_loss);
     }
@@ -140,12 +162,15 @@ impl Sessions {
         sink: &mut dyn Sink,
     ) {
         let connection = self.connections.get(&id);
-        let writer = connection.and_then(|c| c.pending.get(inode)).and_then(|pipe| pipe.writer);
+        let writer = connection
+            .and_then(|c| c.pending.get(inode))
+            .and_then(|pipe| pipe.writer);
         let child = self.processes.0.get(&reader).copied();
         let (Some(writer), Some(child)) = (writer, child) else {
             return;
         };
-        let both_sshd = child.owner == Owner::Server && self.processes.owner(writer) == Owner::Server;
+        let both_sshd =
+            child.owner == Owner::Server && self.processes.owner(writer) == Owner::Server;
         if !both_sshd || child.parent != writer {
             return;
         }
@@ -164,10 +189,17 @@ impl Sessions {
             return;
         };
         self.set_owner(reader, Owner::Session(key));
-        let stdin = ClaimedPipe { session: key, stream: Stream::Stdin, direction: Direction::Input };
+        let stdin = ClaimedPipe {
+            session: key,
+            stream: Stream::Stdin,
+            direction: Direction::Input,
+        };
         self.claim(id, &[(inode, stdin)], sink);
         let connection = self.connections.get(&id);
-        for inode in connection.map(|c| c.pending.written_by(reader)).unwrap_or_default() {
+        for inode in connection
+            .map(|c| c.pending.written_by(reader))
+            .unwrap_or_default()
+        {
             self.find_internal_output(id, reader, inode, sink);
         }
     }
@@ -186,7 +218,11 @@ impl Sessions {
             true => Stream::Stderr,
             false => Stream::Stdout,
         };
-        let pipe = ClaimedPipe { session: key, stream, direction: Direction::Output };
+        let pipe = ClaimedPipe {
+            session: key,
+            stream,
+            direction: Direction::Output,
+        };
         self.claim(id, &[(inode, pipe)], sink);
     }
 }

@@ -40,7 +40,12 @@ impl Sessions {
     }
 
     pub(super) fn exec(&mut self, event: &KernelEvent, exec: &Exec, sink: &mut dyn Sink) {
-        let KernelEvent { boot_ns, connection: id, pid, .. } = *event;
+        let KernelEvent {
+            boot_ns,
+            connection: id,
+            pid,
+            ..
+        } = *event;
         if !self.processes.0.contains_key(&pid) {
             let owner = self.origin(id, exec);
             self.follow(event, exec.parent, owner, exec.adopted);
@@ -66,10 +71,22 @@ impl Sessions {
             Owner::Server if is_root(exec) => self.root(event, exec, parent, sink),
             Owner::Server if self.processes.owner(parent) == Owner::Server => {
                 self.set_owner(pid, Owner::Helper(parent));
-                self.hold(id, parent, boot_ns, pid, HeldFact::Exec(Box::new(exec.clone())));
+                self.hold(
+                    id,
+                    parent,
+                    boot_ns,
+                    pid,
+                    HeldFact::Exec(Box::new(exec.clone())),
+                );
             }
             Owner::Helper(server) => {
-                self.hold(id, server, boot_ns, pid, HeldFact::Exec(Box::new(exec.clone())));
+                self.hold(
+                    id,
+                    server,
+                    boot_ns,
+                    pid,
+                    HeldFact::Exec(Box::new(exec.clone())),
+                );
             }
             Owner::Server | Owner::Unknown => {
                 self.set_owner(pid, Owner::Unknown);
@@ -85,9 +102,17 @@ impl Sessions {
         };
         let status = exit_status(wait_status);
         match process.owner {
-            Owner::Session(key) => self.record_exit(key, boot_ns, pid, process.command, status, sink),
+            Owner::Session(key) => {
+                self.record_exit(key, boot_ns, pid, process.command, status, sink)
+            }
             Owner::Helper(server) => {
-                self.hold(process.connection, server, boot_ns, pid, HeldFact::Exit(wait_status));
+                self.hold(
+                    process.connection,
+                    server,
+                    boot_ns,
+                    pid,
+                    HeldFact::Exit(wait_status),
+                );
             }
             Owner::Server | Owner::Unknown => {}
         }
@@ -134,9 +159,22 @@ impl Sessions {
 
     /// A user's program starts below the server: the session's root.
     fn root(&mut self, event: &KernelEvent, exec: &Exec, server: u32, sink: &mut dyn Sink) {
-        let KernelEvent { boot_ns, connection: id, pid, .. } = *event;
-        let start_boot_ns = self.processes.0.get(&pid).map_or(boot_ns, |p| p.start_boot_ns);
-        let leader = Leader { pid, start_boot_ns, server };
+        let KernelEvent {
+            boot_ns,
+            connection: id,
+            pid,
+            ..
+        } = *event;
+        let start_boot_ns = self
+            .processes
+            .0
+            .get(&pid)
+            .map_or(boot_ns, |p| p.start_boot_ns);
+        let leader = Leader {
+            pid,
+            start_boot_ns,
+            server,
+        };
         let seed = Seed::of_root(exec, leader);
         let key = match exec.fds {
             [Fd::Pts(pts), ..] => self.root_on_pty(id, boot_ns, pts, seed, sink),
@@ -207,7 +245,11 @@ impl Sessions {
         sink: &mut dyn Sink,
     ) -> Option<Command> {
         let session = self.sessions.get_mut(&key)?;
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         let seq = session.emit(&mut out, boot_ns, Body::Exec(exec_event(pid, exec)))?;
         Some(Command { seq, boot_ns })
     }
@@ -231,7 +273,11 @@ impl Sessions {
             status,
             duration_ns: boot_ns.saturating_sub(command.boot_ns),
         };
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         session.emit(&mut out, boot_ns, Body::Exit(exit));
     }
 
@@ -284,7 +330,11 @@ impl Sessions {
                 Owner::Helper(_) | Owner::Unknown => None,
             };
             if let Some(live) = live {
-                *live = if joins { *live + 1 } else { live.saturating_sub(1) };
+                *live = if joins {
+                    *live + 1
+                } else {
+                    live.saturating_sub(1)
+                };
             }
         }
     }
@@ -298,6 +348,7 @@ impl Sessions {
 
     /// A process is gone: what depends on it hears of it.
     fn ended(&mut self, pid: u32, boot_ns: u64, status: Option<ExitStatus>) {
+        let was_server = self.processes.owner(pid) == Owner::Server;
         self.set_owner_of_ended(pid, boot_ns);
         let Some(Process { connection: id, .. }) = self.processes.0.remove(&pid) else {
             return;
@@ -306,7 +357,7 @@ impl Sessions {
             return;
         };
         connection.identity.process_ended(pid);
-        let over = connection.servers == 0;
+        let over = was_server && connection.servers == 0;
         for key in connection.sessions.clone() {
             let Some(session) = self.sessions.get_mut(&key) else {
                 continue;
@@ -318,6 +369,28 @@ impl Sessions {
             if over || root.is_some_and(|root| root.server == pid) {
                 session.disconnected(boot_ns);
             }
+        }
+        self.drop_if_over(id);
+    }
+
+    /// Nothing more comes from a connection without server processes: without
+    /// sessions it is done with.
+    pub(super) fn drop_if_over(&mut self, id: u64) {
+        let over = |c: &Connection| c.servers == 0 && c.sessions.is_empty();
+        if self.connections.get(&id).is_some_and(over)
+            && let Some(connection) = self.connections.remove(&id)
+        {
+            self.counters.unattributed_bytes += connection.pending.unclaimed_bytes();
+        }
+    }
+
+    /// Only sshd moves the bytes of ptys and pipes: a process that does, and of
+    /// which nothing else is known, is a server process whose start was missed.
+    pub(super) fn learn_server(&mut self, event: &KernelEvent) {
+        if !self.processes.0.contains_key(&event.pid) {
+            self.follow(event, 0, Owner::Server, false);
+        } else if self.processes.owner(event.pid) == Owner::Unknown {
+            self.set_owner(event.pid, Owner::Server);
         }
     }
 

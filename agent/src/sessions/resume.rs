@@ -73,10 +73,20 @@ impl Sessions {
         let (marker, message) = if lives {
             ("agent_resumed", "The agent runs again.")
         } else {
-            ("recovered", "The session's own process ended while no agent was running.")
+            (
+                "recovered",
+                "The session's own process ended while no agent was running.",
+            )
         };
-        let marker = Marker { marker: marker.into(), message: message.into() };
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let marker = Marker {
+            marker: marker.into(),
+            message: message.into(),
+        };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         let what = (GapCause::AgentDown, GapClass::Any);
         session.emit(&mut out, now, Body::Marker(marker));
         session.lose(&mut out, what, (None, None), (from, now));
@@ -92,7 +102,11 @@ impl Sessions {
             let known = &mut session.timeline.record.session;
             known.end_time = Some(out.clock.wall(now));
             known.end_reason = Some(reason);
-            let end = SessionEnd { reason, status: Default::default(), running_processes: 0 };
+            let end = SessionEnd {
+                reason,
+                status: Default::default(),
+                running_processes: 0,
+            };
             session.emit(&mut out, now, Body::SessionEnd(end));
         }
         session.finish(&mut out, now);
@@ -101,7 +115,12 @@ impl Sessions {
     /// A process found running is the root of a session that goes on. `true`
     /// when it is.
     pub(super) fn rejoin(&mut self, event: &KernelEvent, exec: &Exec, sink: &mut dyn Sink) -> bool {
-        let KernelEvent { boot_ns, connection: id, pid, .. } = *event;
+        let KernelEvent {
+            boot_ns,
+            connection: id,
+            pid,
+            ..
+        } = *event;
         let found = self.sessions.iter().find(|(_, session)| {
             let record = &session.timeline.record;
             session.is_unclaimed()
@@ -120,8 +139,17 @@ impl Sessions {
         let mut pts = None;
         if let Some(session) = self.sessions.get_mut(&key) {
             session.connection = id;
-            session.root = Some(Root { pid, server, exited: None });
-            let terminal = session.timeline.record.session.terminal.strip_prefix("pts/");
+            session.root = Some(Root {
+                pid,
+                server,
+                exited: None,
+            });
+            let terminal = session
+                .timeline
+                .record
+                .session
+                .terminal
+                .strip_prefix("pts/");
             pts = terminal.and_then(|number| number.parse().ok());
         }
         if let [Fd::Pts(own), ..] = exec.fds {

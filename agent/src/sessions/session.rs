@@ -96,7 +96,11 @@ impl OpenSession {
         self.timeline.record.session.terminal.clone_from(&name);
         self.dirty = true;
         let terminal = CLIENT_TERMINAL;
-        self.emit(out, boot_ns, Body::TerminalOpen(TerminalOpen { terminal, name }));
+        self.emit(
+            out,
+            boot_ns,
+            Body::TerminalOpen(TerminalOpen { terminal, name }),
+        );
     }
 
     /// The terminal has this size now. 0 × 0 is a pty whose size nobody set.
@@ -107,7 +111,15 @@ impl OpenSession {
         self.size = Some(size);
         let WindowSize { columns, rows } = size;
         let terminal = CLIENT_TERMINAL;
-        self.emit(out, boot_ns, Body::Resize(Resize { terminal, columns, rows }));
+        self.emit(
+            out,
+            boot_ns,
+            Body::Resize(Resize {
+                terminal,
+                columns,
+                rows,
+            }),
+        );
     }
 
     /// Bytes of one of its streams.
@@ -121,7 +133,9 @@ impl OpenSession {
         self.active_boot_ns = self.active_boot_ns.max(piece.boot_ns);
         let cause = loss.cause.unwrap_or(GapCause::RingFull);
         let timeline = &mut self.timeline;
-        loss.shown_bytes += self.streams.push(stream, direction, piece, cause, timeline, out);
+        loss.shown_bytes += self
+            .streams
+            .push(stream, direction, piece, cause, timeline, out);
     }
 
     /// Declares a loss that has no place in a stream.
@@ -159,8 +173,8 @@ impl OpenSession {
     /// Reports the metadata when it changed, or its counts did some time ago.
     pub(super) fn report(&mut self, out: &mut Out<'_>, now: u64) {
         let session = &mut self.timeline.record.session;
-        let moved = session.counts.events != self.reported_events
-            || session.running_processes != self.live;
+        let moved =
+            session.counts.events != self.reported_events || session.running_processes != self.live;
         let stale = moved && now.saturating_sub(self.reported_boot_ns) >= STALE_NS;
         if self.dirty || stale {
             session.running_processes = self.live;

@@ -76,8 +76,19 @@ impl Flow {
     fn body(&self, offset: u64, data: Vec<u8>, masked_bytes: Option<u64>) -> Body {
         let (stream, terminal, data) = (self.stream, self.terminal(), Bytes(data));
         match self.direction {
-            Direction::Output => Body::Output(Output { stream, terminal, offset, data }),
-            Direction::Input => Body::Input(Input { stream, terminal, offset, data, masked_bytes }),
+            Direction::Output => Body::Output(Output {
+                stream,
+                terminal,
+                offset,
+                data,
+            }),
+            Direction::Input => Body::Input(Input {
+                stream,
+                terminal,
+                offset,
+                data,
+                masked_bytes,
+            }),
         }
     }
 
@@ -151,7 +162,10 @@ impl Streams {
         out: &mut Out<'_>,
     ) -> u64 {
         let index = self.index(stream, direction);
-        let hole = self.flows.get(index).map_or(0, |f| f.hole_before(piece.offset));
+        let hole = self
+            .flows
+            .get(index)
+            .map_or(0, |f| f.hole_before(piece.offset));
         if hole > 0 {
             self.lose(index, cause, hole, piece.boot_ns, timeline, out);
         }
@@ -260,7 +274,7 @@ impl Streams {
             return;
         };
         let tail = std::mem::take(&mut flow.tail);
-        let (_, _, joined) = self.open.get_or_insert_with(|| (index, boot_ns, tail));
+        let (_, _, joined) = self.open.get_or_insert((index, boot_ns, tail));
         joined.extend_from_slice(data);
         flow.next += data.len() as u64;
     }

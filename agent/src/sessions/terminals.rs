@@ -22,10 +22,17 @@ impl Sessions {
         data: &TerminalData,
         sink: &mut dyn Sink,
     ) {
-        let KernelEvent { boot_ns, connection: id, .. } = *event;
+        let KernelEvent {
+            boot_ns,
+            connection: id,
+            ..
+        } = *event;
+        self.connection(id, boot_ns);
+        self.learn_server(event);
         let last = self.last_on_pty(id, data.pts);
         let current = last.filter(|key| !self.is_new_life(*key, data));
-        let key = current.or_else(|| self.open_on_pty(id, boot_ns, data.pts, Seed::default(), sink));
+        let key =
+            current.or_else(|| self.open_on_pty(id, boot_ns, data.pts, Seed::default(), sink));
         let session = key.and_then(|key| self.sessions.get_mut(&key));
         let connection = self.connections.get_mut(&id);
         let (Some(session), Some(connection)) = (session, connection) else {
@@ -38,7 +45,11 @@ impl Sessions {
             len: u64::from(data.len),
             data: data.data.as_deref(),
         };
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         session.resize(&mut out, boot_ns, data.size);
         let flow = (Stream::Terminal, data.direction);
         session.bytes(&mut out, flow, &piece, &mut connection.stream_loss);
@@ -51,7 +62,13 @@ impl Sessions {
         size: WindowSize,
         sink: &mut dyn Sink,
     ) {
-        let KernelEvent { boot_ns, connection: id, .. } = *event;
+        let KernelEvent {
+            boot_ns,
+            connection: id,
+            ..
+        } = *event;
+        self.connection(id, boot_ns);
+        self.learn_server(event);
         let key = match self.last_on_pty(id, pts) {
             // Too early for the next session on this pty, whose first bytes
             // carry the size as well, and too late for this one.
@@ -60,7 +77,11 @@ impl Sessions {
             None => self.open_on_pty(id, boot_ns, pts, Seed::default(), sink),
         };
         if let Some(session) = key.and_then(|key| self.sessions.get_mut(&key)) {
-            let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+            let mut out = Out {
+                sink,
+                clock: self.clock,
+                counters: &mut self.counters,
+            };
             session.resize(&mut out, boot_ns, size);
         }
     }
@@ -76,7 +97,9 @@ impl Sessions {
         sink: &mut dyn Sink,
     ) -> Option<SessionKey> {
         let rootless = |key: &SessionKey| {
-            self.sessions.get(key).is_some_and(|s| s.root.is_none() && !s.closed)
+            self.sessions
+                .get(key)
+                .is_some_and(|s| s.root.is_none() && !s.closed)
         };
         match self.last_on_pty(id, pts).filter(rootless) {
             Some(key) => {
@@ -104,7 +127,10 @@ impl Sessions {
             return false;
         };
         let moved = session.streams.expected(Stream::Terminal, data.direction) != Some(0);
-        let exited = session.root.and_then(|root| root.exited).unwrap_or_default();
+        let exited = session
+            .root
+            .and_then(|root| root.exited)
+            .unwrap_or_default();
         let connection = self.connections.get(&session.connection);
         let forked = connection.is_some_and(|c| c.last_fork_boot_ns > exited);
         data.offset == Some(0) && (moved || forked)
@@ -123,7 +149,11 @@ impl Sessions {
         self.bind_pty(id, pts, key);
         let directions = [Direction::Output, Direction::Input];
         let mut stands = [Some(0); 2];
-        let mut out = Out { sink, clock: self.clock, counters: &mut self.counters };
+        let mut out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
         if let Some(last) = last.and_then(|last| self.sessions.get_mut(&last)) {
             stands = directions.map(|way| last.streams.expected(Stream::Terminal, way));
             last.closed = true;

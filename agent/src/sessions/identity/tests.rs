@@ -31,8 +31,16 @@ impl UserNames for Users {
 }
 
 fn keygen(dir: &Path, args: &[&str]) -> String {
-    let output = Command::new("ssh-keygen").args(args).current_dir(dir).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ssh-keygen")
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -67,7 +75,13 @@ fn verify(key: &[u8], method: &str) -> MonitorMessage {
         string(key),
     ]
     .concat();
-    let body = [string(key), string(b"signature"), string(&signed), string(b"")].concat();
+    let body = [
+        string(key),
+        string(b"signature"),
+        string(&signed),
+        string(b""),
+    ]
+    .concat();
     message(24, body)
 }
 
@@ -106,7 +120,17 @@ fn keys_and_certificates_of_every_type() {
         let name = format!("{kind}{bits}");
         keygen(at, &["-q", "-t", kind, "-b", bits, "-N", "", "-f", &name]);
         let public = format!("{name}.pub");
-        let sign = ["-q", "-s", "ca", "-I", "alice@corp ticket=7", "-n", "alice,root", "-z", "4711"];
+        let sign = [
+            "-q",
+            "-s",
+            "ca",
+            "-I",
+            "alice@corp ticket=7",
+            "-n",
+            "alice,root",
+            "-z",
+            "4711",
+        ];
         let when = ["-V", "20260101000000Z:20270101000000Z", &public];
         keygen(at, &[&sign[..], &when[..]].concat());
 
@@ -122,31 +146,59 @@ fn keys_and_certificates_of_every_type() {
         assert_eq!(certificate.serial, 4711);
         assert_eq!(certificate.ca_fingerprint, listed(at, "ca.pub"));
         assert_eq!(certificate.principals, ["alice", "root"]);
-        assert_eq!(certificate.valid_after.unwrap().to_string(), "2026-01-01T00:00:00Z");
-        assert_eq!(certificate.valid_before.unwrap().to_string(), "2027-01-01T00:00:00Z");
+        assert_eq!(
+            certificate.valid_after.unwrap().to_string(),
+            "2026-01-01T00:00:00Z"
+        );
+        assert_eq!(
+            certificate.valid_before.unwrap().to_string(),
+            "2027-01-01T00:00:00Z"
+        );
     }
 }
 
 #[test]
 fn security_keys_keep_their_application_in_the_fingerprint() {
     for (plain, cert, fields) in [
-        ("sk-ssh-ed25519@openssh.com", "sk-ssh-ed25519-cert-v01@openssh.com", 2),
-        ("sk-ecdsa-sha2-nistp256@openssh.com", "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com", 3),
+        (
+            "sk-ssh-ed25519@openssh.com",
+            "sk-ssh-ed25519-cert-v01@openssh.com",
+            2,
+        ),
+        (
+            "sk-ecdsa-sha2-nistp256@openssh.com",
+            "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
+            3,
+        ),
     ] {
-        let own: Vec<u8> = (0..fields).flat_map(|n| string(format!("field {n}").as_bytes())).collect();
+        let own: Vec<u8> = (0..fields)
+            .flat_map(|n| string(format!("field {n}").as_bytes()))
+            .collect();
         let key = Key::decode(&[string(plain.as_bytes()), own.clone()].concat()).unwrap();
         let blob = [
-            string(cert.as_bytes()), string(b"nonce"), own,
-            7u64.to_be_bytes().to_vec(), 1u32.to_be_bytes().to_vec(),
-            string(b"id"), string(&string(b"alice")),
-            0u64.to_be_bytes().to_vec(), u64::MAX.to_be_bytes().to_vec(),
-            string(b""), string(b""), string(b""), string(b"ca"), string(b"signature"),
+            string(cert.as_bytes()),
+            string(b"nonce"),
+            own,
+            7u64.to_be_bytes().to_vec(),
+            1u32.to_be_bytes().to_vec(),
+            string(b"id"),
+            string(&string(b"alice")),
+            0u64.to_be_bytes().to_vec(),
+            u64::MAX.to_be_bytes().to_vec(),
+            string(b""),
+            string(b""),
+            string(b""),
+            string(b"ca"),
+            string(b"signature"),
         ]
         .concat();
         let signed = Key::decode(&blob).unwrap();
         assert_eq!(signed.fingerprint, key.fingerprint);
         let certificate = signed.certificate.unwrap();
-        assert_eq!((certificate.valid_after, certificate.valid_before), (None, None));
+        assert_eq!(
+            (certificate.valid_after, certificate.valid_before),
+            (None, None)
+        );
     }
 }
 
@@ -163,7 +215,12 @@ fn hostile_key_ids_change_nothing_else() {
         "e\u{1b}[2J",
         &long,
     ] {
-        keygen(at, &["-q", "-s", "ca", "-I", id, "-n", "root", "-z", "7", "user.pub"]);
+        keygen(
+            at,
+            &[
+                "-q", "-s", "ca", "-I", id, "-n", "root", "-z", "7", "user.pub",
+            ],
+        );
         let key = blob(at.join("user-cert.pub"));
         let identity = after(&[
             (CHILD, pwnam("alice")),
@@ -176,7 +233,10 @@ fn hostile_key_ids_change_nothing_else() {
         let certificate = login.certificate.unwrap();
         assert_eq!((certificate.key_id.as_str(), certificate.serial), (id, 7));
         assert_eq!(certificate.ca_fingerprint, listed(at, "ca.pub"));
-        assert_eq!((certificate.valid_after, certificate.valid_before), (None, None));
+        assert_eq!(
+            (certificate.valid_after, certificate.valid_before),
+            (None, None)
+        );
     }
 }
 
@@ -192,22 +252,83 @@ fn only_the_monitors_verdict_before_the_freeze_counts() {
     let name = || (CHILD, pwnam("alice"));
     let unknown = (AuthMethod::Unknown, Evidence::ProcessUid);
     for (case, messages, expected) in [
-        ("verified", vec![name(), ask(), (MONITOR, word(25, 0))], (AuthMethod::PublicKey, Evidence::SshdMonitor)),
-        ("refused", vec![name(), ask(), (MONITOR, word(25, 1))], unknown),
+        (
+            "verified",
+            vec![name(), ask(), (MONITOR, word(25, 0))],
+            (AuthMethod::PublicKey, Evidence::SshdMonitor),
+        ),
+        (
+            "refused",
+            vec![name(), ask(), (MONITOR, word(25, 1))],
+            unknown,
+        ),
         ("no verdict", vec![name(), ask()], unknown),
-        ("verdict by the child", vec![name(), ask(), (CHILD, word(25, 0))], unknown),
-        ("question by a stranger", vec![name(), (CHILD + 1, verify(&key, "publickey")), (MONITOR, word(25, 0))], (AuthMethod::Unknown, Evidence::SshdMonitor)),
-        ("password", vec![name(), (MONITOR, word(13, 1))], (AuthMethod::Password, Evidence::SshdMonitor)),
-        ("wrong password", vec![name(), (MONITOR, word(13, 0))], unknown),
-        ("keyboard-interactive", vec![name(), (MONITOR, word(109, 1)), (MONITOR, word(109, 0))], (AuthMethod::KeyboardInteractive, Evidence::SshdMonitor)),
-        ("refused key, then password", vec![name(), ask(), (MONITOR, word(25, 1)), (MONITOR, word(13, 1))], (AuthMethod::Password, Evidence::SshdMonitor)),
-        ("host-based", vec![name(), (CHILD, verify(&key, "hostbased")), (MONITOR, word(25, 0))], (AuthMethod::HostBased, Evidence::SshdMonitor)),
-        ("another method", vec![name(), (CHILD, verify(&key, "magic")), (MONITOR, word(25, 0))], (AuthMethod::Unknown, Evidence::SshdMonitor)),
+        (
+            "verdict by the child",
+            vec![name(), ask(), (CHILD, word(25, 0))],
+            unknown,
+        ),
+        (
+            "question by a stranger",
+            vec![
+                name(),
+                (CHILD + 1, verify(&key, "publickey")),
+                (MONITOR, word(25, 0)),
+            ],
+            (AuthMethod::Unknown, Evidence::SshdMonitor),
+        ),
+        (
+            "password",
+            vec![name(), (MONITOR, word(13, 1))],
+            (AuthMethod::Password, Evidence::SshdMonitor),
+        ),
+        (
+            "wrong password",
+            vec![name(), (MONITOR, word(13, 0))],
+            unknown,
+        ),
+        (
+            "keyboard-interactive",
+            vec![name(), (MONITOR, word(109, 1)), (MONITOR, word(109, 0))],
+            (AuthMethod::KeyboardInteractive, Evidence::SshdMonitor),
+        ),
+        (
+            "refused key, then password",
+            vec![
+                name(),
+                ask(),
+                (MONITOR, word(25, 1)),
+                (MONITOR, word(13, 1)),
+            ],
+            (AuthMethod::Password, Evidence::SshdMonitor),
+        ),
+        (
+            "host-based",
+            vec![
+                name(),
+                (CHILD, verify(&key, "hostbased")),
+                (MONITOR, word(25, 0)),
+            ],
+            (AuthMethod::HostBased, Evidence::SshdMonitor),
+        ),
+        (
+            "another method",
+            vec![
+                name(),
+                (CHILD, verify(&key, "magic")),
+                (MONITOR, word(25, 0)),
+            ],
+            (AuthMethod::Unknown, Evidence::SshdMonitor),
+        ),
     ] {
         let login = alice(&after(&messages));
         assert_eq!((login.method, login.evidence), expected, "{case}");
         assert_eq!(login.user, "alice", "{case}");
-        assert_eq!(login.key_fingerprint.is_some(), login.method == AuthMethod::PublicKey, "{case}");
+        assert_eq!(
+            login.key_fingerprint.is_some(),
+            login.method == AuthMethod::PublicKey,
+            "{case}"
+        );
     }
 }
 
@@ -240,11 +361,41 @@ fn nothing_counts_after_the_preauth_child() {
 fn the_kernels_user_id_wins_over_sshds_word() {
     let identity = after(&[(CHILD, pwnam("alice")), (MONITOR, word(13, 1))]);
     let cases = [
-        (true, Some(1000), "alice", AuthMethod::Password, Evidence::SshdMonitor),
-        (true, None, "alice", AuthMethod::Password, Evidence::SshdMonitor),
-        (true, Some(1001), "mallory", AuthMethod::Unknown, Evidence::ProcessUid),
-        (true, Some(4242), "", AuthMethod::Unknown, Evidence::ProcessUid),
-        (false, Some(1001), "mallory", AuthMethod::Unknown, Evidence::UntrustedServer),
+        (
+            true,
+            Some(1000),
+            "alice",
+            AuthMethod::Password,
+            Evidence::SshdMonitor,
+        ),
+        (
+            true,
+            None,
+            "alice",
+            AuthMethod::Password,
+            Evidence::SshdMonitor,
+        ),
+        (
+            true,
+            Some(1001),
+            "mallory",
+            AuthMethod::Unknown,
+            Evidence::ProcessUid,
+        ),
+        (
+            true,
+            Some(4242),
+            "",
+            AuthMethod::Unknown,
+            Evidence::ProcessUid,
+        ),
+        (
+            false,
+            Some(1001),
+            "mallory",
+            AuthMethod::Unknown,
+            Evidence::UntrustedServer,
+        ),
     ];
     for (trusted, uid, user, method, evidence) in cases {
         let login = identity.login(trusted, uid, &Users);
@@ -262,7 +413,10 @@ fn damaged_messages_are_unknown_and_never_a_panic() {
     let at = dir.path();
     keygen(at, &["-q", "-t", "ed25519", "-N", "", "-f", "ca"]);
     keygen(at, &["-q", "-t", "ed25519", "-N", "", "-f", "user"]);
-    keygen(at, &["-q", "-s", "ca", "-I", "id", "-n", "alice", "user.pub"]);
+    keygen(
+        at,
+        &["-q", "-s", "ca", "-I", "id", "-n", "alice", "user.pub"],
+    );
     let key = blob(at.join("user-cert.pub"));
     let whole = verify(&key, "publickey");
     for len in 0..whole.body.len() {
@@ -270,18 +424,33 @@ fn damaged_messages_are_unknown_and_never_a_panic() {
         let mut flipped = whole.clone();
         flipped.body[len] ^= 0xff;
         for question in [cut, flipped] {
-            let identity = after(&[(CHILD, pwnam("alice")), (CHILD, question), (MONITOR, word(25, 0))]);
+            let identity = after(&[
+                (CHILD, pwnam("alice")),
+                (CHILD, question),
+                (MONITOR, word(25, 0)),
+            ]);
             let login = alice(&identity);
-            assert!(matches!(login.method, AuthMethod::Certificate | AuthMethod::Unknown | AuthMethod::PublicKey));
+            assert!(matches!(
+                login.method,
+                AuthMethod::Certificate | AuthMethod::Unknown | AuthMethod::PublicKey
+            ));
         }
     }
     let cut_after_method = whole.body.len() - key.len() - 20;
     let cut = message(24, whole.body[..cut_after_method].to_vec());
-    let identity = after(&[(CHILD, pwnam("alice")), (CHILD, cut), (MONITOR, word(25, 0))]);
+    let identity = after(&[
+        (CHILD, pwnam("alice")),
+        (CHILD, cut),
+        (MONITOR, word(25, 0)),
+    ]);
     assert_eq!(alice(&identity).method, AuthMethod::Certificate);
     for kind in 0..=255 {
         for body in [vec![], vec![0xff; 4], vec![0; 3]] {
-            after(&[(CHILD, message(8, body.clone())), (CHILD, message(kind, body.clone())), (MONITOR, message(kind, body))]);
+            after(&[
+                (CHILD, message(8, body.clone())),
+                (CHILD, message(kind, body.clone())),
+                (MONITOR, message(kind, body)),
+            ]);
         }
     }
 }

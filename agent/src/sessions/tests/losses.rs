@@ -15,7 +15,11 @@ fn a_loss_stands_in_every_session_it_may_concern() {
     rig.loss(LossCause::ReadFailed, LossClass::Process, 2, 0, false);
     rig.loss(LossCause::ProgramMissed, LossClass::Any, 3, 0, true);
     let causes = |index: usize| -> Vec<_> {
-        rig.session(index).gaps().iter().map(|gap| (gap.cause, gap.class, gap.events)).collect()
+        rig.session(index)
+            .gaps()
+            .iter()
+            .map(|gap| (gap.cause, gap.class, gap.events))
+            .collect()
     };
     let missed = (GapCause::ProgramMissed, GapClass::Any, Some(3));
     let read = (GapCause::ReadFailed, GapClass::Process, Some(2));
@@ -75,7 +79,16 @@ fn what_the_spool_refuses_is_declared_when_it_takes_again() {
     rig.exit(SHELL, 0);
     rig.disconnect();
     let recorded = rig.session(0);
-    assert_eq!(recorded.story()[6..], ["Terminal>abc", "gap Spool", "Terminal>d", "exit 110 of 5", "end Exited"]);
+    assert_eq!(
+        recorded.story()[6..],
+        [
+            "Terminal>abc",
+            "gap Spool",
+            "Terminal>d",
+            "exit 110 of 5",
+            "end Exited"
+        ]
+    );
     let gap = &recorded.gaps()[0];
     assert_eq!((gap.events, gap.bytes), (Some(2), Some(4)));
     assert_eq!(recorded.session().counts.output_bytes, 4);
@@ -94,4 +107,22 @@ fn a_spool_that_never_recovers_leaves_no_complete_recording() {
     assert!(rig.session(0).finished);
     assert_eq!(session.verdict, Verdict::Lossy);
     assert_eq!(session.counts.lost_events, 2);
+}
+
+#[test]
+fn a_connection_whose_start_was_lost_is_still_recorded() {
+    let mut rig = Rig::new();
+    rig.output(0, 0, "$ ");
+    rig.shell(SSHD, SHELL, 0);
+    rig.fork(SHELL, 120);
+    rig.exec(120, &["id"]);
+    rig.exit(120, 0);
+    rig.exit(SHELL, 0);
+    rig.exit(SSHD, 0);
+    rig.end_of_batch();
+    let recorded = rig.session(0);
+    assert!(recorded.finished && rig.count() == 1);
+    assert_eq!(recorded.story()[4..6], ["login", "grant"]);
+    assert_eq!(recorded.session().login.user, "alice");
+    assert_eq!(recorded.session().counts.commands, 2);
 }

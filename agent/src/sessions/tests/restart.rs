@@ -30,12 +30,18 @@ fn restarted(old: Rig, record: SessionRecord, lives: bool) -> Rig {
     rig.now = old.now + 3_000 * MS;
     let leader = record.leader_pid;
     let live = move |pid, _| lives && pid == leader;
-    rig.sessions.resume(vec![record], &live, rig.now, &mut rig.sink);
+    rig.sessions
+        .resume(vec![record], &live, rig.now, &mut rig.sink);
     rig
 }
 
 fn announce(rig: &mut Rig, pid: u32, parent: u32, boot_ns: u64, argv: &[&str], leader: bool) {
-    let fork = KernelEvent { boot_ns, connection: 9, pid, fact: Fact::Fork { parent } };
+    let fork = KernelEvent {
+        boot_ns,
+        connection: 9,
+        pid,
+        fact: Fact::Fork { parent },
+    };
     rig.sessions.apply(&fork, &mut rig.sink);
     let now = std::mem::replace(&mut rig.now, boot_ns - MS);
     rig.exec_with(pid, argv, |exec| {
@@ -55,10 +61,16 @@ fn a_session_goes_on_after_a_restart() {
     let mut rig = restarted(old, record, true);
     rig.connection = 9;
     let up = rig.now;
-    rig.connect(MONITOR, ConnectionStart { adopted: true, ..ConnectionStart::default() });
+    rig.connect(
+        MONITOR,
+        ConnectionStart {
+            adopted: true,
+            ..ConnectionStart::default()
+        },
+    );
     announce(&mut rig, SSHD, MONITOR, started - MS, &["sshd"], false);
     announce(&mut rig, SHELL, SSHD, started + 10 * MS, &["-bash"], true);
-    announce(&mut rig, 120, SHELL, started + 12 * MS, &["old"], false);
+    announce(&mut rig, 120, SHELL, started + 2 * MS, &["old"], false);
     announce(&mut rig, 121, SHELL, up - 100 * MS, &["new"], false);
     rig.output(0, 50, "after");
     rig.exit(120, 0);
@@ -68,17 +80,27 @@ fn a_session_goes_on_after_a_restart() {
     assert_eq!(rig.count(), 1);
     let recorded = rig.session(0);
     let story = recorded.story();
-    let stop = story.iter().position(|line| line == "marker agent_stopped").unwrap();
+    let stop = story
+        .iter()
+        .position(|line| line == "marker agent_stopped")
+        .unwrap();
     assert_eq!(
         story[stop + 1..],
         [
-            "marker agent_resumed".to_owned(), "gap AgentDown".to_owned(), "exec new".to_owned(),
-            "resize 80x24".to_owned(), "Terminal>after".to_owned(),
-            format!("exit 121 of {}", stop + 4), "end Exited".to_owned(),
+            "marker agent_resumed".to_owned(),
+            "gap AgentDown".to_owned(),
+            "exec new".to_owned(),
+            "resize 80x24".to_owned(),
+            "Terminal>after".to_owned(),
+            format!("exit 121 of {}", stop + 4),
+            "end Exited".to_owned(),
         ]
     );
     let gap = &recorded.gaps()[0];
-    assert_eq!((gap.cause, gap.from_boot_ns, gap.to_boot_ns), (GapCause::AgentDown, down_from, up));
+    assert_eq!(
+        (gap.cause, gap.from_boot_ns, gap.to_boot_ns),
+        (GapCause::AgentDown, down_from, up)
+    );
     let output = recorded.output(Stream::Terminal);
     assert_eq!(output, [(0, b"before".to_vec()), (6, b"after".to_vec())]);
     assert!(recorded.finished);
@@ -91,7 +113,10 @@ fn a_session_that_ended_meanwhile_is_closed() {
     let rig = restarted(old, record, false);
     let recorded = rig.session(0);
     let story = recorded.story();
-    assert_eq!(story[story.len() - 3..], ["marker recovered", "gap AgentDown", "end Unknown"]);
+    assert_eq!(
+        story[story.len() - 3..],
+        ["marker recovered", "gap AgentDown", "end Unknown"]
+    );
     assert!(recorded.finished);
     assert_eq!(recorded.session().verdict, Verdict::Interrupted);
     assert_eq!(recorded.session().end_reason, Some(EndReason::Unknown));
@@ -106,7 +131,13 @@ fn another_boot_or_another_process_with_this_id_is_not_the_session() {
     let (old, record, started) = stopped();
     let mut rig = restarted(old, record, true);
     rig.connection = 9;
-    rig.connect(MONITOR, ConnectionStart { adopted: true, ..ConnectionStart::default() });
+    rig.connect(
+        MONITOR,
+        ConnectionStart {
+            adopted: true,
+            ..ConnectionStart::default()
+        },
+    );
     announce(&mut rig, SSHD, MONITOR, started, &["sshd"], false);
     announce(&mut rig, SHELL, SSHD, started + 60 * MS, &["-bash"], true);
     assert_eq!(rig.count(), 2);

@@ -20,7 +20,10 @@ pub const MONITOR: u32 = 100;
 pub const CHILD: u32 = 101;
 pub const SSHD: u32 = 102;
 pub const SHELL: u32 = 110;
-pub const SIZE: WindowSize = WindowSize { columns: 80, rows: 24 };
+pub const SIZE: WindowSize = WindowSize {
+    columns: 80,
+    rows: 24,
+};
 
 pub struct Users;
 
@@ -33,7 +36,9 @@ impl UserNames for Users {
     }
 
     fn uid(&self, name: &str) -> Option<u32> {
-        [0, 1000].into_iter().find(|uid| self.name(*uid).as_deref() == Some(name))
+        [0, 1000]
+            .into_iter()
+            .find(|uid| self.name(*uid).as_deref() == Some(name))
     }
 }
 
@@ -64,7 +69,10 @@ impl Sink for Memory {
         }
         let recorded = self.sessions.entry(id).or_default();
         assert!(!recorded.finished, "{event:?} after the end of {id}");
-        assert_eq!(event.seq, recorded.events.last().map_or(1, |last| last.seq + 1));
+        assert_eq!(
+            event.seq,
+            recorded.events.last().map_or(1, |last| last.seq + 1)
+        );
         assert_eq!(record.next_seq, event.seq + 1);
         recorded.events.push(event.clone());
         recorded.record = record.clone();
@@ -105,9 +113,12 @@ impl Recorded {
     /// Pieces of output with their offsets.
     pub fn output(&self, wanted: Stream) -> Vec<(u64, Vec<u8>)> {
         let pieces = self.events.iter().filter_map(|event| match &event.body {
-            Body::Output(Output { stream, offset, data, .. }) if *stream == wanted => {
-                Some((*offset, data.0.clone()))
-            }
+            Body::Output(Output {
+                stream,
+                offset,
+                data,
+                ..
+            }) if *stream == wanted => Some((*offset, data.0.clone())),
             _ => None,
         });
         pieces.collect()
@@ -190,14 +201,27 @@ impl Rig {
 
     pub fn connect(&mut self, pid: u32, start: ConnectionStart) {
         self.fact(pid, Fact::ConnectionStart(start));
-        let server = Exec { exe: "/usr/sbin/sshd".into(), server: true, ..Exec::default() };
+        let server = Exec {
+            exe: "/usr/sbin/sshd".into(),
+            server: true,
+            ..Exec::default()
+        };
         self.fact(pid, Fact::Exec(Box::new(server)));
     }
 
     pub fn fact(&mut self, pid: u32, fact: Fact) {
         self.now += MS;
-        let connection = if matches!(fact, Fact::Loss(_)) && pid == 1 { 0 } else { self.connection };
-        let event = KernelEvent { boot_ns: self.now, connection, pid, fact };
+        let connection = if matches!(fact, Fact::Loss(_)) && pid == 1 {
+            0
+        } else {
+            self.connection
+        };
+        let event = KernelEvent {
+            boot_ns: self.now,
+            connection,
+            pid,
+            fact,
+        };
         self.sessions.apply(&event, &mut self.sink);
     }
 
@@ -210,12 +234,19 @@ impl Rig {
     }
 
     pub fn monitor(&mut self, pid: u32, kind: u8, body: &[u8]) {
-        let message = MonitorMessage { kind, len: body.len() as u32, body: body.to_vec() };
+        let message = MonitorMessage {
+            kind,
+            len: body.len() as u32,
+            body: body.to_vec(),
+        };
         self.fact(pid, Fact::Monitor(message));
     }
 
     pub fn exec_with(&mut self, pid: u32, argv: &[&str], change: impl FnOnce(&mut Exec)) {
-        let args: Vec<u8> = argv.iter().flat_map(|arg| [arg.as_bytes(), b"\0"].concat()).collect();
+        let args: Vec<u8> = argv
+            .iter()
+            .flat_map(|arg| [arg.as_bytes(), b"\0"].concat())
+            .collect();
         let mut exec = Exec {
             exe: "/bin/x".into(),
             args_len: args.len() as u64,
@@ -248,7 +279,11 @@ impl Rig {
     /// A command without a terminal on pipes 1, 2 and 3.
     pub fn command(&mut self, pid: u32, command: &str) {
         self.fork(SSHD, pid);
-        self.root(pid, &["bash", "-c", command], [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(3)]);
+        self.root(
+            pid,
+            &["bash", "-c", command],
+            [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(3)],
+        );
     }
 
     pub fn terminal(&mut self, direction: Direction, pts: u32, offset: Option<u64>, data: &[u8]) {
@@ -273,7 +308,14 @@ impl Rig {
 
     pub fn masked(&mut self, pts: u32, offset: u64, len: u32) {
         let direction = Direction::Input;
-        let data = TerminalData { pts, direction, offset: Some(offset), len, data: None, size: SIZE };
+        let data = TerminalData {
+            pts,
+            direction,
+            offset: Some(offset),
+            len,
+            data: None,
+            size: SIZE,
+        };
         self.fact(SSHD, Fact::Terminal(data));
     }
 
@@ -288,9 +330,23 @@ impl Rig {
         self.fact(pid, Fact::Pipe(data));
     }
 
-    pub fn loss(&mut self, cause: LossCause, class: LossClass, events: u64, bytes: u64, host_wide: bool) {
+    pub fn loss(
+        &mut self,
+        cause: LossCause,
+        class: LossClass,
+        events: u64,
+        bytes: u64,
+        host_wide: bool,
+    ) {
         let since_boot_ns = self.now - 5 * MS;
-        let loss = Loss { cause, class, events, bytes, since_boot_ns, host_wide };
+        let loss = Loss {
+            cause,
+            class,
+            events,
+            bytes,
+            since_boot_ns,
+            host_wide,
+        };
         self.fact(u32::from(host_wide), Fact::Loss(loss));
     }
 

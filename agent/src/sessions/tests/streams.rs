@@ -19,7 +19,11 @@ fn adjacent_pieces_are_joined_and_characters_stay_whole() {
     }
     rig.end_of_batch();
     let pieces = rig.session(0).output(Stream::Terminal);
-    assert!(pieces.iter().all(|(_, data)| std::str::from_utf8(data).is_ok()));
+    assert!(
+        pieces
+            .iter()
+            .all(|(_, data)| std::str::from_utf8(data).is_ok())
+    );
     let mut next = 0;
     for (offset, data) in &pieces {
         assert_eq!(*offset, next);
@@ -35,13 +39,22 @@ fn half_a_character_does_not_wait_for_ever() {
     rig.shell(SSHD, SHELL, 0);
     rig.terminal(Direction::Output, 0, Some(0), b"a\xe2\x82");
     rig.pass(50);
-    assert_eq!(rig.session(0).output(Stream::Terminal), [(0, b"a".to_vec())]);
+    assert_eq!(
+        rig.session(0).output(Stream::Terminal),
+        [(0, b"a".to_vec())]
+    );
     rig.pass(100);
-    assert_eq!(rig.session(0).output(Stream::Terminal)[1], (1, b"\xe2\x82".to_vec()));
+    assert_eq!(
+        rig.session(0).output(Stream::Terminal)[1],
+        (1, b"\xe2\x82".to_vec())
+    );
     rig.terminal(Direction::Output, 0, Some(3), b"\xc3");
     rig.exit(SHELL, 0);
     rig.disconnect();
-    assert_eq!(rig.session(0).output(Stream::Terminal)[2], (3, b"\xc3".to_vec()));
+    assert_eq!(
+        rig.session(0).output(Stream::Terminal)[2],
+        (3, b"\xc3".to_vec())
+    );
     assert_eq!(rig.session(0).session().counts.output_bytes, 4);
 }
 
@@ -56,7 +69,10 @@ fn pieces_stay_small_and_input_keeps_its_place() {
     rig.output(0, 40_000, "b");
     rig.end_of_batch();
     let pieces = rig.session(0).output(Stream::Terminal);
-    let shape: Vec<_> = pieces.iter().map(|(offset, data)| (*offset, data.len())).collect();
+    let shape: Vec<_> = pieces
+        .iter()
+        .map(|(offset, data)| (*offset, data.len()))
+        .collect();
     assert_eq!(shape, [(0, 20_000), (20_000, 20_000), (40_000, 1)]);
     let story = rig.session(0).story();
     assert_eq!(story[story.len() - 2..], ["Terminal<a", "Terminal>b"]);
@@ -71,9 +87,15 @@ fn passwords_are_counted_and_nothing_more() {
     rig.input(0, 14, "id\r");
     rig.end_of_batch();
     let recorded = rig.session(0);
-    assert_eq!(recorded.story()[6..], ["Terminal<sudo\r", "Terminal<masked 9", "Terminal<id\r"]);
+    assert_eq!(
+        recorded.story()[6..],
+        ["Terminal<sudo\r", "Terminal<masked 9", "Terminal<id\r"]
+    );
     let counts = recorded.session().counts;
-    assert_eq!((counts.input_bytes, counts.masked_bytes, counts.gaps), (17, 9, 0));
+    assert_eq!(
+        (counts.input_bytes, counts.masked_bytes, counts.gaps),
+        (17, 9, 0)
+    );
 }
 
 #[test]
@@ -88,10 +110,24 @@ fn a_jump_of_the_offset_is_an_exact_gap() {
     rig.exit(SHELL, 0);
     rig.disconnect();
     let recorded = rig.session(0);
-    let gaps: Vec<_> = recorded.gaps().iter().map(|gap| (gap.class, gap.bytes, gap.offset)).collect();
-    assert_eq!(gaps, [(GapClass::Output, Some(7), Some(3)), (GapClass::Input, Some(4), Some(0))]);
+    let gaps: Vec<_> = recorded
+        .gaps()
+        .iter()
+        .map(|gap| (gap.class, gap.bytes, gap.offset))
+        .collect();
+    assert_eq!(
+        gaps,
+        [
+            (GapClass::Output, Some(7), Some(3)),
+            (GapClass::Input, Some(4), Some(0))
+        ]
+    );
     assert_eq!(recorded.gaps()[0].cause, GapCause::RingFull);
-    let offsets: Vec<_> = recorded.output(Stream::Terminal).iter().map(|piece| piece.0).collect();
+    let offsets: Vec<_> = recorded
+        .output(Stream::Terminal)
+        .iter()
+        .map(|piece| piece.0)
+        .collect();
     assert_eq!(offsets, [0, 10]);
     assert_eq!(recorded.session().verdict, Verdict::Lossy);
     assert_eq!(recorded.session().counts.lost_bytes, 11);
@@ -100,7 +136,10 @@ fn a_jump_of_the_offset_is_an_exact_gap() {
 #[test]
 fn window_sizes_are_told_when_they_change() {
     let mut rig = Rig::logged_in();
-    let size = |columns, rows| Fact::WindowSize { pts: 2, size: WindowSize { columns, rows } };
+    let size = |columns, rows| Fact::WindowSize {
+        pts: 2,
+        size: WindowSize { columns, rows },
+    };
     rig.fact(SSHD, size(80, 24));
     rig.shell(SSHD, SHELL, 2);
     rig.output(2, 0, "$");
@@ -108,7 +147,10 @@ fn window_sizes_are_told_when_they_change() {
     rig.fact(SSHD, size(132, 50));
     rig.fact(SSHD, size(0, 0));
     let story = rig.session(0).story();
-    let sizes: Vec<_> = story.iter().filter(|line| line.starts_with("resize")).collect();
+    let sizes: Vec<_> = story
+        .iter()
+        .filter(|line| line.starts_with("resize"))
+        .collect();
     assert_eq!(sizes, ["resize 80x24", "resize 132x50"]);
 }
 
@@ -134,7 +176,10 @@ fn the_next_session_on_a_pty_is_another_one() {
         let pieces = rig.session(index).output(Stream::Terminal);
         pieces.into_iter().flat_map(|(_, data)| data).collect()
     };
-    assert_eq!([text(0), text(1), text(2)], [&b"firstbye"[..], b"motdsecond", b"third"]);
+    assert_eq!(
+        [text(0), text(1), text(2)],
+        [&b"firstbye"[..], b"motdsecond", b"third"]
+    );
     for index in 0..3 {
         assert!(rig.session(index).gaps().is_empty());
     }
@@ -165,7 +210,11 @@ fn pipes_are_told_apart_also_before_the_command_runs() {
     rig.pipe(SSHD, 77, Direction::Input, 0, "x");
     rig.pipe(SSHD, 77, Direction::Output, 0, "x");
     assert_eq!(rig.count(), 0);
-    rig.root(SHELL, &["bash", "-c", "cat"], [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(3)]);
+    rig.root(
+        SHELL,
+        &["bash", "-c", "cat"],
+        [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(3)],
+    );
     rig.pipe(SSHD, 2, Direction::Output, 15, "out");
     rig.pipe(SSHD, 3, Direction::Output, 0, "err");
     rig.exit(SHELL, 0);
@@ -175,11 +224,20 @@ fn pipes_are_told_apart_also_before_the_command_runs() {
     assert_eq!(
         recorded.story()[3..],
         [
-            "Stdin<in", "Stdout>Could not chdir", "exec bash -c cat", "Stdout>out", "Stderr>err",
-            "exit 110 of 6", "Stdout>put", "end Exited",
+            "Stdin<in",
+            "Stdout>Could not chdir",
+            "exec bash -c cat",
+            "Stdout>out",
+            "Stderr>err",
+            "exit 110 of 6",
+            "Stdout>put",
+            "end Exited",
         ]
     );
-    assert_eq!((rig.count(), recorded.session().verdict), (1, Verdict::Complete));
+    assert_eq!(
+        (rig.count(), recorded.session().verdict),
+        (1, Verdict::Complete)
+    );
     assert!(recorded.session().terminal.is_empty());
 }
 
@@ -187,7 +245,11 @@ fn pipes_are_told_apart_also_before_the_command_runs() {
 fn stderr_may_be_stdout() {
     let mut rig = Rig::logged_in();
     rig.fork(SSHD, SHELL);
-    rig.root(SHELL, &["sh", "-c", "x"], [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(2)]);
+    rig.root(
+        SHELL,
+        &["sh", "-c", "x"],
+        [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(2)],
+    );
     rig.pipe(SSHD, 2, Direction::Output, 0, "both");
     rig.end_of_batch();
     assert_eq!(rig.session(0).story().last().unwrap(), "Stdout>both");
@@ -195,7 +257,10 @@ fn stderr_may_be_stdout() {
 
 #[test]
 fn what_waits_for_its_command_is_bounded_and_declared() {
-    let limits = Limits { pending_pipe_bytes: 4, ..Limits::default() };
+    let limits = Limits {
+        pending_pipe_bytes: 4,
+        ..Limits::default()
+    };
     let mut rig = Rig::with(GrantBook::default(), limits);
     rig.login(0);
     rig.pipe(SSHD, 1, Direction::Input, 0, "abc");
@@ -205,9 +270,15 @@ fn what_waits_for_its_command_is_bounded_and_declared() {
     rig.pipe(SSHD, 1, Direction::Input, 7, "h");
     rig.end_of_batch();
     let recorded = rig.session(0);
-    assert_eq!(recorded.story()[3..], ["Stdin<abc", "gap Bound", "exec bash -c cat", "Stdin<h"]);
+    assert_eq!(
+        recorded.story()[3..],
+        ["Stdin<abc", "gap Bound", "exec bash -c cat", "Stdin<h"]
+    );
     let gap = &recorded.gaps()[0];
-    assert_eq!((gap.bytes, gap.offset, gap.stream), (Some(4), Some(3), Some(Stream::Stdin)));
+    assert_eq!(
+        (gap.bytes, gap.offset, gap.stream),
+        (Some(4), Some(3), Some(Stream::Stdin))
+    );
 }
 
 #[test]
@@ -225,11 +296,25 @@ fn a_subsystem_inside_sshd_is_a_session() {
     let recorded = rig.session(0);
     assert_eq!(
         recorded.story(),
-        ["session_start", "login", "grant", "Stdin<init", "Stdout>version", "Stdin<get", "end Exited"]
+        [
+            "session_start",
+            "login",
+            "grant",
+            "Stdin<init",
+            "Stdout>version",
+            "Stdin<get",
+            "end Exited"
+        ]
     );
     let session = recorded.session();
-    assert_eq!((session.session_kind, session.command.as_str()), (SessionKind::Subsystem, "internal-sftp"));
-    assert_eq!((session.verdict, session.end_reason), (Verdict::Complete, Some(EndReason::Exited)));
+    assert_eq!(
+        (session.session_kind, session.command.as_str()),
+        (SessionKind::Subsystem, "internal-sftp")
+    );
+    assert_eq!(
+        (session.verdict, session.end_reason),
+        (Verdict::Complete, Some(EndReason::Exited))
+    );
     assert_eq!(session.login.user, "alice");
     assert_eq!(rig.count(), 1);
 }
