@@ -16,10 +16,7 @@ pub mod names;
 pub mod page_token;
 
 /// The generated code.
-#[expect(
-    unused_qualifications,
-    reason = "generated code spells every path out"
-)]
+#[expect(unused_qualifications, reason = "generated code spells every path out")]
 pub mod v1 {
     tonic::include_proto!("auditty.v1");
 

@@ -1,0 +1,199 @@
+//! A real server over a real database, and generated sessions.
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use std::path::Path;
+
+use auditty_collector::{ListenAddress, Listeners, ServeError, Store, serve};
+use auditty_proto::v1::{
+    self, ingest_service_client::IngestServiceClient, session_service_client::SessionServiceClient,
+};
+use prost_types::Timestamp;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+pub const HOST: &str = "host-1";
+
+pub struct Collector {
+    pub address: ListenAddress,
+    pub store: Store,
+    shutdown: CancellationToken,
+    serving: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Collector {
+    pub async fn start(database: &Path, listen: &str) -> Self {
+        let store = Store::open(database).await.unwrap();
+        let listeners = Listeners::bind(&[listen.parse().unwrap()], false)
+            .await
+            .unwrap();
+        let address = listeners.addresses().next().unwrap().clone();
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(serve(listeners, store.clone(), shutdown.clone()));
+        Self {
+            address,
+            store,
+            shutdown,
+            serving,
+        }
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.serving.await.unwrap().unwrap();
+        self.store.close().await;
+    }
+
+    pub async fn channel(&self) -> Channel {
+        let target = match &self.address {
+            ListenAddress::Tcp(address) => format!("http://{address}"),
+            address @ ListenAddress::Unix(_) => address.to_string(),
+        };
+        Channel::from_shared(target)
+            .unwrap()
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    pub async fn ingest(&self) -> IngestServiceClient<Channel> {
+        IngestServiceClient::new(self.channel().await)
+    }
+
+    pub async fn query(&self) -> SessionServiceClient<Channel> {
+        SessionServiceClient::new(self.channel().await)
+    }
+}
+
+pub fn session_id(number: u64) -> String {
+    Uuid::from_u128(0x0199_e0a4_7b1c_7000_8000_0000_0000_0000 + u128::from(number)).to_string()
+}
+
+/// Every field takes few values, so that filters hit and miss.
+pub fn session(number: u64) -> v1::Session {
+    let pick = |step: u64, of: &[&str]| of[(number / step) as usize % of.len()].to_owned();
+    let time = |nanoseconds: u64| Timestamp {
+        seconds: 1_767_225_600 + (nanoseconds / 10) as i64,
+        nanos: (nanoseconds % 10) as i32,
+    };
+    let ended = number % 3 != 0;
+    let certificate = (number % 4 == 0).then(|| v1::Certificate {
+        key_id: pick(4, &["alice@corp", "BOB's \"key\"", "", "%_\\"]),
+        serial: [0, 7, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX][(number / 4) as usize % 5],
+        ca_fingerprint: pick(8, &["SHA256:ca1", "SHA256:ca2"]),
+        ..Default::default()
+    });
+    let grant = (number % 2 == 0).then(|| v1::Grant {
+        request_id: format!("REQ-{}", number % 5),
+        requester: pick(1, &["alice", "bob"]),
+        approvers: match number % 3 {
+            0 => vec![],
+            1 => vec!["Carol".into()],
+            _ => vec!["carol".into(), "dave".into(), "dave".into()],
+        },
+        access_flow: pick(2, &["oncall", "breakglass"]),
+        ticket: pick(3, &["", "INC-1", "inc-1"]),
+        ..Default::default()
+    });
+    v1::Session {
+        name: format!("sessions/{}", session_id(number)),
+        session_id: session_id(number),
+        host: Some(v1::Host {
+            host_id: HOST.into(),
+            hostname: pick(1, &["web-1", "web-2", "db"]),
+            boot_id: "boot".into(),
+        }),
+        connection: Some(v1::Connection {
+            client_address: pick(2, &["10.0.0.1", "", "::1"]),
+            ..Default::default()
+        }),
+        login: Some(v1::Login {
+            user: pick(1, &["alice", "Alice", "grün", "GRÜN", "nul\0x", "a'b"]),
+            uid: (number % 5 != 0).then_some((number % 3) as u32),
+            method: (number % 7) as i32,
+            key_fingerprint: pick(1, &["SHA256:a", "SHA256:b", ""]),
+            certificate,
+            ..Default::default()
+        }),
+        grant: Some(v1::GrantMatch {
+            status: (number % 5) as i32,
+            grant,
+            ..Default::default()
+        }),
+        kind: (number % 4) as i32,
+        command: pick(1, &["", "uptime", "rm -rf /", "100%_done"]),
+        terminal: pick(1, &["pts/0", ""]),
+        state: if ended { 2 } else { 1 },
+        // Some start at the same moment.
+        start_time: Some(time(number / 2)),
+        end_time: ended.then(|| time(number + 3)),
+        end_reason: (number % 5) as i32,
+        exit_code: (ended && number % 2 == 0).then_some((number % 3) as u32),
+        adopted: number % 6 == 0,
+        verdict: (number % 5) as i32,
+        ..Default::default()
+    }
+}
+
+pub fn command(session: u64, seq: u64) -> v1::Command {
+    v1::Command {
+        name: format!("sessions/{}/commands/{seq}", session_id(session)),
+        seq,
+        start_time: Some(Timestamp {
+            seconds: 1_767_225_600 + seq as i64,
+            nanos: 0,
+        }),
+        pid: 100 + seq as u32,
+        parent_pid: 100,
+        exe: ["/usr/bin/ls", "/usr/bin/rm"][seq as usize % 2].into(),
+        argv: vec![
+            ["ls", "rm"][seq as usize % 2].into(),
+            format!("-{seq}"),
+            "x y".into(),
+        ],
+        login_uid: (seq % 3 == 0).then_some(1000),
+        ..Default::default()
+    }
+}
+
+pub fn session_report(number: u64, revision: u64) -> v1::Report {
+    changed_report(session(number), revision)
+}
+
+pub fn changed_report(session: v1::Session, revision: u64) -> v1::Report {
+    fact(v1::report::Fact::Session(v1::SessionReport {
+        revision,
+        session: Some(session),
+    }))
+}
+
+pub fn command_report(session: u64, seq: u64) -> v1::Report {
+    fact(v1::report::Fact::Command(v1::CommandReport {
+        session_id: session_id(session),
+        command: Some(command(session, seq)),
+    }))
+}
+
+pub fn end_report(session: u64, seq: u64) -> v1::Report {
+    let killed = seq % 4 == 0;
+    fact(v1::report::Fact::CommandEnd(v1::CommandEndReport {
+        session_id: session_id(session),
+        seq,
+        exit_code: (!killed).then_some((seq % 2) as u32),
+        signal: killed.then_some(9),
+        duration_ns: 1_000_000_001 * seq,
+    }))
+}
+
+pub fn fact(fact: v1::report::Fact) -> v1::Report {
+    v1::Report { fact: Some(fact) }
+}
+
+pub fn batch(reports: Vec<v1::Report>) -> v1::ReportRequest {
+    v1::ReportRequest {
+        host_id: HOST.into(),
+        boot_id: "boot".into(),
+        reports,
+    }
+}

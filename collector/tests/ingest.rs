@@ -1,0 +1,202 @@
+//! Reports over a real server: durable, idempotent, all or nothing.
+
+mod common;
+
+use auditty_proto::v1;
+use common::*;
+use tonic::Code;
+
+/// Everything the collector tells about a session.
+async fn all(collector: &Collector, number: u64) -> (v1::Session, Vec<v1::Command>) {
+    let mut query = collector.query().await;
+    let name = format!("sessions/{}", session_id(number));
+    let session = query
+        .get_session(v1::GetSessionRequest { name: name.clone() })
+        .await
+        .unwrap();
+    let commands = query
+        .list_commands(v1::ListCommandsRequest {
+            parent: name,
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    (
+        session.into_inner().session.unwrap(),
+        commands.into_inner().commands,
+    )
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("c.db");
+    let listen = format!("unix:{}", folder.path().join("c.sock").display());
+    let collector = Collector::start(&database, &listen).await;
+    let reports = vec![session_report(1, 1), command_report(1, 2), end_report(1, 2)];
+    collector
+        .ingest()
+        .await
+        .report(batch(reports))
+        .await
+        .unwrap();
+    // The files as they stand at this moment are what a crash leaves behind.
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(folder.path()).unwrap().flatten() {
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+    }
+    let before = all(&collector, 1).await;
+    assert_eq!(before.0, session(1));
+    assert_eq!(before.1.len(), 1);
+    assert_eq!(before.1[0].exit_code, Some(0));
+    collector.stop().await;
+    assert!(!folder.path().join("c.sock").exists());
+
+    let listen = format!("unix:{}", copy.path().join("c.sock").display());
+    let crashed = Collector::start(&copy.path().join("c.db"), &listen).await;
+    assert_eq!(all(&crashed, 1).await, before);
+    crashed.stop().await;
+}
+
+#[tokio::test]
+async fn order_and_repetition_change_nothing() {
+    let mut newer = session(1);
+    newer.verdict = v1::Verdict::Complete.into();
+    newer.grant.as_mut().unwrap().grant = session(2).grant.unwrap().grant;
+    let mut reports = vec![session_report(1, 1), changed_report(newer.clone(), 2)];
+    for seq in 1..=20 {
+        reports.push(command_report(1, seq));
+        reports.push(end_report(1, seq));
+    }
+    let mut seen = Vec::new();
+    for order in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+        let mut ingest = collector.ingest().await;
+        let mut reports = reports.clone();
+        match order {
+            1 => reports.reverse(),
+            2 => reports.extend(reports.clone().into_iter().rev()),
+            _ => {}
+        }
+        for part in reports.chunks(7) {
+            ingest.report(batch(part.to_vec())).await.unwrap();
+        }
+        ingest.report(batch(reports)).await.unwrap();
+        seen.push(all(&collector, 1).await);
+        collector.stop().await;
+    }
+    assert_eq!(seen[0].0, newer);
+    assert_eq!(seen[0].1.len(), 20);
+    assert_eq!(seen[0].1[3].signal, Some(9));
+    assert_eq!(seen[0].1[3].duration.unwrap().seconds, 4);
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0], seen[2]);
+}
+
+#[tokio::test]
+async fn one_malformed_report_refuses_its_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+    let mut ingest = collector.ingest().await;
+    let changed = |change: fn(&mut v1::Session)| {
+        let mut session = session(1);
+        change(&mut session);
+        changed_report(session, 1)
+    };
+    let mut no_seq = end_report(1, 1);
+    if let Some(v1::report::Fact::CommandEnd(end)) = &mut no_seq.fact {
+        end.seq = 0;
+    }
+    for (report, field) in [
+        (v1::Report { fact: None }, "reports[1].fact"),
+        (
+            changed(|s| s.session_id = "1".into()),
+            "session.session.session_id",
+        ),
+        (changed(|s| s.name.push('x')), "session.session.name"),
+        (changed(|s| s.host = None), "session.session.host.host_id"),
+        (
+            changed(|s| s.start_time = None),
+            "session.session.start_time",
+        ),
+        (
+            changed(|s| s.end_time.as_mut().unwrap().seconds = i64::MAX),
+            "session.session.end_time",
+        ),
+        (
+            changed(|s| s.command = "x".repeat(300_000)),
+            "session.session:",
+        ),
+        (session_report(1, u64::MAX), "session.revision"),
+        (no_seq, "reports[1].command_end.seq"),
+    ] {
+        let reports = vec![session_report(1, 1), report];
+        let error = ingest.report(batch(reports)).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.message().starts_with("reports[1]."), "{error}");
+        assert!(error.message().contains(field), "{field}: {error}");
+    }
+    let mut nobody = batch(vec![session_report(1, 1)]);
+    nobody.host_id.clear();
+    let error = ingest.report(nobody).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let listed = collector
+        .query()
+        .await
+        .list_sessions(v1::ListSessionsRequest::default());
+    assert!(listed.await.unwrap().into_inner().sessions.is_empty());
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_the_host_that_reported_it_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+    let mut ingest = collector.ingest().await;
+    ingest
+        .report(batch(vec![session_report(1, 1)]))
+        .await
+        .unwrap();
+    let mut stolen = session(1);
+    stolen.host.as_mut().unwrap().host_id = "other".into();
+    for report in [
+        changed_report(stolen, 9),
+        command_report(1, 1),
+        end_report(1, 1),
+    ] {
+        let mut theirs = batch(vec![report]);
+        theirs.host_id = "other".into();
+        let error = ingest.report(theirs).await.unwrap_err();
+        assert_eq!(error.code(), Code::PermissionDenied, "{error}");
+    }
+    assert_eq!(all(&collector, 1).await, (session(1), vec![]));
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn a_compressed_bomb_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+    let ingest = collector.ingest().await;
+    let mut ingest = ingest.send_compressed(tonic::codec::CompressionEncoding::Zstd);
+    ingest
+        .report(batch(vec![session_report(1, 1)]))
+        .await
+        .unwrap();
+    let mut bomb = session(2);
+    bomb.command = "x".repeat(64 * 1024 * 1024);
+    let error = ingest
+        .report(batch(vec![changed_report(bomb, 1)]))
+        .await
+        .unwrap_err();
+    assert_ne!(error.code(), Code::Ok);
+    // The server goes on.
+    ingest
+        .report(batch(vec![session_report(3, 1)]))
+        .await
+        .unwrap();
+    collector.stop().await;
+}

@@ -1,0 +1,311 @@
+//! Queries: SQL and evaluation in memory agree, pages hold still.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use auditty_collector::{
+    Store,
+    store::{Batch, CommandEnd, Fact},
+};
+use auditty_proto::{
+    filter::{COMMAND_FIELDS, Field, Filter, Kind, SESSION_FIELDS, Value},
+    names, v1,
+};
+use common::*;
+use tonic::Code;
+
+const SESSIONS: u64 = 240;
+
+async fn store(folder: &std::path::Path) -> Store {
+    let store = Store::open(&folder.join("c.db")).await.unwrap();
+    let facts = (0..SESSIONS).map(|number| Fact::Session {
+        revision: 1,
+        id: names::parse_session_id(&session_id(number)).unwrap(),
+        session: Box::new(session(number)),
+    });
+    let batch = Batch {
+        host_id: HOST.into(),
+        facts: facts.collect(),
+    };
+    store.apply(&batch).await.unwrap();
+    store
+}
+
+/// Every field with every operator it takes, against values that occur and
+/// values that do not.
+fn filters<R>(fields: &'static [Field<R>], records: &[R]) -> Vec<String> {
+    let quoted = |text: &str| format!("{text:?}").replace("\\0", "\0").replace("\\'", "'");
+    let mut filters = Vec::new();
+    for field in fields {
+        let mut values = BTreeSet::new();
+        for value in records.iter().flat_map(|record| (field.values)(record)) {
+            values.insert(match value {
+                Value::Text(text) => quoted(&text),
+                Value::Int(int) => int.to_string(),
+                Value::Time(time) => time.to_string(),
+                Value::Bool(bool) => bool.to_string(),
+                Value::Enum(number) => match field.kind {
+                    Kind::Enum(kind) => match kind.values().find(|(n, _)| *n == number) {
+                        Some((_, name)) => name,
+                        None => continue,
+                    },
+                    _ => unreachable!(),
+                },
+            });
+        }
+        let (operators, others): (&[&str], &[&str]) = match field.kind {
+            Kind::Text => (
+                &["=", "!=", "<", "<=", ">", ">=", ":"],
+                &[
+                    "\"\"",
+                    "LI",
+                    "\"%\"",
+                    "_",
+                    "\"' OR 1=1 --\"",
+                    "\"\0\"",
+                    "Ü",
+                    "ü",
+                ],
+            ),
+            Kind::Int => (
+                &["=", "!=", "<", "<=", ">", ">="],
+                &[
+                    "0",
+                    "1",
+                    "9223372036854775807",
+                    "9223372036854775808",
+                    "18446744073709551615",
+                ],
+            ),
+            Kind::Time => (
+                &["=", "!=", "<", "<=", ">", ">="],
+                &["0001-01-01", "9999-12-30", "2026-01-01"],
+            ),
+            Kind::Bool => (&["=", "!="], &["true", "false"]),
+            Kind::Enum(_) => (&["=", "!="], &["unspecified"]),
+        };
+        for value in values
+            .iter()
+            .map(String::as_str)
+            .take(12)
+            .chain(others.iter().copied())
+        {
+            for operator in operators {
+                filters.push(format!("{} {operator} {value}", field.name));
+            }
+        }
+    }
+    // And pairs of them, far apart in the list.
+    let step = filters.len() / 3 + 1;
+    let pairs: Vec<_> = (0..filters.len())
+        .map(|at| {
+            format!(
+                "{} AND {}",
+                filters[at],
+                filters[(at * 7 + step) % filters.len()]
+            )
+        })
+        .collect();
+    filters.extend(pairs);
+    filters
+}
+
+#[tokio::test]
+async fn sql_and_memory_agree_on_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let mut records: Vec<_> = (0..SESSIONS).map(session).collect();
+    let (mut some, mut none) = (0, 0);
+    for text in filters(SESSION_FIELDS, &records) {
+        let filter = Filter::sessions(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let page = store.sessions(&filter, None, 1000).await.unwrap();
+        records.sort_by_key(|s| {
+            let start = s.start_time.unwrap();
+            std::cmp::Reverse((start.seconds, start.nanos, s.session_id.clone()))
+        });
+        let ids = |sessions: &[v1::Session]| -> Vec<String> {
+            sessions.iter().map(|s| s.session_id.clone()).collect()
+        };
+        let expected: Vec<_> = records
+            .iter()
+            .filter(|s| filter.matches(s))
+            .cloned()
+            .collect();
+        assert_eq!(ids(&page.items), ids(&expected), "{text:?}");
+        match expected.len() {
+            0 => none += 1,
+            n if n < records.len() => some += 1,
+            _ => {}
+        }
+    }
+    assert!(
+        some > 300 && none > 100,
+        "the filters prove little: {some} {none}"
+    );
+    store.close().await;
+}
+
+#[tokio::test]
+async fn sql_and_memory_agree_on_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let id = names::parse_session_id(&session_id(1)).unwrap();
+    let mut facts = Vec::new();
+    let mut records = Vec::new();
+    for seq in 1..=60 {
+        let mut command = command(1, seq);
+        facts.push(Fact::Command {
+            session: id,
+            command: Box::new(command.clone()),
+        });
+        if seq % 5 != 0 {
+            command.exit_code = (seq % 2 == 0).then_some((seq % 3) as u32);
+            command.signal = (seq % 2 == 1).then_some(15);
+            command.duration = Some(auditty_proto::convert::duration(seq));
+            facts.push(Fact::CommandEnd(CommandEnd {
+                session: id,
+                seq: seq as i64,
+                exit_code: command.exit_code,
+                signal: command.signal,
+                duration_ns: seq as i64,
+            }));
+        }
+        records.push(command);
+    }
+    let batch = Batch {
+        host_id: HOST.into(),
+        facts,
+    };
+    store.apply(&batch).await.unwrap();
+    for text in filters(COMMAND_FIELDS, &records) {
+        let filter = Filter::commands(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let page = store.commands(id, &filter, 0, 1000).await.unwrap();
+        let expected: Vec<_> = records
+            .iter()
+            .filter(|c| filter.matches(c))
+            .cloned()
+            .collect();
+        assert_eq!(page.items, expected, "{text:?}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn pages_hold_still_while_sessions_arrive() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+    let mut ingest = collector.ingest().await;
+    let reports = |numbers: std::ops::Range<u64>| numbers.map(|n| session_report(n, 1)).collect();
+    ingest.report(batch(reports(0..50))).await.unwrap();
+    let mut query = collector.query().await;
+    let mut request = v1::ListSessionsRequest {
+        page_size: 7,
+        filter: "host_id = host-1".into(),
+        ..Default::default()
+    };
+    let mut seen = Vec::new();
+    loop {
+        let page = query
+            .list_sessions(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(page.sessions.len() <= 7);
+        seen.extend(page.sessions.into_iter().map(|s| s.session_id));
+        let next = 50 + seen.len() as u64;
+        ingest.report(batch(reports(next..next + 7))).await.unwrap();
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    let expected: Vec<_> = (0..50).rev().map(session_id).collect();
+    assert_eq!(seen, expected);
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_requests_get_useful_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+    let mut ingest = collector.ingest().await;
+    let reports = (0..3).map(|n| session_report(n, 1)).collect();
+    ingest.report(batch(reports)).await.unwrap();
+    let mut query = collector.query().await;
+    let list = |page_size, page_token: &str, filter: &str| v1::ListSessionsRequest {
+        page_size,
+        page_token: page_token.into(),
+        filter: filter.into(),
+    };
+    let page = query
+        .list_sessions(list(1, "", ""))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(!page.next_page_token.is_empty());
+    for (request, words) in [
+        (list(-1, "", ""), "page_size"),
+        (list(0, "nonsense", ""), "page_token"),
+        (list(0, &page.next_page_token, "uid = 1"), "other fields"),
+        (list(0, "", "usr = 1"), "there is no field \"usr\""),
+    ] {
+        let error = query.list_sessions(request).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.message().contains(words), "{error}");
+    }
+    let get = |name: &str| v1::GetSessionRequest { name: name.into() };
+    let error = query.get_session(get("sessions/x")).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let name = format!("sessions/{}", session_id(99));
+    let error = query.get_session(get(&name)).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    let commands = v1::ListCommandsRequest {
+        parent: name,
+        ..Default::default()
+    };
+    let error = query.list_commands(commands).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_fits_into_an_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+    let mut ingest = collector.ingest().await;
+    ingest
+        .report(batch(vec![session_report(1, 1)]))
+        .await
+        .unwrap();
+    for seq in 1..=8 {
+        let mut large = command(1, seq);
+        large.argv = vec!["x".repeat(1_000_000)];
+        let report = v1::CommandReport {
+            session_id: session_id(1),
+            command: Some(large),
+        };
+        let report = fact(v1::report::Fact::Command(report));
+        ingest.report(batch(vec![report])).await.unwrap();
+    }
+    let mut query = collector.query().await;
+    let mut request = v1::ListCommandsRequest {
+        parent: format!("sessions/{}", session_id(1)),
+        ..Default::default()
+    };
+    let mut seen = Vec::new();
+    loop {
+        let page = query
+            .list_commands(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        seen.extend(page.commands.into_iter().map(|c| c.seq));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=8).collect::<Vec<_>>());
+    collector.stop().await;
+}
