@@ -41,6 +41,12 @@ impl Digest {
         BASE64_STANDARD.encode(self.0)
     }
 
+    /// The reverse of [`Digest::to_base64`].
+    pub fn from_base64(text: &str) -> Option<Self> {
+        let bytes = BASE64_STANDARD.decode(text).ok()?;
+        bytes.try_into().ok().map(Self)
+    }
+
     /// The chain head after a chunk: `SHA-256(self || chunk_sha256 || key)`,
     /// where `self` is the head before it and `key` the bytes of its object key
     /// without the store's prefix, so that a copied bucket still verifies.
@@ -136,6 +142,8 @@ mod tests {
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         assert_eq!(abc.to_string().parse(), Ok(abc));
+        assert_eq!(Digest::from_base64(&abc.to_base64()), Some(abc));
+        assert_eq!(Digest::from_base64("YWJj"), None);
         assert!("ba78".parse::<Digest>().is_err());
         assert!("g".repeat(64).parse::<Digest>().is_err());
     }

@@ -75,7 +75,8 @@ impl Options {
 
     /// A loss without a known place concerns every view.
     fn shows_gap(&self, gap: &Gap) -> bool {
-        gap.stream.is_none_or(|stream| self.shows(stream, gap.terminal))
+        gap.stream
+            .is_none_or(|stream| self.shows(stream, gap.terminal))
     }
 }
 

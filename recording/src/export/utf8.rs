@@ -58,7 +58,10 @@ mod tests {
     #[test]
     fn invalid_bytes_are_replaced_and_never_held_back() {
         let mut joiner = Utf8Joiner::default();
-        assert_eq!(joiner.push(b"a\xffb\x80\x80\x80"), "a\u{fffd}b\u{fffd}\u{fffd}\u{fffd}");
+        assert_eq!(
+            joiner.push(b"a\xffb\x80\x80\x80"),
+            "a\u{fffd}b\u{fffd}\u{fffd}\u{fffd}"
+        );
         assert_eq!(joiner.push(b"\xe2\x82"), "");
         assert_eq!(joiner.push(b"x"), "\u{fffd}x");
         assert_eq!(joiner.push(b"\xf0\x9f"), "");

@@ -112,9 +112,15 @@ async fn session_keys(store: &AnyStore, filter: &Filter) -> Result<Vec<SessionKe
         None => store.folders(ROOT).await?,
     };
     let dates: Vec<String> = folders_of(store, hosts).await?;
-    let dates = dates.into_iter().filter(|folder| filter.has(folder)).collect();
+    let dates = dates
+        .into_iter()
+        .filter(|folder| filter.has(folder))
+        .collect();
     let sessions = folders_of(store, dates).await?;
-    Ok(sessions.iter().filter_map(|folder| folder.parse().ok()).collect())
+    Ok(sessions
+        .iter()
+        .filter_map(|folder| folder.parse().ok())
+        .collect())
 }
 
 async fn folders_of(store: &AnyStore, parents: Vec<String>) -> Result<Vec<String>, StoreError> {

@@ -116,7 +116,10 @@ impl Recording {
         let listed = self.manifest.iter().flat_map(|manifest| &manifest.chunks);
         let mut numbers: BTreeSet<u32> = listed.map(|chunk| chunk.number).collect();
         numbers.extend(self.stored.keys());
-        numbers.into_iter().filter(|&number| number >= first).collect()
+        numbers
+            .into_iter()
+            .filter(|&number| number >= first)
+            .collect()
     }
 
     async fn load_manifest(&mut self, listed: &[Listed]) -> Result<(), StoreError> {
@@ -147,8 +150,7 @@ impl Recording {
                         ObjectName::Manifest => State::Sealed,
                         _ => State::Checkpoint,
                     };
-                    self.summary =
-                        Summary::new(manifest.session.clone(), manifest.gaps.clone());
+                    self.summary = Summary::new(manifest.session.clone(), manifest.gaps.clone());
                     self.manifest = Some(manifest);
                     return Ok(());
                 }
@@ -162,11 +164,16 @@ impl Recording {
         if self.state == State::Sealed {
             return Ok(());
         }
-        let known = self.manifest.as_ref().map_or(0, |manifest| manifest.chunks.len());
+        let known = self
+            .manifest
+            .as_ref()
+            .map_or(0, |manifest| manifest.chunks.len());
         let first = u32::try_from(known).unwrap_or(u32::MAX);
         if known == 0 {
             self.summary.session.session_id = self.key.session_id();
-            self.key.host_id().clone_into(&mut self.summary.session.host.host_id);
+            self.key
+                .host_id()
+                .clone_into(&mut self.summary.session.host.host_id);
         }
         let mut summary = std::mem::take(&mut self.summary);
         let mut records = Records::new(self, self.chunk_numbers(first));

@@ -133,7 +133,8 @@ impl<'a> Records<'a> {
                 found,
             }),
             None if *state == State::Sealed => {
-                self.found.push_back(Issue::UnlistedChunk { key: key.clone() });
+                self.found
+                    .push_back(Issue::UnlistedChunk { key: key.clone() });
             }
             _ => {}
         }
@@ -176,7 +177,8 @@ impl<'a> Records<'a> {
         }
         let before = header.previous_chain_head;
         if self.chain_head.is_some_and(|head| head != before) {
-            self.found.push_back(Issue::BrokenChain { key: key.clone() });
+            self.found
+                .push_back(Issue::BrokenChain { key: key.clone() });
         }
         self.chain_head = Some(before.chain(&sha256, &key));
         self.open = Some((key, reader));

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::{
     Client,
     config::StalledStreamProtectionConfig,
@@ -47,33 +47,41 @@ impl S3Store {
     /// A store in `bucket` below `prefix`. Looks up region and credentials in
     /// the usual AWS places; the bucket itself is not touched yet.
     pub async fn open(bucket: &str, prefix: &str, options: &S3Options) -> Result<Self, StoreError> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        if let Some(region) = &options.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        Self::with_config(&loader.load().await, bucket, prefix, options)
+    }
+
+    /// As [`S3Store::open`], with credentials and region of `shared`.
+    pub fn with_config(
+        shared: &SdkConfig,
+        bucket: &str,
+        prefix: &str,
+        options: &S3Options,
+    ) -> Result<Self, StoreError> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
             .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        let mut config = aws_sdk_s3::config::Builder::from(shared)
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().build());
-        if let Some(region) = &options.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        let shared = loader.load().await;
-        let mut config =
-            aws_sdk_s3::config::Builder::from(&shared).force_path_style(options.path_style);
+            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().build())
+            .force_path_style(options.path_style);
         if let Some(endpoint) = &options.endpoint_url {
             config = config.endpoint_url(endpoint);
         }
-        let prefix = prefix.trim_matches('/');
+        let prefix = match prefix.trim_matches('/') {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        };
         let store = Self {
             client: Client::from_conf(config.build()),
             bucket: bucket.to_owned(),
-            prefix: if prefix.is_empty() {
-                String::new()
-            } else {
-                format!("{prefix}/")
-            },
+            prefix,
             encryption: options.encryption.clone(),
         };
         if shared.region().is_none() {
@@ -137,23 +145,20 @@ impl S3Store {
             .send()
             .await;
         let known = match head {
-            Ok(head) => head
-                .checksum_sha256()
-                .map(|found| found == expected.to_base64()),
-            Err(error) => {
-                return match failure(&error) {
-                    Failure::Config(_) | Failure::NotFound => Ok(PutOutcome::AlreadyUnverified),
-                    other => Err(other),
-                };
-            }
+            Ok(head) => head.checksum_sha256().and_then(Digest::from_base64),
+            Err(error) => match failure(&error) {
+                Failure::Config(_) => return Ok(PutOutcome::AlreadyUnverified),
+                other => return Err(other),
+            },
         };
-        if known == Some(true) {
-            return Ok(PutOutcome::AlreadyIdentical);
-        }
-        let found = match self.fetch(object, MAX_OBJECT_BYTES).await {
-            Ok(body) => Digest::of(&body),
-            Err(Failure::Config(_)) if known.is_none() => return Ok(PutOutcome::AlreadyUnverified),
-            Err(other) => return Err(other),
+        // A store that keeps no checksums has to show the object itself.
+        let found = match known {
+            Some(found) => found,
+            None => match self.fetch(object, MAX_OBJECT_BYTES).await {
+                Ok(body) => Digest::of(&body),
+                Err(Failure::Config(_)) => return Ok(PutOutcome::AlreadyUnverified),
+                Err(other) => return Err(other),
+            },
         };
         if found == expected {
             Ok(PutOutcome::AlreadyIdentical)
