@@ -28,10 +28,8 @@ pub(super) struct Connection {
     pub pipes: HashMap<u64, ClaimedPipe>,
     pub pending: PendingPipes,
     /// Programs that server processes started for themselves, by server.
-    pub held: HashMap<u32, Vec<Held>>,
-    pub held_events: usize,
-    /// When a server process last forked.
-    pub last_fork_boot_ns: u64,
+    pub held: HashMap<u32, HeldFacts>,
+    held_events: usize,
     pub seen_boot_ns: u64,
     pub stream_loss: StreamLoss,
 }
@@ -43,6 +41,14 @@ pub(super) struct ClaimedPipe {
     pub stream: Stream,
     /// The end that counts: the other end shows the same bytes again.
     pub direction: Direction,
+}
+
+/// What the helpers of one server process did.
+#[derive(Debug, Default)]
+pub(super) struct HeldFacts {
+    pub facts: Vec<Held>,
+    /// Facts that found no room. They are the latest ones.
+    pub lost: u64,
 }
 
 /// Something a helper did, until it is known whose helper it was.
@@ -97,18 +103,21 @@ impl Connection {
 
     /// Keeps what a helper of `server` did. `false` at the bound.
     pub(super) fn hold(&mut self, server: u32, held: Held, bound: usize) -> bool {
-        let room = self.held_events < bound;
+        let waiting = self.held.entry(server).or_default();
+        let room = self.held_events < bound && waiting.lost == 0;
         if room {
             self.held_events += 1;
-            self.held.entry(server).or_default().push(held);
+            waiting.facts.push(held);
+        } else {
+            waiting.lost += 1;
         }
         room
     }
 
     /// What the helpers of `server` did, in order.
-    pub(super) fn take_held(&mut self, server: u32) -> Vec<Held> {
+    pub(super) fn take_held(&mut self, server: u32) -> HeldFacts {
         let held = self.held.remove(&server).unwrap_or_default();
-        self.held_events -= held.len();
+        self.held_events -= held.facts.len();
         held
     }
 }

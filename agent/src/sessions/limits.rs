@@ -27,7 +27,7 @@ impl Default for Limits {
             processes: 32_768,
             sessions: 4096,
             pending_pipe_bytes: 1 << 20,
-            held_events: 256,
+            held_events: 64,
         }
     }
 }

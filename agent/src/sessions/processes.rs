@@ -6,7 +6,7 @@ use auditty_recording::event::{Body, Exit, ExitStatus};
 
 use super::Sessions;
 use super::commands::exec_event;
-use super::connection::{Connection, Held, HeldFact};
+use super::connection::{Connection, Held, HeldFact, HeldFacts};
 use super::ending::exit_status;
 use super::lineage::{Command, Owner, Process, SessionKey};
 use super::opening::{Leader, Seed};
@@ -31,11 +31,6 @@ impl Sessions {
     pub(super) fn fork(&mut self, event: &KernelEvent, parent: u32) {
         self.forget(event.pid, event.boot_ns);
         let owner = self.processes.owner(parent);
-        if owner == Owner::Server
-            && let Some(connection) = self.connection(event.connection, event.boot_ns)
-        {
-            connection.last_fork_boot_ns = event.boot_ns;
-        }
         self.follow(event, parent, owner, false);
     }
 
@@ -196,7 +191,11 @@ impl Sessions {
         let held = self.connections.get_mut(&id).map(|c| c.take_held(server));
         let helpers = self.processes.helpers_of(server);
         let mut commands: HashMap<u32, Command> = HashMap::new();
-        for Held { boot_ns, pid, what } in held.unwrap_or_default() {
+        let HeldFacts { facts, lost } = held.unwrap_or_default();
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.unfollowed += lost;
+        }
+        for Held { boot_ns, pid, what } in facts {
             match what {
                 HeldFact::Exec(exec) => {
                     if let Some(command) = self.emit_exec(key, boot_ns, pid, &exec, sink) {
@@ -409,7 +408,10 @@ impl Sessions {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.seen_boot_ns = connection.seen_boot_ns.max(boot_ns);
             let held = connection.take_held(pid);
-            let execs = held.iter().filter(|h| matches!(h.what, HeldFact::Exec(_)));
+            let execs = held
+                .facts
+                .iter()
+                .filter(|h| matches!(h.what, HeldFact::Exec(_)));
             self.counters.unattributed_execs += execs.count() as u64;
         }
     }

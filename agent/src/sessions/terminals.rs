@@ -1,13 +1,15 @@
 //! Ptys: which session the bytes on a pty belong to.
 //!
 //! The index of a pty is used again after its session ended, also within one
-//! connection. A pty has a new life when its root has exited and the kernel's
-//! count is back at 0 after some bytes, or after sshd forked a new child.
+//! connection. A pty has a new life when its root has exited, sshd has forked a
+//! child since that is still sshd, and the kernel's count is back at 0. The count
+//! alone does not tell: it starts anew whenever sshd closes one of its
+//! descriptors of the pty, as it does before it drains the last output.
 
 use auditty_recording::event::Stream;
 
 use super::Sessions;
-use super::lineage::SessionKey;
+use super::lineage::{Owner, Process, SessionKey};
 use super::opening::Seed;
 use super::session::OpenSession;
 use super::sink::Sink;
@@ -126,14 +128,13 @@ impl Sessions {
         let Some(session) = self.sessions.get(&key).filter(|s| root_exited(s)) else {
             return false;
         };
-        let moved = session.streams.expected(Stream::Terminal, data.direction) != Some(0);
-        let exited = session
-            .root
-            .and_then(|root| root.exited)
-            .unwrap_or_default();
-        let connection = self.connections.get(&session.connection);
-        let forked = connection.is_some_and(|c| c.last_fork_boot_ns > exited);
-        data.offset == Some(0) && (moved || forked)
+        let exited = session.root.and_then(|root| root.exited);
+        let is_next_root = |process: &Process| {
+            process.connection == session.connection
+                && process.owner == Owner::Server
+                && Some(process.start_boot_ns) > exited
+        };
+        data.offset == Some(0) && self.processes.0.values().any(is_next_root)
     }
 
     fn open_on_pty(

@@ -346,3 +346,26 @@ fn bounds_are_counted_and_declared() {
     assert!(counters.refused_connections >= 1);
     assert_eq!(counters.unattributed_bytes, 7);
 }
+
+#[test]
+fn what_helpers_do_is_bounded_and_declared() {
+    let limits = Limits {
+        held_events: 2,
+        ..Limits::default()
+    };
+    let mut rig = Rig::with(GrantBook::default(), limits);
+    rig.login(0);
+    rig.fork(SSHD, SHELL);
+    for pid in 120..124 {
+        rig.fork(SHELL, pid);
+        rig.exec(pid, &["rc"]);
+    }
+    rig.root(SHELL, &["-bash"], [Fd::Pts(0); 3]);
+    rig.end_of_batch();
+    let recorded = rig.session(0);
+    assert_eq!(
+        recorded.story()[4..],
+        ["exec rc", "exec rc", "exec -bash", "gap Bound"]
+    );
+    assert_eq!(recorded.gaps()[0].events, Some(2));
+}
