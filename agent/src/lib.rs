@@ -2,5 +2,8 @@
 //! recordings leave the host.
 
 pub mod capture;
+pub mod config;
+pub mod delivery;
 pub mod grants;
+pub mod run;
 pub mod sessions;

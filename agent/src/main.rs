@@ -1,1 +1,58 @@
-fn main() {}
+//! `auditty-agent`: the host daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use auditty_agent::config::{Config, DEFAULT_FILE};
+use auditty_agent::run;
+use clap::{Parser, Subcommand};
+
+/// Records the SSH sessions of this host.
+#[derive(Parser)]
+#[command(name = "auditty-agent", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Configuration file; without it /etc/auditty/agent.toml, where there is one.
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum Command {
+    /// Record, in the foreground, until SIGTERM or SIGINT (the default).
+    Run,
+    /// Say what this kernel allows, what would not be captured, and whether the
+    /// store and the collector can be reached. Exits with 0 when capture can run.
+    Check,
+    /// Print the configuration file with every key, its default and its meaning.
+    Config,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let command = arguments.command.unwrap_or(Command::Run);
+    if matches!(command, Command::Config) {
+        print!("{DEFAULT_FILE}");
+        return ExitCode::SUCCESS;
+    }
+    let config = match Config::load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("auditty-agent: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = match command {
+        Command::Check => run::check(&config),
+        Command::Run | Command::Config => run::run(&config).map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("auditty-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

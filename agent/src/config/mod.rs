@@ -19,9 +19,10 @@ use std::path::Path;
 
 pub use error::ConfigError;
 pub use host::HostIdError;
-pub use places::{Address, Bucket, Collector, Store};
+pub use places::{Address, Collector};
 pub use sections::{Attach, Capture, Grants, Host, Input, Log, LogFormat, Recording, Spool};
 
+use auditty_recording::store::StoreConfig;
 use error::Source;
 use raw::RawConfig;
 
@@ -37,7 +38,7 @@ pub struct Config {
     host: Host,
     capture: Capture,
     recording: Recording,
-    store: Store,
+    store: StoreConfig,
     collector: Collector,
     grants: Grants,
     spool: Spool,
@@ -69,7 +70,7 @@ impl Config {
             host: Host::check(raw.host, &source)?,
             capture: Capture::check(raw.capture, &source)?,
             recording: Recording::check(raw.recording, &source)?,
-            store: Store::check(raw.store, &source)?,
+            store: places::store(raw.store, &source)?,
             collector: Collector::check(raw.collector, &source)?,
             grants: Grants::check(raw.grants, &source)?,
             spool: Spool::check(raw.spool, &source)?,
@@ -93,7 +94,7 @@ impl Config {
     }
 
     /// Where recordings go.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &StoreConfig {
         &self.store
     }
 
@@ -120,6 +121,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use auditty_recording::store::{Encryption, S3Options};
+
     use super::*;
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -150,7 +153,7 @@ mod tests {
         assert_eq!(
             refusal("[capture]\n\ninputt = \"off\"\n"),
             "agent.toml:3: `capture.inputt`: unknown field `inputt`; accepted: `input`, \
-             `attach`, `data_ring_size`, `control_ring_size`, `argv_limit`"
+             `attach`, `data_ring_size`, `control_ring_size`"
         );
         assert!(
             refusal("[cptr]\n").starts_with("agent.toml:1: unknown field `cptr`; accepted: `host`")
@@ -195,16 +198,18 @@ mod tests {
             "[store]\nurl = \"s3://b/a/c/\"\nendpoint_url = \"http://127.0.0.1:1\"\n\
              region = \"r\"\npath_style = true\nsse = \"aws:kms\"\nkms_key_id = \"k\"",
         );
-        let expected = Bucket {
-            name: "b".into(),
-            prefix: "a/c".into(),
-            endpoint_url: Some("http://127.0.0.1:1".into()),
-            region: Some("r".into()),
-            path_style: true,
-            sse: Some("aws:kms".into()),
-            kms_key_id: Some("k".into()),
+        let expected = StoreConfig {
+            url: "s3://b/a/c".parse().unwrap(),
+            s3: S3Options {
+                endpoint_url: Some("http://127.0.0.1:1".into()),
+                region: Some("r".into()),
+                path_style: true,
+                encryption: Encryption::Kms {
+                    key_id: Some("k".into()),
+                },
+            },
         };
-        assert_eq!(*config.unwrap().store(), Store::Bucket(expected));
+        assert_eq!(*config.unwrap().store(), expected);
     }
 
     #[test]

@@ -3,39 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use auditty_recording::store::{Encryption, S3Options, StoreConfig, StoreUrl};
 use toml::Spanned;
 
 use super::error::{ConfigError, Source};
-use super::raw::{RawCollector, RawStore};
+use super::raw::{RawCollector, RawStore, Text};
 use super::values::text_or;
-
-/// `[store]`: where recordings go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Store {
-    /// A folder.
-    Folder(PathBuf),
-    /// A bucket.
-    Bucket(Bucket),
-}
-
-/// A place in an S3 bucket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
-    /// Name of the bucket.
-    pub name: String,
-    /// What every key begins with, without slashes at its ends; may be empty.
-    pub prefix: String,
-    /// The server, where it is not AWS.
-    pub endpoint_url: Option<String>,
-    /// The region; `None` takes it from the AWS environment.
-    pub region: Option<String>,
-    /// Address the bucket in the path.
-    pub path_style: bool,
-    /// Server-side encryption to ask for: `AES256` or `aws:kms`.
-    pub sse: Option<String>,
-    /// The KMS key, with `aws:kms`.
-    pub kms_key_id: Option<String>,
-}
 
 /// `[collector]`: who takes the metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,68 +35,75 @@ pub enum Address {
     Tcp(SocketAddr),
 }
 
-impl Store {
-    pub(super) fn check(raw: RawStore, source: &Source<'_>) -> Result<Self, ConfigError> {
-        const ACCEPTED: &str = "\"file:///path\" or \"s3://bucket/prefix\"";
-        const DEFAULT: &str = "file:///var/lib/auditty/recordings";
-        let (url, span) = text_or(raw.url, DEFAULT);
-        if let Some(folder) = url.strip_prefix("file://") {
-            let bucket_only = [
-                (
-                    "store.endpoint_url",
-                    raw.endpoint_url.map(|value| value.span()),
-                ),
-                ("store.region", raw.region.map(|value| value.span())),
-                ("store.path_style", raw.path_style.map(|value| value.span())),
-                ("store.sse", raw.sse.map(|value| value.span())),
-                ("store.kms_key_id", raw.kms_key_id.map(|value| value.span())),
-            ];
-            for (key, span) in bucket_only {
-                if let Some(span) = span {
-                    return Err(source.rejected(
-                        key,
-                        span,
-                        "this key only with an s3:// `store.url`",
-                    ));
-                }
-            }
-            let folder = PathBuf::from(folder);
-            return match folder.is_absolute() {
-                true => Ok(Self::Folder(folder)),
-                false => Err(source.rejected("store.url", span, ACCEPTED)),
-            };
+/// `[store]`: where recordings go.
+pub(super) fn store(raw: RawStore, source: &Source<'_>) -> Result<StoreConfig, ConfigError> {
+    const DEFAULT: &str = "file:///var/lib/auditty/recordings";
+    let (text, span) = text_or(raw.url, DEFAULT);
+    let accepted = "\"file:///path\" or \"s3://bucket/prefix\"";
+    let url = match text.parse::<StoreUrl>() {
+        Ok(StoreUrl::Local(path)) if !path.is_absolute() => {
+            return Err(source.rejected("store.url", span, accepted));
         }
-        let place = url.strip_prefix("s3://").unwrap_or_default();
-        let (name, prefix) = place.split_once('/').unwrap_or((place, ""));
-        if name.is_empty() {
-            return Err(source.rejected("store.url", span, ACCEPTED));
-        }
-        let sse = raw.sse.map(|sse| match sse.get_ref().as_str() {
-            "AES256" | "aws:kms" => Ok(sse.into_inner()),
-            _ => Err(source.rejected("store.sse", sse.span(), "\"AES256\" or \"aws:kms\"")),
-        });
-        let sse = sse.transpose()?;
-        if let Some(key) = &raw.kms_key_id
-            && sse.as_deref() != Some("aws:kms")
-        {
-            return Err(source.rejected(
+        Ok(url) => url,
+        Err(_) => return Err(source.rejected("store.url", span, accepted)),
+    };
+    if let StoreUrl::Local(_) = url {
+        let bucket_only = [
+            (
+                "store.endpoint_url",
+                raw.endpoint_url.as_ref().map(Spanned::span),
+            ),
+            ("store.region", raw.region.as_ref().map(Spanned::span)),
+            (
+                "store.path_style",
+                raw.path_style.as_ref().map(Spanned::span),
+            ),
+            ("store.sse", raw.sse.as_ref().map(Spanned::span)),
+            (
                 "store.kms_key_id",
-                key.span(),
-                "this key only with store.sse = \"aws:kms\"",
-            ));
+                raw.kms_key_id.as_ref().map(Spanned::span),
+            ),
+        ];
+        for (key, span) in bucket_only {
+            if let Some(span) = span {
+                return Err(source.rejected(key, span, "this key only with an s3:// `store.url`"));
+            }
         }
-        Ok(Self::Bucket(Bucket {
-            name: name.to_owned(),
-            prefix: prefix.trim_matches('/').to_owned(),
+    }
+    Ok(StoreConfig {
+        url,
+        s3: S3Options {
+            encryption: encryption(raw.sse, raw.kms_key_id, source)?,
             endpoint_url: raw
                 .endpoint_url
                 .map(|url| source.http_url("store.endpoint_url", url))
                 .transpose()?,
             region: raw.region.map(Spanned::into_inner),
             path_style: raw.path_style.is_some_and(Spanned::into_inner),
-            sse,
-            kms_key_id: raw.kms_key_id.map(Spanned::into_inner),
-        }))
+        },
+    })
+}
+
+fn encryption(sse: Text, key_id: Text, source: &Source<'_>) -> Result<Encryption, ConfigError> {
+    let kms = match &sse {
+        None => false,
+        Some(sse) if sse.get_ref() == "AES256" => false,
+        Some(sse) if sse.get_ref() == "aws:kms" => true,
+        Some(sse) => {
+            return Err(source.rejected("store.sse", sse.span(), "\"AES256\" or \"aws:kms\""));
+        }
+    };
+    match (kms, key_id) {
+        (true, key_id) => Ok(Encryption::Kms {
+            key_id: key_id.map(Spanned::into_inner),
+        }),
+        (false, Some(key_id)) => Err(source.rejected(
+            "store.kms_key_id",
+            key_id.span(),
+            "this key only with store.sse = \"aws:kms\"",
+        )),
+        (false, None) if sse.is_some() => Ok(Encryption::Aes256),
+        (false, None) => Ok(Encryption::BucketDefault),
     }
 }
 

@@ -34,7 +34,6 @@ pub(super) struct RawCapture {
     pub(super) attach: Text,
     pub(super) data_ring_size: Text,
     pub(super) control_ring_size: Text,
-    pub(super) argv_limit: Text,
 }
 
 #[derive(Default, Deserialize)]

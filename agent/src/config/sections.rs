@@ -21,7 +21,6 @@ pub struct Capture {
     pub(super) attach: Attach,
     pub(super) data_ring_size: u32,
     pub(super) control_ring_size: u32,
-    pub(super) argv_limit: u32,
 }
 
 /// What of the input is recorded.
@@ -135,12 +134,6 @@ impl Capture {
                 raw.control_ring_size,
                 8 << 20,
             )?,
-            argv_limit: source.size_u32(
-                "capture.argv_limit",
-                raw.argv_limit,
-                256 << 10,
-                32 << 10..=2 << 20,
-            )?,
         })
     }
 
@@ -162,11 +155,6 @@ impl Capture {
     /// Size of the ring for everything else, bytes, a power of two.
     pub fn control_ring_size(&self) -> u32 {
         self.control_ring_size
-    }
-
-    /// Most bytes of one argument block that are kept.
-    pub fn argv_limit(&self) -> u32 {
-        self.argv_limit
     }
 }
 

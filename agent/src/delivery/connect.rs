@@ -1,0 +1,41 @@
+//! Connections to a collector.
+
+use std::io;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Error};
+use tower::service_fn;
+
+use crate::config::Address;
+
+/// A collector that does not answer a handshake in this time is down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A batch is written to disk by the collector before it answers.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A channel that connects when it is used, and again when it was lost.
+pub fn dial(address: &Address) -> Result<Channel, Error> {
+    let endpoint = |uri: String| {
+        Endpoint::from_shared(uri).map(|endpoint| {
+            endpoint
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(REQUEST_TIMEOUT)
+        })
+    };
+    match address {
+        Address::Http(uri) => Ok(endpoint(uri.clone())?.connect_lazy()),
+        Address::Tcp(address) => Ok(endpoint(format!("http://{address}"))?.connect_lazy()),
+        Address::Unix(path) => {
+            let path = path.clone();
+            // The name is only for the HTTP/2 authority; the connector ignores it.
+            let endpoint = endpoint("http://localhost".to_owned())?;
+            Ok(endpoint.connect_with_connector_lazy(service_fn(move |_| {
+                let path = path.clone();
+                async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+            })))
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A session's folder in the spool.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use auditty_recording::chunk::{ChunkReader, SealedChunk};
+use auditty_recording::digest::{Digest, Hasher};
+use auditty_recording::event::{Body, Event};
+use auditty_recording::key::{ObjectName, SessionKey};
+use auditty_recording::manifest::{ChunkEntry, GapEntry};
+use serde::{Deserialize, Serialize};
+
+use super::files::{SpoolError, names, write_whole};
+use crate::sessions::sink::SessionRecord;
+
+const RECORD: &str = "record.json";
+
+/// What `record.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct KeptSession {
+    /// Where the recording is stored, below the store's prefix: fixed with the
+    /// first event, whatever is learned of the session later.
+    pub(super) key: String,
+    /// The session, and what is needed to go on with it.
+    pub(super) record: SessionRecord,
+    /// Nothing more will be appended.
+    pub(super) finished: bool,
+    /// How many chunks the last checkpoint manifest lists.
+    pub(super) checkpoint: u32,
+}
+
+/// What `NNNNNN.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Seal {
+    /// The chunk's entry in the manifest.
+    pub(super) entry: ChunkEntry,
+    /// The gaps declared in it.
+    pub(super) gaps: Vec<GapEntry>,
+    /// Bytes of all chunks up to this one, as stored.
+    pub(super) total_bytes: u64,
+}
+
+/// A session's folder.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn open_chunk(&self) -> PathBuf {
+        self.path.join("open.jsonl.zst")
+    }
+
+    pub(super) fn torn_chunk(&self) -> PathBuf {
+        self.path.join("torn.jsonl.zst")
+    }
+
+    pub(super) fn object(&self, name: ObjectName) -> PathBuf {
+        self.path.join(name.to_string())
+    }
+
+    fn seal(&self, number: u32) -> PathBuf {
+        self.path.join(format!("{number:06}.json"))
+    }
+
+    pub(super) fn read_kept(&self) -> Result<KeptSession, SpoolError> {
+        read_json(&self.path.join(RECORD))
+    }
+
+    pub(super) fn write_kept(&self, kept: &KeptSession) -> Result<(), SpoolError> {
+        write_json(&self.path.join(RECORD), kept)
+    }
+
+    pub(super) fn read_seal(&self, number: u32) -> Result<Seal, SpoolError> {
+        read_json(&self.seal(number))
+    }
+
+    pub(super) fn write_seal(&self, seal: &Seal) -> Result<(), SpoolError> {
+        write_json(&self.seal(seal.entry.number), seal)
+    }
+
+    /// The seals of all chunks, in order.
+    pub(super) fn seals(&self) -> Result<Vec<Seal>, SpoolError> {
+        let numbers = names(&self.path)?;
+        let mut numbers: Vec<u32> = numbers
+            .iter()
+            .filter_map(|name| seal_number(name))
+            .collect();
+        numbers.sort_unstable();
+        numbers
+            .into_iter()
+            .map(|number| self.read_seal(number))
+            .collect()
+    }
+
+    /// What waits for the store: chunks in order, then manifests, then digests.
+    pub(super) fn objects(&self) -> Result<Vec<ObjectName>, SpoolError> {
+        let mut objects: Vec<ObjectName> = names(&self.path)?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        objects.sort_unstable();
+        Ok(objects)
+    }
+
+    /// Seals a chunk from its file, for one whose agent died before it could.
+    pub(super) fn reseal(
+        &self,
+        key: &SessionKey,
+        number: u32,
+        before: u64,
+    ) -> Result<Seal, SpoolError> {
+        let path = self.object(ObjectName::Chunk(number));
+        let malformed = |problem: String| SpoolError::malformed(&path, problem);
+        let (sha256, bytes) = digest(&path)?;
+        let file = File::open(&path).map_err(|error| SpoolError::new("open", &path, error))?;
+        let reader = ChunkReader::new(file).map_err(|error| malformed(error.to_string()))?;
+        let header = reader.header().clone();
+        let (mut events, mut gaps, mut uncompressed) = (Vec::new(), Vec::new(), 0);
+        for record in reader {
+            let record = record.map_err(|error| malformed(error.to_string()))?;
+            uncompressed += record.line.len() as u64 + 1;
+            events.push((record.seq, record.time));
+            gaps.extend(record.event.as_ref().and_then(gap_entry));
+        }
+        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+            return Err(malformed("it holds no event".to_owned()));
+        };
+        let header_bytes = serde_json::to_vec(&header).map_or(0, |line| line.len() as u64 + 1);
+        let chunk = SealedChunk {
+            header,
+            sha256,
+            bytes,
+            uncompressed_bytes: header_bytes + uncompressed,
+            first_seq: first.0,
+            last_seq: last.0,
+            first_time: first.1,
+            last_time: last.1,
+        };
+        Ok(Seal {
+            entry: ChunkEntry::new(key, &chunk),
+            gaps,
+            total_bytes: before + bytes,
+        })
+    }
+}
+
+/// The gap that an event declares.
+pub(super) fn gap_entry(event: &Event) -> Option<GapEntry> {
+    match &event.body {
+        Body::Gap(gap) => Some(GapEntry {
+            seq: event.seq,
+            time: event.time,
+            gap: gap.clone(),
+        }),
+        _ => None,
+    }
+}
+
+fn seal_number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(".json")?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())?
+}
+
+fn digest(path: &Path) -> Result<(Digest, u64), SpoolError> {
+    let failed = |error| SpoolError::new("read", path, error);
+    let mut file = File::open(path).map_err(failed)?;
+    let (mut hasher, mut bytes) = (Hasher::default(), 0);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer).map_err(failed)? {
+            0 => return Ok((hasher.finish(), bytes)),
+            count => {
+                hasher.update(buffer.get(..count).unwrap_or_default());
+                bytes += count as u64;
+            }
+        }
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SpoolError> {
+    let json = fs::read(path).map_err(|error| SpoolError::new("read", path, error))?;
+    serde_json::from_slice(&json).map_err(|error| SpoolError::malformed(path, error))
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), SpoolError> {
+    let json = serde_json::to_vec(value).map_err(|error| SpoolError::malformed(path, error))?;
+    write_whole(path, &json)
+}

@@ -1,0 +1,155 @@
+//! Sends the outbox to the collector, in order.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use auditty_proto::v1::ReportRequest;
+use auditty_proto::v1::ingest_service_client::IngestServiceClient;
+use prost::Message as _;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::backoff::Backoff;
+use super::files::{SpoolError, delete, write_whole};
+use super::outbox::OutboxState;
+
+/// Sends reports until it is stopped. What the collector refuses as invalid
+/// goes to the dead letters; everything else is tried for ever.
+pub struct Reporter {
+    outbox: Arc<OutboxState>,
+    client: IngestServiceClient<Channel>,
+    /// The trouble last logged.
+    trouble: Option<Code>,
+}
+
+impl Reporter {
+    /// Will send `outbox` over `channel`.
+    pub fn new(outbox: Arc<OutboxState>, channel: Channel) -> Self {
+        Self {
+            outbox,
+            client: IngestServiceClient::new(channel),
+            trouble: None,
+        }
+    }
+
+    /// Works until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        // A request that is cut off is sent again by the next agent.
+        let _ = stop.run_until_cancelled(self.send_all()).await;
+    }
+
+    async fn send_all(&mut self) {
+        let mut written = self.outbox.written.subscribe();
+        let mut number = self.outbox.first;
+        // The sender lives in the outbox, which this task holds.
+        while written.wait_for(|written| *written >= number).await.is_ok() {
+            let mut backoff = Backoff::default();
+            while let Err(error) = self.send_batch(number, &mut backoff).await {
+                tracing::error!(%error, "a batch of reports cannot be taken from the outbox");
+                tokio::time::sleep(backoff.pause()).await;
+            }
+            self.outbox.acknowledged.send_replace(number);
+            number += 1;
+        }
+    }
+
+    /// Sends a batch until the collector has it, or will never take it.
+    async fn send_batch(&mut self, number: u64, backoff: &mut Backoff) -> Result<(), SpoolError> {
+        let path = self.outbox.batch(number);
+        let encoded = match fs::read(&path) {
+            Ok(encoded) => encoded,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(SpoolError::new("read", &path, error)),
+        };
+        match ReportRequest::decode(encoded.as_slice()) {
+            Ok(request) => {
+                let refused = self.deliver(request, backoff).await;
+                if !refused.reports.is_empty() {
+                    self.bury(number, &refused.encode_to_vec())?;
+                }
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "a batch of reports is damaged: it goes to the dead letters");
+                self.bury(number, &encoded)?;
+            }
+        }
+        delete(&path)?;
+        self.outbox.usage.remove(encoded.len() as u64);
+        Ok(())
+    }
+
+    /// Sends a request until the collector has it. What it refuses as invalid
+    /// is looked at report by report; those it takes from nobody come back.
+    async fn deliver(&mut self, request: ReportRequest, backoff: &mut Backoff) -> ReportRequest {
+        let mut refused = ReportRequest {
+            reports: Vec::new(),
+            ..request.clone()
+        };
+        let Err(status) = self.send(&request, backoff).await else {
+            return refused;
+        };
+        if request.reports.len() > 1 {
+            for report in request.reports {
+                let single = ReportRequest {
+                    reports: vec![report],
+                    ..refused.clone()
+                };
+                if let Err(status) = self.send(&single, backoff).await {
+                    log_refusal(&status);
+                    refused.reports.extend(single.reports);
+                }
+            }
+        } else {
+            log_refusal(&status);
+            refused.reports = request.reports;
+        }
+        refused
+    }
+
+    /// Sends until there is an answer that trying again does not change.
+    async fn send(&mut self, request: &ReportRequest, backoff: &mut Backoff) -> Result<(), Status> {
+        loop {
+            match self.client.report(request.clone()).await {
+                Ok(_) => {
+                    if self.trouble.take().is_some() {
+                        tracing::info!("the collector takes reports again");
+                    }
+                    return Ok(());
+                }
+                Err(status) if status.code() == Code::InvalidArgument => return Err(status),
+                Err(status) => {
+                    self.note(&status);
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, status: &Status) {
+        if self.trouble.replace(status.code()) == Some(status.code()) {
+            return;
+        }
+        let (code, message) = (status.code(), status.message().escape_debug());
+        match code {
+            Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => {
+                tracing::error!(?code, %message, "the collector refuses this agent; reports wait in the outbox");
+            }
+            _ => {
+                tracing::warn!(?code, %message, "the collector does not take reports; they wait in the outbox")
+            }
+        }
+    }
+
+    fn bury(&self, number: u64, encoded: &[u8]) -> Result<(), SpoolError> {
+        write_whole(
+            &self.outbox.dead_letters.join(format!("{number:020}.pb")),
+            encoded,
+        )
+    }
+}
+
+fn log_refusal(status: &Status) {
+    tracing::error!(message = %status.message().escape_debug(), "the collector refuses a report as invalid: it goes to the dead letters");
+}

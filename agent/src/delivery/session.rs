@@ -1,0 +1,310 @@
+//! One session in the spool: its open chunk, its seals, its end.
+
+use std::time::Instant;
+
+use auditty_proto::convert;
+use auditty_proto::v1::{self, Report, report::Fact};
+use auditty_recording::chunk::SealedChunk;
+use auditty_recording::digest::Digest;
+use auditty_recording::event::Event;
+use auditty_recording::format::{FORMAT, Header};
+use auditty_recording::key::{ObjectName, SessionKey};
+use auditty_recording::manifest::{ChunkEntry, Manifest};
+use jiff::Timestamp;
+
+use super::files::{SpoolError, rename, with_suffix, write_synced, write_whole};
+use super::folder::{Folder, KeptSession, Seal};
+use super::open_chunk::{OpenChunk, SealingChunk};
+use super::spool::SpoolOptions;
+use super::upload::Stored;
+use super::usage::Usage;
+use crate::sessions::sink::SessionRecord;
+
+/// A session that is not yet acknowledged as a whole.
+pub(super) struct SpooledSession {
+    pub(super) folder: Folder,
+    pub(super) key: SessionKey,
+    pub(super) kept: KeptSession,
+    /// `kept` differs from `record.json`.
+    pub(super) unkept: bool,
+    /// The collector does not know yet what `kept` and `stored` say.
+    pub(super) unreported: bool,
+    /// The outbox batch with the latest report.
+    pub(super) reported_in: u64,
+    /// [`crate::sessions::sink::Sink::finished`] was called.
+    pub(super) ending: bool,
+    pub(super) stored: Option<Stored>,
+    /// Commands whose chunk is not synced yet.
+    reports: Vec<Report>,
+    chunk: Chunk,
+    next_chunk: u32,
+    chain_head: Digest,
+    total_bytes: u64,
+    /// Of the open chunk, what [`Usage`] knows.
+    counted_bytes: u64,
+}
+
+enum Chunk {
+    None,
+    Open(OpenChunk),
+    Sealing(SealingChunk),
+}
+
+impl SpooledSession {
+    pub(super) fn new(folder: Folder, key: SessionKey, kept: KeptSession) -> Self {
+        let ending = kept.finished;
+        Self {
+            folder,
+            key,
+            kept,
+            unkept: true,
+            unreported: true,
+            reported_in: 0,
+            ending,
+            stored: None,
+            reports: Vec::new(),
+            chunk: Chunk::None,
+            next_chunk: 0,
+            chain_head: Digest::ZERO,
+            total_bytes: 0,
+            counted_bytes: 0,
+        }
+    }
+
+    /// Goes on behind this seal.
+    pub(super) fn follow(&mut self, seal: &Seal) {
+        self.next_chunk = seal.entry.number.saturating_add(1);
+        self.chain_head = seal.entry.chain_head;
+        self.total_bytes = seal.total_bytes;
+    }
+
+    /// Takes over the open chunk of a dead agent, to be sealed.
+    pub(super) fn take_over(&mut self, chunk: SealingChunk) {
+        self.chunk = Chunk::Sealing(chunk);
+    }
+
+    pub(super) fn chain_head(&self) -> Digest {
+        self.chain_head
+    }
+
+    pub(super) fn next_chunk(&self) -> u32 {
+        self.next_chunk
+    }
+
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    pub(super) fn update(&mut self, record: &SessionRecord) {
+        self.kept.record.clone_from(record);
+        self.unkept = true;
+        self.unreported = true;
+    }
+
+    pub(super) fn append(
+        &mut self,
+        options: &SpoolOptions,
+        usage: &Usage,
+        event: &Event,
+    ) -> Result<(), String> {
+        if matches!(self.chunk, Chunk::Sealing(_)) {
+            self.seal(usage).map_err(|error| error.to_string())?;
+        }
+        if matches!(self.chunk, Chunk::None) {
+            let header = Header {
+                format: FORMAT.to_owned(),
+                host_id: self.key.host_id().to_owned(),
+                boot_id: options.boot_id.clone(),
+                session_id: self.key.session_id(),
+                chunk: self.next_chunk,
+                previous_chain_head: self.chain_head,
+                first_seq: event.seq,
+                created_at: Timestamp::now(),
+            };
+            let chunk = OpenChunk::create(&self.folder.open_chunk(), header)
+                .map_err(|error| error.to_string())?;
+            self.chunk = Chunk::Open(chunk);
+        }
+        if let Chunk::Open(chunk) = &mut self.chunk {
+            chunk.append(event)?;
+        }
+        self.reports
+            .extend(convert::report(self.key.session_id(), event));
+        Ok(())
+    }
+
+    /// Reports for which the outbox may not wait longer.
+    pub(super) fn report_count(&self) -> usize {
+        self.reports.len()
+    }
+
+    pub(super) fn chunk_is_due(&self, options: &SpoolOptions, now: Instant) -> bool {
+        match &self.chunk {
+            Chunk::None => false,
+            Chunk::Open(chunk) => {
+                chunk.is_large(options.chunk_size)
+                    || now.duration_since(chunk.opened) >= options.chunk_interval
+            }
+            Chunk::Sealing(_) => true,
+        }
+    }
+
+    /// Makes everything durable; the reports that may go out now.
+    pub(super) fn sync(&mut self, usage: &Usage) -> Result<Vec<Report>, SpoolError> {
+        if let Chunk::Open(chunk) = &mut self.chunk {
+            chunk.sync()?;
+            let bytes = chunk.stored_bytes();
+            usage.add(bytes.saturating_sub(self.counted_bytes));
+            self.counted_bytes = bytes;
+        }
+        if self.unkept {
+            self.folder.write_kept(&self.kept)?;
+            self.unkept = false;
+        }
+        Ok(match self.chunk {
+            Chunk::Sealing(_) => Vec::new(),
+            _ => std::mem::take(&mut self.reports),
+        })
+    }
+
+    /// Seals the open chunk, if there is one with events.
+    pub(super) fn seal(&mut self, usage: &Usage) -> Result<(), SpoolError> {
+        self.chunk = match std::mem::replace(&mut self.chunk, Chunk::None) {
+            Chunk::Open(chunk) if chunk.is_empty() => Chunk::Open(chunk),
+            Chunk::Open(chunk) => {
+                let path = self.folder.open_chunk();
+                Chunk::Sealing(
+                    chunk
+                        .finish()
+                        .map_err(|error| SpoolError::malformed(&path, error))?,
+                )
+            }
+            other => other,
+        };
+        if let Chunk::Sealing(sealing) = &mut self.chunk {
+            sealing.file.settle()?;
+            let (chunk, gaps) = (sealing.chunk.clone(), sealing.gaps.clone());
+            let name = ObjectName::Chunk(chunk.header.chunk);
+            if self.folder.open_chunk().exists() {
+                rename(&self.folder.open_chunk(), &self.folder.object(name))?;
+            }
+            self.keep_seal(&chunk, gaps)?;
+            usage.add(chunk.bytes.saturating_sub(self.counted_bytes));
+            self.counted_bytes = 0;
+            self.chunk = Chunk::None;
+        }
+        Ok(())
+    }
+
+    fn keep_seal(
+        &mut self,
+        chunk: &SealedChunk,
+        gaps: Vec<auditty_recording::manifest::GapEntry>,
+    ) -> Result<(), SpoolError> {
+        let seal = Seal {
+            entry: ChunkEntry::new(&self.key, chunk),
+            gaps,
+            total_bytes: self.total_bytes + chunk.bytes,
+        };
+        self.folder.write_seal(&seal)?;
+        self.follow(&seal);
+        Ok(())
+    }
+
+    /// Ends the recording: seals, and prepares manifest and digests. May be
+    /// repeated until it succeeds.
+    pub(super) fn finish(&mut self, usage: &Usage) -> Result<(), SpoolError> {
+        if !self.kept.finished {
+            self.seal(usage)?;
+            let (chunks, gaps) = self.chunks()?;
+            let manifest = Manifest::sealed(self.kept.record.session.clone(), chunks, gaps);
+            let path = self.folder.object(ObjectName::Manifest);
+            let json = manifest
+                .to_json()
+                .map_err(|error| SpoolError::malformed(&path, error))?;
+            write_synced(&with_suffix(&path, ".new"), &json)?;
+            let sums = self.folder.object(ObjectName::Sha256Sums);
+            write_synced(
+                &with_suffix(&sums, ".new"),
+                manifest.sha256sums(&json).as_bytes(),
+            )?;
+            usage.add(json.len() as u64);
+            let kept = KeptSession {
+                finished: true,
+                ..self.kept.clone()
+            };
+            self.folder.write_kept(&kept)?;
+            (self.kept, self.unkept) = (kept, false);
+        }
+        for name in [ObjectName::Sha256Sums, ObjectName::Manifest] {
+            let path = self.folder.object(name);
+            let prepared = with_suffix(&path, ".new");
+            if prepared.exists() {
+                rename(&prepared, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what is stored of a session that goes on without this agent.
+    pub(super) fn checkpoint(&mut self, usage: &Usage) -> Result<(), SpoolError> {
+        self.seal(usage)?;
+        if self.next_chunk == self.kept.checkpoint {
+            return Ok(());
+        }
+        let (chunks, gaps) = self.chunks()?;
+        let manifest = Manifest::checkpoint(self.kept.record.session.clone(), chunks, gaps);
+        let path = self.folder.object(manifest.name());
+        let json = manifest
+            .to_json()
+            .map_err(|error| SpoolError::malformed(&path, error))?;
+        write_whole(&path, &json)?;
+        usage.add(json.len() as u64);
+        self.kept.checkpoint = self.next_chunk;
+        self.folder.write_kept(&self.kept)
+    }
+
+    fn chunks(
+        &self,
+    ) -> Result<(Vec<ChunkEntry>, Vec<auditty_recording::manifest::GapEntry>), SpoolError> {
+        let (mut chunks, mut gaps) = (Vec::new(), Vec::new());
+        for seal in self.folder.seals()? {
+            chunks.push(seal.entry);
+            gaps.extend(seal.gaps);
+        }
+        Ok((chunks, gaps))
+    }
+
+    /// The session as the collector should know it.
+    pub(super) fn report(&self, uri: &str) -> Report {
+        let stored = self.stored.clone().unwrap_or_default();
+        let recording = v1::Recording {
+            uri: uri.to_owned(),
+            chunk_count: stored.chunk_count,
+            stored_byte_count: stored.bytes,
+            chain_head: match stored.chunk_count {
+                0 => String::new(),
+                _ => stored.chain_head.to_string(),
+            },
+        };
+        let record = &self.kept.record;
+        let session = v1::Session {
+            recording: Some(recording),
+            ..v1::Session::from(&record.session)
+        };
+        Report {
+            fact: Some(Fact::Session(v1::SessionReport {
+                revision: record.revision,
+                session: Some(session),
+            })),
+        }
+    }
+
+    /// Whether nothing is left to do but delivery.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.chunk, Chunk::None)
+            && !self.unkept
+            && !self.unreported
+            && self.reports.is_empty()
+    }
+}

@@ -1,0 +1,314 @@
+//! The spool's writing side: takes what the sessions produce.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use auditty_recording::event::Event;
+use auditty_recording::key::SessionKey;
+use auditty_recording::store::AnyStore;
+use uuid::Uuid;
+
+use super::files::{SpoolError, create_folder};
+use super::folder::{Folder, KeptSession};
+use super::lock::SpoolLock;
+use super::outbox::{Outbox, OutboxState};
+use super::session::SpooledSession;
+use super::upload::Uploads;
+use super::usage::Usage;
+use crate::sessions::sink::{SessionRecord, Sink, SinkError};
+
+/// With this many reports waiting, the spool does not wait for its interval.
+const MAX_WAITING_REPORTS: usize = 500;
+
+/// With this many reports that the disk did not take, no more events are taken.
+const MAX_UNWRITTEN_REPORTS: usize = 50_000;
+
+/// Reported, in a batch that is not written yet.
+const UNWRITTEN: u64 = u64::MAX;
+
+/// How a spool works.
+#[derive(Clone, Debug)]
+pub struct SpoolOptions {
+    /// Its folder.
+    pub directory: PathBuf,
+    /// Its bound, bytes.
+    pub max_bytes: u64,
+    /// How old an open chunk may become.
+    pub chunk_interval: Duration,
+    /// How large an open chunk may become, bytes as stored.
+    pub chunk_size: u64,
+    /// How often open chunks are synced and reports go out.
+    pub flush_interval: Duration,
+    /// Id of this host.
+    pub host_id: String,
+    /// Boot id of its kernel.
+    pub boot_id: String,
+}
+
+/// Keeps recordings and reports until they are acknowledged elsewhere.
+pub struct Spool {
+    pub(super) options: Arc<SpoolOptions>,
+    pub(super) sessions: HashMap<Uuid, SpooledSession>,
+    pub(super) usage: Usage,
+    outbox: Outbox,
+    uploads: Arc<Uploads>,
+    store: AnyStore,
+    last_flush: Instant,
+    /// Why the latest flush failed, as logged.
+    trouble: Option<String>,
+    _lock: SpoolLock,
+}
+
+impl Spool {
+    /// Opens the spool for the one agent of the host, and takes over what an
+    /// agent before it left: sessions that were still open are returned, and
+    /// the rest is delivered.
+    pub fn open(
+        options: SpoolOptions,
+        store: AnyStore,
+    ) -> Result<(Self, Vec<SessionRecord>), SpoolError> {
+        let directory = &options.directory;
+        create_folder(&directory.join("sessions"))?;
+        create_folder(&directory.join("quarantine"))?;
+        let lock = SpoolLock::take(&directory.join("lock"))?;
+        let usage = Usage::new(options.max_bytes);
+        let outbox = Outbox::open(directory, &usage, &options.host_id, &options.boot_id)?;
+        let uploads = Uploads::new(directory.join("sessions"), usage.clone());
+        let mut spool = Self {
+            options: Arc::new(options),
+            sessions: HashMap::new(),
+            usage,
+            outbox,
+            uploads: Arc::new(uploads),
+            store,
+            last_flush: Instant::now(),
+            trouble: None,
+            _lock: lock,
+        };
+        let recovered = spool.recover()?;
+        spool.flush();
+        Ok((spool, recovered))
+    }
+
+    /// The queue of reports, for a [`super::Reporter`].
+    pub fn outbox(&self) -> Arc<OutboxState> {
+        Arc::clone(self.outbox.state())
+    }
+
+    /// The queue of objects, for an [`super::Uploader`].
+    pub fn uploads(&self) -> Arc<Uploads> {
+        Arc::clone(&self.uploads)
+    }
+
+    pub(super) fn push_report(&mut self, report: auditty_proto::v1::Report) {
+        self.outbox.push(report);
+    }
+
+    /// Does what is due: syncs, seals, reports, forgets what is acknowledged.
+    /// To be called several times a second.
+    pub fn tick(&mut self, now: Instant) {
+        let due: Vec<Uuid> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.chunk_is_due(&self.options, now))
+            .map(|(id, _)| *id)
+            .collect();
+        let waiting: usize = self
+            .sessions
+            .values()
+            .map(SpooledSession::report_count)
+            .sum();
+        let interval = now.duration_since(self.last_flush) >= self.options.flush_interval;
+        if !due.is_empty() || interval || waiting >= MAX_WAITING_REPORTS {
+            self.take_acknowledgements();
+            self.flush();
+            for id in due {
+                self.seal(id);
+            }
+            self.forget();
+            self.last_flush = now;
+        }
+    }
+
+    /// Seals every open chunk, with a checkpoint manifest for each session that
+    /// goes on without this agent.
+    pub fn close(&mut self) {
+        self.flush();
+        let usage = self.usage.clone();
+        let mut problem = None;
+        for session in self.sessions.values_mut().filter(|session| !session.ending) {
+            problem = session.checkpoint(&usage).err().or(problem);
+        }
+        self.note(problem);
+        self.flush();
+        self.uploads.wake();
+    }
+
+    /// Whether everything is acknowledged by store and collector.
+    pub fn is_delivered(&self) -> bool {
+        self.outbox.waiting() == 0
+            && self.outbox.state().is_empty()
+            && self.sessions.values().all(SpooledSession::is_settled)
+            && self.uploads.is_empty()
+    }
+
+    /// Syncs open chunks and kept sessions, and lets their reports go out.
+    fn flush(&mut self) {
+        let mut problem = None;
+        for session in self.sessions.values_mut() {
+            if session.ending
+                && let Err(error) = session.finish(&self.usage)
+            {
+                problem = Some(error);
+                continue;
+            }
+            // The session first: the collector then knows whose commands these are.
+            let reports = match session.sync(&self.usage) {
+                Ok(reports) => reports,
+                Err(error) => {
+                    problem = Some(error);
+                    continue;
+                }
+            };
+            if session.unreported {
+                let uri = self.store.uri(&session.key.to_string());
+                self.outbox.push(session.report(&uri));
+                (session.unreported, session.reported_in) = (false, UNWRITTEN);
+            }
+            for report in reports {
+                self.outbox.push(report);
+            }
+        }
+        match self.outbox.flush() {
+            Ok(last) => {
+                for session in self
+                    .sessions
+                    .values_mut()
+                    .filter(|session| session.reported_in == UNWRITTEN)
+                {
+                    session.reported_in = last;
+                }
+            }
+            Err(error) => problem = Some(error),
+        }
+        self.note(problem);
+        self.uploads.wake();
+    }
+
+    fn seal(&mut self, id: Uuid) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let sealed = session.seal(&self.usage);
+        if let Err(error) = sealed {
+            self.note(Some(error));
+        }
+        self.uploads.wake();
+    }
+
+    fn take_acknowledgements(&mut self) {
+        for (id, stored) in self.uploads.take_stored() {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.unreported = true;
+                session.stored = Some(stored);
+            }
+        }
+    }
+
+    /// Deletes the folders of sessions that are acknowledged as a whole.
+    fn forget(&mut self) {
+        let acknowledged = self.outbox.acknowledged();
+        self.sessions.retain(|_, session| {
+            let stored = session.stored.as_ref().is_some_and(|stored| stored.complete);
+            let done = stored && session.kept.finished && session.is_settled() && session.reported_in <= acknowledged;
+            if done && let Err(error) = fs::remove_dir_all(session.folder.path()) {
+                tracing::warn!(%error, path = %session.folder.path().display(), "cannot delete the folder of a delivered session");
+            }
+            !done
+        });
+    }
+
+    /// Logs trouble with the spool when it changes.
+    fn note(&mut self, problem: Option<SpoolError>) {
+        let problem = problem.map(|error| error.to_string());
+        match (&problem, &self.trouble) {
+            (Some(now), before) if before.as_ref() != Some(now) => {
+                tracing::error!(
+                    error = now,
+                    "the spool cannot be written: what does not fit is declared as a gap"
+                );
+            }
+            (None, Some(_)) => tracing::info!("the spool can be written again"),
+            _ => {}
+        }
+        self.trouble = problem;
+    }
+
+    /// The session of `record`, in the spool from now on.
+    fn entry(&mut self, record: &SessionRecord) -> Result<&mut SpooledSession, SinkError> {
+        let id = record.session.session_id;
+        if !self.sessions.contains_key(&id) {
+            let refused = |error: &dyn std::fmt::Display| SinkError(error.to_string());
+            let session = &record.session;
+            let key = SessionKey::new(&self.options.host_id, id, session.start_time)
+                .map_err(|error| refused(&error))?;
+            let folder = session_folder(&self.options.directory, id);
+            create_folder(folder.path()).map_err(|error| refused(&error))?;
+            let kept = KeptSession {
+                key: key.to_string(),
+                record: record.clone(),
+                finished: false,
+                checkpoint: 0,
+            };
+            folder.write_kept(&kept).map_err(|error| refused(&error))?;
+            self.sessions
+                .insert(id, SpooledSession::new(folder, key, kept));
+        }
+        self.sessions
+            .get_mut(&id)
+            .ok_or_else(|| SinkError("it is not there".to_owned()))
+    }
+}
+
+/// The folder of a session.
+pub(super) fn session_folder(spool: &Path, id: Uuid) -> Folder {
+    Folder::new(spool.join("sessions").join(id.to_string()))
+}
+
+impl Sink for Spool {
+    fn append(&mut self, record: &SessionRecord, event: &Event) -> Result<(), SinkError> {
+        if self.usage.is_full() {
+            return Err(SinkError("it is full".to_owned()));
+        }
+        if self.outbox.waiting() >= MAX_UNWRITTEN_REPORTS {
+            return Err(SinkError(
+                self.trouble
+                    .clone()
+                    .unwrap_or_else(|| "the outbox is full".to_owned()),
+            ));
+        }
+        let (options, usage) = (Arc::clone(&self.options), self.usage.clone());
+        self.entry(record)?
+            .append(&options, &usage, event)
+            .map_err(SinkError)
+    }
+
+    fn changed(&mut self, record: &SessionRecord) {
+        match self.entry(record) {
+            Ok(session) => session.update(record),
+            Err(error) => {
+                tracing::error!(session = %record.session.session_id, %error, "the session cannot be kept")
+            }
+        }
+    }
+
+    fn finished(&mut self, record: &SessionRecord) {
+        self.changed(record);
+        if let Some(session) = self.sessions.get_mut(&record.session.session_id) {
+            session.ending = true;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The agent as a whole: composes capture, sessions and delivery, and takes
+//! them apart again.
+//!
+//! ```text
+//! thread "capture"  → batches → thread "recorder" → spool → tasks: uploader, reporter
+//!   kernel rings      bounded     sessions, spool             embedded collector
+//! ```
+//!
+//! On SIGTERM or SIGINT the chain ends from its source: the capture drains the
+//! kernel, the recorder takes its last batch, seals, and waits a bounded time
+//! for store and collector; then the tasks are stopped.
+
+mod check;
+mod collector;
+mod notify;
+mod process;
+mod recorder;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use auditty_recording::session::Host;
+use auditty_recording::store::AnyStore;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use check::check;
+
+use crate::capture::{Capture, Options};
+use crate::config::{Attach, Config, Input};
+use crate::delivery::{Reporter, Spool, SpoolOptions, Uploader, dial};
+use collector::EmbeddedCollector;
+use recorder::Recorder;
+
+/// Batches between capture and recorder; beyond, the kernel's rings take the
+/// load.
+const WAITING_BATCHES: usize = 64;
+
+/// How long tasks may take to stop after the last delivery.
+const STOP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Runs the agent until it is told to stop.
+pub fn run(config: &Config) -> Result<()> {
+    process::start_logging(config.log())?;
+    process::require_root()?;
+    process::prepare()?;
+    let host = process::host(config.host())?;
+    let runtime = process::runtime()?;
+    let store = runtime
+        .block_on(config.store().open())
+        .context("opening the store")?;
+    let (spool, resumable) =
+        Spool::open(spool_options(config, &host), Arc::clone(&store)).context("opening the spool")?;
+    let tasks = Tasks::start(&runtime, config, &spool, store)?;
+    let outcome = record(&runtime, config, &host, spool, resumable);
+    runtime.block_on(tasks.stop());
+    outcome
+}
+
+fn spool_options(config: &Config, host: &Host) -> SpoolOptions {
+    SpoolOptions {
+        directory: config.spool().directory().to_owned(),
+        max_bytes: config.spool().max_bytes(),
+        chunk_interval: config.recording().chunk_interval(),
+        chunk_size: config.recording().chunk_size(),
+        flush_interval: config.recording().flush_interval(),
+        host_id: host.host_id.clone(),
+        boot_id: host.boot_id.clone(),
+    }
+}
+
+fn capture_options(config: &Config) -> Options {
+    Options {
+        control_ring_bytes: config.capture().control_ring_size(),
+        data_ring_bytes: config.capture().data_ring_size(),
+        record_input: config.capture().input() == Input::Masked,
+        always_attached: config.capture().attach() == Attach::Always,
+    }
+}
+
+/// Captures and records until a signal comes or one of the two fails.
+fn record(
+    runtime: &Runtime,
+    config: &Config,
+    host: &Host,
+    spool: Spool,
+    resumable: Vec<crate::sessions::sink::SessionRecord>,
+) -> Result<()> {
+    let capture = Capture::start(&capture_options(config)).context("starting the capture")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (sender, batches) = sync_channel(WAITING_BATCHES);
+    let recorder = Recorder::new(host.clone(), config.grants().directory(), spool, batches);
+    let open = resumable.len();
+    let recorder = spawn("recorder", move || recorder.run(resumable))?;
+    let capture = {
+        let stop = Arc::clone(&stop);
+        spawn("capture", move || capture.run(&sender, &stop))?
+    };
+    tracing::info!(
+        host = host.host_id,
+        store = %config.store().url,
+        spool = %config.spool().directory().display(),
+        resumed_sessions = open,
+        "auditty-agent {} records the SSH sessions of {}",
+        env!("CARGO_PKG_VERSION"),
+        host.hostname,
+    );
+    notify::ready();
+    let signalled = runtime.block_on(until_signal_or(&capture))?;
+    if let Some(name) = signalled {
+        tracing::info!("{name}: sealing and delivering what is open");
+    }
+    notify::stopping();
+    stop.store(true, Ordering::Relaxed);
+    let captured = join(capture, "capture")?;
+    join(recorder, "recorder")?;
+    captured.context("the capture ended")
+}
+
+/// Waits for SIGTERM or SIGINT, and says which; `None` when the capture ended.
+async fn until_signal_or<T>(capture: &JoinHandle<T>) -> Result<Option<&'static str>> {
+    const LOOK: Duration = Duration::from_millis(200);
+    let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(Some("SIGTERM")),
+            _ = interrupt.recv() => return Ok(Some("SIGINT")),
+            () = tokio::time::sleep(LOOK) => if capture.is_finished() {
+                return Ok(None);
+            },
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.with_context(|| format!("starting the thread {name}"))
+}
+
+fn join<T>(thread: JoinHandle<T>, name: &str) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("the thread {name} died"))
+}
+
+/// What runs beside the two threads.
+struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    collector: Option<EmbeddedCollector>,
+}
+
+impl Tasks {
+    fn start(runtime: &Runtime, config: &Config, spool: &Spool, store: AnyStore) -> Result<Self> {
+        let _inside = runtime.enter();
+        let (collector, address) =
+            runtime.block_on(collector::start(config.collector())).context("starting the collector")?;
+        let channel = dial(&address).context("the collector's address")?;
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        tracker.spawn(Reporter::new(spool.outbox(), channel).run(stop.clone()));
+        tracker.spawn(Uploader::new(spool.uploads(), store).run(stop.clone()));
+        tracker.close();
+        Ok(Self { tracker, stop, collector })
+    }
+
+    /// Stops the tasks, and the collector after those who use it.
+    async fn stop(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(STOP_DEADLINE, self.tracker.wait()).await.is_err() {
+            tracing::warn!("a delivery did not stop in time; the next start repeats it");
+        }
+        if let Some(collector) = self.collector {
+            collector.stop().await;
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The agent as a process: rights, limits, log, identity.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use auditty_recording::session::Host;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Log, LogFormat};
+
+/// Delivery waits more than it computes.
+const WORKERS: usize = 2;
+
+/// Writes the log to standard error.
+pub(super) fn start_logging(log: &Log) -> Result<()> {
+    let filter = match EnvFilter::try_from_default_env() {
+        Ok(filter) => filter,
+        Err(_) => EnvFilter::try_new(log.level()).context("log.level")?,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match log.format() {
+        LogFormat::Text => subscriber.with_target(false).with_ansi(false).try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    started.map_err(|error| anyhow!("starting the log: {error}"))
+}
+
+/// Loading programs into the kernel needs root.
+pub(super) fn require_root() -> Result<()> {
+    match nix::unistd::geteuid().is_root() {
+        true => Ok(()),
+        false => bail!(
+            "loading programs into the kernel needs root: start it with sudo or as a system service"
+        ),
+    }
+}
+
+/// Nobody else reads what the agent writes, and maps in the kernel are not
+/// counted against a limit (kernels before 5.11 do).
+pub(super) fn prepare() -> Result<()> {
+    umask(Mode::from_bits_truncate(0o077));
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
+        .context("raising RLIMIT_MEMLOCK (needs CAP_SYS_RESOURCE)")
+}
+
+/// This machine.
+pub(super) fn host(config: &config::Host) -> Result<Host> {
+    let hostname = nix::unistd::gethostname().context("asking for the host's name")?;
+    let boot_id =
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").context("reading the boot id")?;
+    Ok(Host {
+        host_id: config.id()?,
+        hostname: hostname.to_string_lossy().into_owned(),
+        boot_id: boot_id.trim().to_owned(),
+    })
+}
+
+/// Runs the tasks.
+pub(super) fn runtime() -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+}

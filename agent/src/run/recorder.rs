@@ -1,0 +1,118 @@
+//! The thread that turns batches of kernel events into recordings.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use auditty_recording::session::Host;
+use jiff::Timestamp;
+
+use super::notify;
+use crate::capture::{Batch, is_alive, now_boot_ns};
+use crate::delivery::Spool;
+use crate::grants::GrantBook;
+use crate::sessions::sink::SessionRecord;
+use crate::sessions::{Clock, Limits, Sessions, SystemUsers};
+
+/// How often time alone is looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often grants, the wall clock and the service manager have their turn.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// How long a stopping agent waits for store and collector. What they do not
+/// take by then stays in the spool for the next start.
+const DELIVERY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Sessions on one side, the spool on the other.
+pub(super) struct Recorder {
+    sessions: Sessions,
+    grants: GrantBook,
+    grants_directory: std::path::PathBuf,
+    spool: Spool,
+    batches: Receiver<Batch>,
+}
+
+impl Recorder {
+    pub(super) fn new(host: Host, grants: &Path, spool: Spool, batches: Receiver<Batch>) -> Self {
+        let book = load_grants(grants);
+        Self {
+            sessions: Sessions::new(host, clock(), SystemUsers, book.clone(), Limits::default()),
+            grants: book,
+            grants_directory: grants.to_owned(),
+            spool,
+            batches,
+        }
+    }
+
+    /// Goes on with the sessions an agent before left open, then records until
+    /// the capture ends.
+    pub(super) fn run(mut self, resumable: Vec<SessionRecord>) {
+        self.sessions
+            .resume(resumable, &is_alive, now_boot_ns(), &mut self.spool);
+        let mut housekeeping = Instant::now();
+        loop {
+            match self.batches.recv_timeout(TICK) {
+                Ok(batch) => self.take(&batch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = Instant::now();
+            self.spool.tick(now);
+            if now.duration_since(housekeeping) >= HOUSEKEEPING {
+                housekeeping = now;
+                self.housekeeping();
+            }
+        }
+        self.sessions.shutdown(&mut self.spool);
+        self.spool.close();
+        self.deliver();
+    }
+
+    fn take(&mut self, batch: &Batch) {
+        for event in &batch.events {
+            self.sessions.apply(event, &mut self.spool);
+        }
+        self.sessions.end_of_batch(&mut self.spool);
+        self.sessions.tick(batch.now_boot_ns, &mut self.spool);
+    }
+
+    fn housekeeping(&mut self) {
+        notify::alive();
+        self.sessions.set_clock(clock());
+        if self.grants.changed() {
+            self.grants = load_grants(&self.grants_directory);
+            self.sessions
+                .set_grants(self.grants.clone(), &mut self.spool);
+        }
+    }
+
+    /// Waits a bounded time for store and collector.
+    fn deliver(&mut self) {
+        let begin = Instant::now();
+        while !self.spool.is_delivered() {
+            if begin.elapsed() >= DELIVERY_DEADLINE {
+                tracing::warn!(
+                    "not everything could be delivered; the rest stays in the spool for the next start"
+                );
+                return;
+            }
+            thread::sleep(TICK);
+            self.spool.tick(Instant::now());
+        }
+    }
+}
+
+fn clock() -> Clock {
+    Clock::new(now_boot_ns(), Timestamp::now())
+}
+
+fn load_grants(directory: &Path) -> GrantBook {
+    let (book, errors) = GrantBook::load(directory);
+    for error in errors {
+        tracing::error!(%error, "a grant file is not used");
+    }
+    tracing::info!(grants = book.rules().len(), directory = %directory.display(), "grants read");
+    book
+}
