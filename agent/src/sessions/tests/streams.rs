@@ -2,7 +2,7 @@ use auditty_recording::event::{EndReason, GapCause, GapClass, Stream};
 use auditty_recording::session::{SessionKind, Verdict};
 
 use super::rig::{Rig, SHELL, SSHD};
-use crate::capture::event::{Direction, Fact, Fd, WindowSize};
+use crate::capture::event::{Direction, Fact, Fd, PipeData, WindowSize};
 use crate::grants::GrantBook;
 use crate::sessions::Limits;
 
@@ -318,4 +318,29 @@ fn a_subsystem_inside_sshd_is_a_session() {
     );
     assert_eq!(session.login.user, "alice");
     assert_eq!(rig.count(), 1);
+}
+
+#[test]
+fn input_that_is_not_recorded_is_counted() {
+    let mut rig = Rig::logged_in();
+    let unrecorded = |offset| {
+        Fact::Pipe(PipeData {
+            inode: 1,
+            direction: Direction::Input,
+            offset: Some(offset),
+            len: 5,
+            data: None,
+        })
+    };
+    rig.fact(SSHD, unrecorded(0));
+    rig.command(SHELL, "cat");
+    rig.fact(SSHD, unrecorded(5));
+    rig.end_of_batch();
+    let recorded = rig.session(0);
+    assert_eq!(
+        recorded.story()[3..],
+        ["Stdin<masked 5", "exec bash -c cat", "Stdin<masked 5"]
+    );
+    assert_eq!(recorded.session().counts.masked_bytes, 10);
+    assert!(recorded.gaps().is_empty());
 }
