@@ -4,6 +4,7 @@
     call.py ADDRESS package.Service/Method '{"json": "request"}'
 """
 
+import signal
 import sys
 
 import grpc
@@ -15,7 +16,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 def main() -> None:
     address, method = sys.argv[1:3]
-    channel = grpc.insecure_channel(address.removeprefix("http://"))
+    # For a unix socket grpc makes an authority of the path, which servers built
+    # on hyper refuse.
+    options = [("grpc.default_authority", "localhost")]
+    channel = grpc.insecure_channel(address.removeprefix("http://"), options)
     reflection = ProtoReflectionDescriptorDatabase(channel)
     if method == "list":
         print("\n".join(sorted(reflection.get_services())))
@@ -35,6 +39,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Reflection has no deadline of its own.
+    signal.alarm(20)
     try:
         main()
     except grpc.RpcError as error:

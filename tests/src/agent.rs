@@ -10,7 +10,9 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::{SOON, binary, cli::Cli, process::Process, python, scene::Scene, store::Store, wait_for};
+use crate::{
+    SOON, binary, cli::Cli, process::Process, python, scene::Scene, store::Store, wait_for,
+};
 
 /// What differs between the agents of the tests. The default is the embedded
 /// collector and a folder as the store.
@@ -53,7 +55,7 @@ impl Agent {
     fn launch(scene: &Scene, folder: PathBuf, setting: &Setting) -> Result<Self> {
         let mut command = command(&folder, &setting.environment);
         let mut process = scene.spawn("auditty-agent", &mut command)?;
-        process.wait_for_log("agent ready", SOON)?;
+        process.wait_for_log("records the SSH sessions of", SOON)?;
         let embedded = format!("unix:{}", folder.join("collector.sock").display());
         Ok(Self {
             process,
@@ -112,9 +114,9 @@ pub fn configure(folder: &Path, setting: &Setting) -> Result<()> {
     };
     let collector = match &setting.collector {
         Some(address) => format!("mode = \"remote\"\naddress = \"{address}\""),
-        None => format!(
-            "listen = [\"unix:{path}/collector.sock\"]\ndatabase = \"{path}/collector.db\""
-        ),
+        None => {
+            format!("listen = [\"unix:{path}/collector.sock\"]\ndatabase = \"{path}/collector.db\"")
+        }
     };
     let config = format!(
         "[host]\nid = \"test-host\"\nstate_directory = \"{path}/state\"\n\n\
@@ -150,7 +152,11 @@ impl Collector {
         command.args(["--listen", &address]);
         let mut process = scene.spawn("auditty-collector", &mut command)?;
         wait_for("the collector", SOON, || {
-            ensure!(process.ended()?.is_none(), "the collector ended: {}", process.log());
+            ensure!(
+                process.ended()?.is_none(),
+                "the collector ended: {}",
+                process.log()
+            );
             Ok(python::services(&address).ok())
         })?;
         Ok(Self { process, address })

@@ -52,7 +52,11 @@ impl Cli {
 
     /// Runs it with `--output json`.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
-        let arguments: Vec<_> = arguments.iter().copied().chain(["--output", "json"]).collect();
+        let arguments: Vec<_> = arguments
+            .iter()
+            .copied()
+            .chain(["--output", "json"])
+            .collect();
         let text = self.text(&arguments)?;
         serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
     }

@@ -74,7 +74,14 @@ impl Client {
                 with_password(password, "keyboard-interactive", program)
             }
         };
-        command.args(["-F", "none", "-o", "LogLevel=ERROR", "-o", "StrictHostKeyChecking=no"]);
+        command.args([
+            "-F",
+            "none",
+            "-o",
+            "LogLevel=ERROR",
+            "-o",
+            "StrictHostKeyChecking=no",
+        ]);
         command.args(["-o", "UserKnownHostsFile=/dev/null", "-o"]);
         command.arg(format!("Port={}", self.port));
         command.env("TERM", "xterm").env_remove("SSH_AUTH_SOCK");
@@ -126,7 +133,9 @@ impl Client {
 fn with_password(password: &str, method: &str, program: &str) -> Command {
     let mut command = Command::new("sshpass");
     command.arg("-e").env("SSHPASS", password).arg(program);
-    command.arg("-o").arg(format!("PreferredAuthentications={method}"));
+    command
+        .arg("-o")
+        .arg(format!("PreferredAuthentications={method}"));
     command
 }
 
@@ -178,7 +187,10 @@ pub const PROMPT: &str = "ready> ";
 
 impl Typist {
     fn start(command: &mut Command, terminal: Option<OpenptyResult>) -> Result<Self> {
-        let name = terminal.as_ref().map(|pty| ttyname(&pty.slave)).transpose()?;
+        let name = terminal
+            .as_ref()
+            .map(|pty| ttyname(&pty.slave))
+            .transpose()?;
         let (input, master) = match terminal {
             None => (Stdio::piped(), None),
             Some(pty) => (Stdio::from(pty.slave), Some(File::from(pty.master))),
@@ -236,7 +248,10 @@ impl Typist {
 
     /// Changes the size of the client's own terminal.
     pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
-        let terminal = self.terminal.as_ref().context("the client has no terminal")?;
+        let terminal = self
+            .terminal
+            .as_ref()
+            .context("the client has no terminal")?;
         set_size(terminal, rows, columns)?;
         let pid = i32::try_from(self.pid()).context("a process id is an i32")?;
         Ok(kill(Pid::from_raw(pid), Signal::SIGWINCH)?)
@@ -249,7 +264,9 @@ impl Typist {
         let screen = self.screen();
         let answer = String::from_utf8_lossy(screen.get(before..).unwrap_or_default());
         let name = answer.lines().find(|line| line.starts_with("/dev/pts/"));
-        Ok(PathBuf::from(name.context("`tty` printed no terminal")?.trim()))
+        Ok(PathBuf::from(
+            name.context("`tty` printed no terminal")?.trim(),
+        ))
     }
 
     /// Types a line.
@@ -290,7 +307,10 @@ impl Typist {
 
     /// Everything the client printed so far, byte for byte.
     pub fn screen(&self) -> Vec<u8> {
-        self.screen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.screen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Waits for the client to end by itself; gives its status and everything
@@ -298,7 +318,9 @@ impl Typist {
     pub fn finish(mut self, within: Duration) -> Result<(ExitStatus, Vec<u8>)> {
         let status = wait_for("the end of ssh", within, || Ok(self.child.try_wait()?))?;
         if let Some(reader) = self.reader.take() {
-            reader.join().map_err(|_| anyhow!("the reader of ssh's output failed"))?;
+            reader
+                .join()
+                .map_err(|_| anyhow!("the reader of ssh's output failed"))?;
         }
         Ok((status, self.screen()))
     }
@@ -330,12 +352,17 @@ pub fn wait_for_hidden_input(terminal: &Path) -> Result<()> {
 fn set_size(terminal: &Path, rows: u16, columns: u16) -> Result<()> {
     let (rows, columns) = (rows.to_string(), columns.to_string());
     output(
-        Command::new("stty").arg("-F").arg(terminal).args(["rows", &rows, "cols", &columns]),
+        Command::new("stty")
+            .arg("-F")
+            .arg(terminal)
+            .args(["rows", &rows, "cols", &columns]),
     )?;
     Ok(())
 }
 
 /// Where `needle` begins in `haystack`.
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }

@@ -42,7 +42,9 @@ impl Oracle {
         // One file a process, all strings hexadecimal and whole.
         command.args(["-ff", "-xx", "-s", "4000000", "-e", "signal=none", "-e"]);
         command.args(["trace=execve,execveat,clone,clone3,fork,vfork", "-o"]);
-        command.arg(&prefix).args(["-p", &sshd.process.pid().to_string()]);
+        command
+            .arg(&prefix)
+            .args(["-p", &sshd.process.pid().to_string()]);
         let mut process = scene.spawn("strace", &mut command)?;
         process.wait_for_log("attached", SOON)?;
         Ok(Self { process, prefix })
@@ -58,7 +60,11 @@ impl Oracle {
         let folder = self.prefix.parent().context("a folder")?;
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            let pid: u32 = path.extension().unwrap_or_default().to_string_lossy().parse()?;
+            let pid: u32 = path
+                .extension()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .parse()?;
             let trace = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
             for line in trace.lines() {
                 if let Some(exec) = parse_exec(line)? {
@@ -96,19 +102,28 @@ impl Oracle {
 /// Waits until strace has let go of a process that is over.
 pub fn wait_gone(pid: u32) -> Result<()> {
     let folder = PathBuf::from(format!("/proc/{pid}"));
-    wait_for("the end of the process", SOON, || Ok((!folder.exists()).then_some(())))
+    wait_for("the end of the process", SOON, || {
+        Ok((!folder.exists()).then_some(()))
+    })
 }
 
 /// `execve("\x2f…", ["\x61", …], 0x… /* 3 vars */) = 0`
 fn parse_exec(line: &str) -> Result<Option<Exec>> {
-    let Some(rest) = line.strip_prefix("execve(").or_else(|| line.strip_prefix("execveat(")) else {
+    let Some(rest) = line
+        .strip_prefix("execve(")
+        .or_else(|| line.strip_prefix("execveat("))
+    else {
         return Ok(None);
     };
     if !line.ends_with(" = 0") {
         return Ok(None);
     }
-    let (filename, list) = rest.split_once(", [").context("strace: no list of arguments")?;
-    let (list, _) = list.split_once(']').context("strace: the list does not end")?;
+    let (filename, list) = rest
+        .split_once(", [")
+        .context("strace: no list of arguments")?;
+    let (list, _) = list
+        .split_once(']')
+        .context("strace: the list does not end")?;
     ensure!(!list.contains("..."), "strace cut an argument");
     let filename = filename.rsplit(", ").next().unwrap_or_default();
     let argv = if list.is_empty() {
@@ -124,7 +139,9 @@ fn parse_exec(line: &str) -> Result<Option<Exec>> {
 
 /// The child's process id of `clone(…) = 123`.
 fn parse_fork(line: &str) -> Option<u32> {
-    let is_fork = ["clone", "fork", "vfork"].iter().any(|call| line.starts_with(call));
+    let is_fork = ["clone", "fork", "vfork"]
+        .iter()
+        .any(|call| line.starts_with(call));
     let (_, result) = line.rsplit_once(" = ")?;
     result.parse().ok().filter(|_| is_fork)
 }
@@ -154,7 +171,13 @@ mod tests {
         assert_eq!(exec.argv, ["a", "b c", ""]);
         let failed = r#"execve("\x61", ["\x61"], 0x7ffc /* 3 vars */) = -1 ENOENT (No such file)"#;
         assert_eq!(parse_exec(failed).unwrap(), None);
-        assert_eq!(parse_fork("clone(child_stack=NULL, flags=SIGCHLD) = 4242"), Some(4242));
-        assert_eq!(parse_fork("clone3({flags=0}, 88) = -1 EAGAIN (again)"), None);
+        assert_eq!(
+            parse_fork("clone(child_stack=NULL, flags=SIGCHLD) = 4242"),
+            Some(4242)
+        );
+        assert_eq!(
+            parse_fork("clone3({flags=0}, 88) = -1 EAGAIN (again)"),
+            None
+        );
     }
 }

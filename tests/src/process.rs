@@ -71,7 +71,9 @@ impl Process {
 
     /// Waits for its end.
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
-        wait_for(&format!("the end of {}", self.name), within, || Ok(self.child.try_wait()?))
+        wait_for(&format!("the end of {}", self.name), within, || {
+            Ok(self.child.try_wait()?)
+        })
     }
 
     /// Asks it to stop (`SIGTERM`) and waits until it has.
@@ -95,7 +97,10 @@ impl Process {
                 return Ok(Some(()));
             }
             if let Some(status) = self.ended()? {
-                bail!("{} ended with {status} before it printed `{text}`", self.name);
+                bail!(
+                    "{} ended with {status} before it printed `{text}`",
+                    self.name
+                );
             }
             Ok(None)
         })
@@ -116,7 +121,11 @@ impl Drop for Process {
             let log = self.log();
             let lines: Vec<_> = log.lines().collect();
             let first = lines.len().saturating_sub(SHOWN_LINES);
-            println!("---- end of the log of {} ({})", self.name, self.log.display());
+            println!(
+                "---- end of the log of {} ({})",
+                self.name,
+                self.log.display()
+            );
             for line in lines.iter().skip(first) {
                 println!("{line}");
             }

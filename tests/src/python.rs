@@ -30,13 +30,23 @@ pub fn services(address: &str) -> Result<Vec<String>> {
 /// All sessions of a filter, page after page.
 pub fn sessions(address: &str, filter: &str) -> Result<Vec<Value>> {
     let request = json!({ "filter": filter, "pageSize": 100 });
-    pages(address, "auditty.v1.SessionService/ListSessions", request, "sessions")
+    pages(
+        address,
+        "auditty.v1.SessionService/ListSessions",
+        request,
+        "sessions",
+    )
 }
 
 /// All commands of a session, page after page.
 pub fn commands(address: &str, session_id: &str) -> Result<Vec<Value>> {
     let request = json!({ "parent": format!("sessions/{session_id}"), "pageSize": 500 });
-    pages(address, "auditty.v1.SessionService/ListCommands", request, "commands")
+    pages(
+        address,
+        "auditty.v1.SessionService/ListCommands",
+        request,
+        "commands",
+    )
 }
 
 fn pages(address: &str, method: &str, mut request: Value, field: &str) -> Result<Vec<Value>> {

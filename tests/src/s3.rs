@@ -84,7 +84,11 @@ impl S3 {
             .env("PERSIST_STATE", "0");
         let mut process = scene.spawn("ministack", &mut command)?;
         wait_for("the S3 server", SOON, || {
-            ensure!(process.ended()?.is_none(), "ministack ended: {}", process.log());
+            ensure!(
+                process.ended()?.is_none(),
+                "ministack ended: {}",
+                process.log()
+            );
             Ok(ready(port).ok().filter(|ready| *ready))
         })?;
         let mut provision = script(&root, &endpoint);
@@ -110,7 +114,11 @@ impl S3 {
     /// Downloads the bucket with boto3.
     pub fn download(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder)?;
-        output(script(&self.reader, &self.endpoint).args(["download", BUCKET]).arg(folder))?;
+        output(
+            script(&self.reader, &self.endpoint)
+                .args(["download", BUCKET])
+                .arg(folder),
+        )?;
         Ok(())
     }
 
@@ -123,7 +131,9 @@ impl S3 {
 
 fn script(key: &Key, endpoint: &str) -> Command {
     let mut command = python::script("s3.py");
-    command.envs(key.environment()).env("AWS_ENDPOINT_URL", endpoint);
+    command
+        .envs(key.environment())
+        .env("AWS_ENDPOINT_URL", endpoint);
     command
 }
 
@@ -140,5 +150,8 @@ fn ready(port: u16) -> Result<bool> {
     stream.write_all(b"GET /_ministack/ready HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    Ok(answer.lines().next().is_some_and(|status| status.contains(" 200")))
+    Ok(answer
+        .lines()
+        .next()
+        .is_some_and(|status| status.contains(" 200")))
 }

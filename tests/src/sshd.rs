@@ -80,7 +80,11 @@ impl Sshd {
 
 /// Makes an ed25519 key pair without a passphrase; gives back the path.
 pub fn key_pair(path: &Path) -> Result<PathBuf> {
-    output(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path))?;
+    output(
+        Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(path),
+    )?;
     Ok(path.to_owned())
 }
 
@@ -92,7 +96,10 @@ pub fn public(key: &Path) -> PathBuf {
 /// `SHA256:…` of a key or certificate file, as `ssh-keygen -l` says.
 pub fn fingerprint(file: &Path) -> Result<String> {
     let line = output(Command::new("ssh-keygen").arg("-lf").arg(file))?;
-    let fingerprint = line.split(' ').nth(1).context("ssh-keygen -l has a second field")?;
+    let fingerprint = line
+        .split(' ')
+        .nth(1)
+        .context("ssh-keygen -l has a second field")?;
     Ok(fingerprint.to_owned())
 }
 

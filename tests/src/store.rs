@@ -52,7 +52,10 @@ impl Store {
             .collect();
         folders.sort();
         folders.dedup();
-        folders.iter().map(|folder| Recording::read(folder)).collect()
+        folders
+            .iter()
+            .map(|folder| Recording::read(folder))
+            .collect()
     }
 
     /// Waits until there are `count` finished recordings of logins to this
@@ -145,25 +148,38 @@ impl Recording {
         )?;
         for (index, event) in self.events.iter().enumerate() {
             let expected = index as u64 + 1;
-            ensure!(event["seq"] == expected, "seq {} instead of {expected}", event["seq"]);
+            ensure!(
+                event["seq"] == expected,
+                "seq {} instead of {expected}",
+                event["seq"]
+            );
         }
         Ok(())
     }
 
     /// The session in the manifest; null while open.
     pub fn session(&self) -> &Value {
-        self.manifest.as_ref().map_or(&Value::Null, |manifest| &manifest["session"])
+        self.manifest
+            .as_ref()
+            .map_or(&Value::Null, |manifest| &manifest["session"])
     }
 
     /// Its id.
     pub fn session_id(&self) -> String {
-        let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        let name = self
+            .folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         name.trim_start_matches("session=").to_owned()
     }
 
     /// All events of a kind.
     pub fn of(&self, kind: &str) -> Vec<&Value> {
-        self.events.iter().filter(|event| event["kind"] == kind).collect()
+        self.events
+            .iter()
+            .filter(|event| event["kind"] == kind)
+            .collect()
     }
 
     /// The bytes of a stream: `kind` is `output` or `input`; `stream` is
@@ -209,7 +225,9 @@ impl Recording {
 
     /// The last session_end.
     pub fn end(&self) -> Result<&Value> {
-        self.of("session_end").pop().context("no session_end on the timeline")
+        self.of("session_end")
+            .pop()
+            .context("no session_end on the timeline")
     }
 
     fn server_port(&self) -> Option<u64> {
@@ -229,13 +247,19 @@ impl Recording {
 /// The words of a JSON list of strings.
 pub fn words(list: &Value) -> Vec<String> {
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
-    list.iter().map(|word| word.as_str().unwrap_or_default().to_owned()).collect()
+    list.iter()
+        .map(|word| word.as_str().unwrap_or_default().to_owned())
+        .collect()
 }
 
 /// The exact bytes of an event: `base64` where it stands, else `text`.
 fn data(event: &Value) -> Result<Vec<u8>> {
     match event["base64"].as_str() {
         Some(exact) => Ok(BASE64_STANDARD.decode(exact)?),
-        None => Ok(event["text"].as_str().unwrap_or_default().as_bytes().to_vec()),
+        None => Ok(event["text"]
+            .as_str()
+            .unwrap_or_default()
+            .as_bytes()
+            .to_vec()),
     }
 }

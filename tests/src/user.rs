@@ -48,7 +48,9 @@ impl TestUser {
             writeln!(pipe, "{name}:{password}")?;
         }
         ensure!(chpasswd.wait()?.success(), "chpasswd failed");
-        let uid = output(Command::new("id").args(["-u", name]))?.trim().parse()?;
+        let uid = output(Command::new("id").args(["-u", name]))?
+            .trim()
+            .parse()?;
         Ok(Self {
             name: name.to_owned(),
             password,

@@ -88,7 +88,10 @@ fn what_runs_on_after_the_logout() -> Result<()> {
     recording.assert_complete()?;
     let afterlife = exec(&recording, &["/bin/echo", "afterlife"])?;
     let end = recording.end()?;
-    assert!(afterlife["seq"].as_u64() > end["seq"].as_u64(), "it ran after the end");
+    assert!(
+        afterlife["seq"].as_u64() > end["seq"].as_u64(),
+        "it ran after the end"
+    );
     assert!(end["running_processes"].as_u64() >= Some(1));
     stage.end()
 }

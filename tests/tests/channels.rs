@@ -27,9 +27,18 @@ fn the_three_streams_of_a_command_without_a_terminal() -> Result<()> {
 
     let recording = stage.recording()?;
     recording.assert_complete()?;
-    assert!(recording.bytes("input", "stdin")? == upload, "stdin differs");
-    assert!(recording.bytes("output", "stdout")? == client.stdout, "stdout differs");
-    assert!(recording.bytes("output", "stderr")? == client.stderr, "stderr differs");
+    assert!(
+        recording.bytes("input", "stdin")? == upload,
+        "stdin differs"
+    );
+    assert!(
+        recording.bytes("output", "stdout")? == client.stdout,
+        "stdout differs"
+    );
+    assert!(
+        recording.bytes("output", "stderr")? == client.stderr,
+        "stderr differs"
+    );
     assert_eq!(recording.session()["session_kind"], "exec");
     assert_eq!(recording.session()["command"], remote);
     assert_eq!(recording.session()["exit_code"], 9);
@@ -45,8 +54,15 @@ fn a_command_in_a_terminal() -> Result<()> {
     let recording = stage.recording()?;
     recording.assert_complete()?;
     assert_eq!(recording.bytes("output", "terminal")?, client.stdout);
-    let terminal = recording.session()["terminal"].as_str().unwrap_or_default().to_owned();
-    assert!(recording.shown()?.starts_with(&format!("/dev/{terminal}\r\n")));
+    let terminal = recording.session()["terminal"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(
+        recording
+            .shown()?
+            .starts_with(&format!("/dev/{terminal}\r\n"))
+    );
     assert_eq!(recording.session()["session_kind"], "exec");
     assert_eq!(recording.session()["exit_code"], 4);
     stage.end()
@@ -58,16 +74,27 @@ fn sftp_and_scp() -> Result<()> {
     let client = stage.client();
     let local = stage.scene.write("upload", noise(300_000))?;
     let target = format!("{}:uploaded", client.destination());
-    output(client.program("sftp").args(["-b", "/dev/null"]).arg(client.destination()))?;
+    output(
+        client
+            .program("sftp")
+            .args(["-b", "/dev/null"])
+            .arg(client.destination()),
+    )?;
     output(client.program("scp").arg("-O").arg(&local).arg(&target))?;
 
     let recordings = stage.recordings(2)?;
-    let kinds: Vec<_> = recordings.iter().map(|one| &one.session()["session_kind"]).collect();
+    let kinds: Vec<_> = recordings
+        .iter()
+        .map(|one| &one.session()["session_kind"])
+        .collect();
     assert_eq!(kinds, ["subsystem", "exec"]);
     assert_eq!(recordings[0].session()["command"], "sftp");
     let scp = recordings[1].bytes("input", "stdin")?;
     let uploaded = noise(300_000);
-    assert!(scp.windows(uploaded.len()).any(|window| window == uploaded), "scp's upload");
+    assert!(
+        scp.windows(uploaded.len()).any(|window| window == uploaded),
+        "scp's upload"
+    );
     stage.end()
 }
 
@@ -76,7 +103,12 @@ fn several_sessions_over_one_connection() -> Result<()> {
     let stage = Stage::new()?;
     let socket = stage.scene.path("control");
     let path = format!("-oControlPath={}", socket.display());
-    let mut master = stage.client().with("-N").with("-oControlMaster=yes").with(&path).ssh();
+    let mut master = stage
+        .client()
+        .with("-N")
+        .with("-oControlMaster=yes")
+        .with(&path)
+        .ssh();
     let mut master = stage.scene.spawn("ssh-master", &mut master)?;
     wait_for("the master", SOON, || Ok(socket.exists().then_some(())))?;
 
@@ -98,13 +130,20 @@ fn several_sessions_over_one_connection() -> Result<()> {
 
     let recordings = stage.recordings(3)?;
     let connection = |one: &Recording| one.session()["connection"]["connection_id"].clone();
-    assert!(recordings.iter().all(|one| connection(one) == connection(&recordings[0])));
+    assert!(
+        recordings
+            .iter()
+            .all(|one| connection(one) == connection(&recordings[0]))
+    );
     for recording in &recordings {
         recording.assert_complete()?;
         assert_eq!(recording.session()["login"]["user"], stage.user.name);
     }
     let with_kind = |kind: &str| -> Vec<&Recording> {
-        recordings.iter().filter(|one| one.session()["session_kind"] == kind).collect()
+        recordings
+            .iter()
+            .filter(|one| one.session()["session_kind"] == kind)
+            .collect()
     };
     let shells = with_kind("shell");
     assert_eq!(shells.len(), 2);
@@ -127,7 +166,9 @@ fn a_connection_without_a_session_is_no_recording() -> Result<()> {
         Ok(!sockets.is_empty())
     };
     let port = stage.sshd.port;
-    wait_for("the connection", SOON, || Ok(established(port)?.then_some(())))?;
+    wait_for("the connection", SOON, || {
+        Ok(established(port)?.then_some(()))
+    })?;
     assert!(stage.run("true")?.status.success());
     forward.stop(SOON)?;
     stage.recording()?;

@@ -6,8 +6,13 @@ use anyhow::Result;
 use auditty_tests::{SOON, Stage, scene::output, store::Recording};
 
 /// Reason, exit code and signal, on the timeline and in the manifest.
-fn assert_end(recording: &Recording, reason: &str, exit_code: Option<u64>, signal: Option<u64>) {
-    let end = recording.end().unwrap();
+fn assert_end(
+    recording: &Recording,
+    reason: &str,
+    exit_code: Option<u64>,
+    signal: Option<u64>,
+) -> Result<()> {
+    let end = recording.end()?;
     let session = recording.session();
     assert_eq!(end["reason"], reason);
     assert_eq!(session["end_reason"], reason);
@@ -16,17 +21,21 @@ fn assert_end(recording: &Recording, reason: &str, exit_code: Option<u64>, signa
         assert_eq!(said["signal"].as_u64(), signal, "signal");
     }
     assert!(session["end_time"].as_str() > session["start_time"].as_str());
+    Ok(())
 }
 
 #[test]
 fn exit_codes_of_commands() -> Result<()> {
     let stage = Stage::new()?;
     for code in [0, 1, 3, 255] {
-        assert_eq!(stage.run(&format!("exit {code}"))?.status.code(), Some(code));
+        assert_eq!(
+            stage.run(&format!("exit {code}"))?.status.code(),
+            Some(code)
+        );
     }
     let recordings = stage.recordings(4)?;
     for (recording, code) in recordings.iter().zip([0, 1, 3, 255]) {
-        assert_end(recording, "exited", Some(code), None);
+        assert_end(recording, "exited", Some(code), None)?;
         recording.assert_complete()?;
     }
     stage.end()
@@ -39,7 +48,7 @@ fn a_logout() -> Result<()> {
     typist.ready()?;
     typist.send("\u{4}")?;
     typist.finish(SOON)?;
-    assert_end(&stage.recording()?, "exited", Some(0), None);
+    assert_end(&stage.recording()?, "exited", Some(0), None)?;
     stage.end()
 }
 
@@ -50,7 +59,7 @@ fn an_exit_with_a_code() -> Result<()> {
     typist.ready()?;
     typist.line("exit 3")?;
     assert_eq!(typist.finish(SOON)?.0.code(), Some(3));
-    assert_end(&stage.recording()?, "exited", Some(3), None);
+    assert_end(&stage.recording()?, "exited", Some(3), None)?;
     stage.end()
 }
 
@@ -74,7 +83,7 @@ fn a_killed_shell() -> Result<()> {
     typist.ready()?;
     typist.line("kill -KILL $$")?;
     typist.finish(SOON)?;
-    assert_end(&stage.recording()?, "killed", None, Some(9));
+    assert_end(&stage.recording()?, "killed", None, Some(9))?;
     stage.end()
 }
 

@@ -31,7 +31,10 @@ fn as_the_kernel_starts_it(mut exec: Exec) -> Exec {
         let line = String::from_utf8_lossy(line).trim().to_owned();
         let interpreter = line.splitn(2, ' ').map(|word| word.trim().to_owned());
         let arguments = exec.argv.drain(..).skip(1);
-        exec.argv = interpreter.chain([exec.filename.clone()]).chain(arguments).collect();
+        exec.argv = interpreter
+            .chain([exec.filename.clone()])
+            .chain(arguments)
+            .collect();
     }
     exec
 }
@@ -39,7 +42,12 @@ fn as_the_kernel_starts_it(mut exec: Exec) -> Exec {
 fn assert_same(recorded: &Execs, witnessed: Execs) {
     let mut witnessed: Execs = witnessed
         .into_iter()
-        .map(|(pid, execs)| (pid, execs.into_iter().map(as_the_kernel_starts_it).collect()))
+        .map(|(pid, execs)| {
+            (
+                pid,
+                execs.into_iter().map(as_the_kernel_starts_it).collect(),
+            )
+        })
         .collect();
     for (pid, execs) in recorded {
         assert_eq!(Some(execs), witnessed.remove(pid).as_ref(), "process {pid}");
@@ -54,7 +62,8 @@ fn an_interactive_login_equals_what_strace_saw() -> Result<()> {
     let mut typist = stage.client().shell()?;
     typist.ready()?;
     typist.command("/bin/echo $(head -c 100000 /dev/zero | tr '\\0' x) | wc -c")?;
-    typist.command("printf '#!/bin/sh -e\\n/bin/echo from a script $1\\n' > s; chmod +x s; ./s x")?;
+    typist
+        .command("printf '#!/bin/sh -e\\n/bin/echo from a script $1\\n' > s; chmod +x s; ./s x")?;
     typist.command("(setsid /bin/echo apart); env A=b /bin/echo 'with spaces' '' \"$(id -u)\"")?;
     typist.command("cd /tmp; seq 3 | xargs -n1 /bin/echo; exec 5</dev/null")?;
     typist.line("exit")?;
@@ -70,7 +79,12 @@ fn an_interactive_login_equals_what_strace_saw() -> Result<()> {
         }
     }
     assert_same(&recorded(&recording)?, witnessed);
-    let long = recording.argvs().into_iter().flatten().map(|word| word.len()).max();
+    let long = recording
+        .argvs()
+        .into_iter()
+        .flatten()
+        .map(|word| word.len())
+        .max();
     assert_eq!(long, Some(100_000));
     stage.end()
 }
@@ -83,7 +97,10 @@ fn a_burst_equals_what_strace_saw() -> Result<()> {
     assert!(stage.run(remote)?.status.success());
     let recording = stage.recording()?;
     recording.assert_complete()?;
-    assert_same(&recorded(&recording)?, oracle.execs_below(&["bash", "-c", remote])?);
+    assert_same(
+        &recorded(&recording)?,
+        oracle.execs_below(&["bash", "-c", remote])?,
+    );
     stage.end()
 }
 
@@ -101,8 +118,16 @@ fn a_burst_at_full_speed() -> Result<()> {
         .map(|argv| argv[1].parse().unwrap())
         .collect();
     numbers.sort_unstable();
-    assert!(numbers.iter().copied().eq(1..=2000), "{} of 2000", numbers.len());
-    let ended = recording.of("exit").iter().filter(|exit| exit["exec_seq"].is_u64()).count();
+    assert!(
+        numbers.iter().copied().eq(1..=2000),
+        "{} of 2000",
+        numbers.len()
+    );
+    let ended = recording
+        .of("exit")
+        .iter()
+        .filter(|exit| exit["exec_seq"].is_u64())
+        .count();
     assert_eq!(ended, recording.of("exec").len(), "every exec has its exit");
     stage.end()
 }
@@ -110,26 +135,39 @@ fn a_burst_at_full_speed() -> Result<()> {
 #[test]
 fn what_stands_beside_the_arguments() -> Result<()> {
     let stage = Stage::new()?;
-    let remote = "cd /usr/share; sh -c 'exit 5'; sh -c 'kill -9 $$'; /bin/echo $'\\xff\\xfe' ; true";
+    let remote =
+        "cd /usr/share; sh -c 'exit 5'; sh -c 'kill -9 $$'; /bin/echo $'\\xff\\xfe' ; true";
     assert!(stage.run(remote)?.status.success());
     let recording = stage.recording()?;
     recording.assert_complete()?;
 
     let find = |part: &str| {
         let execs = recording.of("exec");
-        let found = execs.into_iter().find(|exec| exec["argv"].to_string().contains(part));
-        found.cloned().with_context(|| format!("no exec with {part}"))
+        let found = execs
+            .into_iter()
+            .find(|exec| exec["argv"].to_string().contains(part));
+        found
+            .cloned()
+            .with_context(|| format!("no exec with {part}"))
     };
     let exit_of = |exec: &serde_json::Value| {
         let exits = recording.of("exit");
-        let found = exits.into_iter().find(|exit| exit["exec_seq"] == exec["seq"]);
+        let found = exits
+            .into_iter()
+            .find(|exit| exit["exec_seq"] == exec["seq"]);
         found.cloned().context("no exit")
     };
     let five = find("exit 5")?;
     assert_eq!(five["cwd"], "/usr/share");
     assert_eq!(five["uid"], stage.user.uid);
     assert_eq!(five["euid"], stage.user.uid);
-    assert!(five["exe"].as_str().is_some_and(|exe| exe.ends_with("/dash")), "{}", five["exe"]);
+    assert!(
+        five["exe"]
+            .as_str()
+            .is_some_and(|exe| exe.ends_with("/dash")),
+        "{}",
+        five["exe"]
+    );
     assert_eq!(exit_of(&five)?["exit_code"], 5);
     assert_eq!(exit_of(&find("kill -9")?)?["signal"], 9);
     let odd = find("/bin/echo\",")?;

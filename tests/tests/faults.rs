@@ -44,7 +44,10 @@ fn an_unknown_key_in_the_configuration() -> Result<()> {
 fn a_second_agent() -> Result<()> {
     let stage = Stage::new()?;
     let said = refusal(&stage.scene, &Setting::default())?;
-    assert!(said.contains("another agent") || said.contains("already"), "{said}");
+    assert!(
+        said.contains("another agent") || said.contains("already"),
+        "{said}"
+    );
     assert!(stage.run("/bin/echo still recorded")?.status.success());
     stage.recording()?.assert_complete()?;
     stage.end()
@@ -59,7 +62,10 @@ fn nothing_is_lost(s3: &S3, scene: Scene, broken: &Setting, said: &[&str]) -> Re
         let log = stage.agent.process.log();
         Ok(said.iter().all(|word| log.contains(word)).then_some(()))
     })?;
-    assert!(stage.agent.stop()?.success(), "it stops although the store fails");
+    assert!(
+        stage.agent.stop()?.success(),
+        "it stops although the store fails"
+    );
     assert!(!stage.agent.process.log().contains("panicked"));
 
     let works = Setting {
@@ -73,7 +79,10 @@ fn nothing_is_lost(s3: &S3, scene: Scene, broken: &Setting, said: &[&str]) -> Re
     wait_for("the recording in the bucket", SOON, || {
         s3.download(&copy)?;
         let files = files_below(&copy)?;
-        Ok(files.iter().any(|file| file.ends_with("SHA256SUMS")).then_some(()))
+        Ok(files
+            .iter()
+            .any(|file| file.ends_with("SHA256SUMS"))
+            .then_some(()))
     })?;
     let recording = Store::new(copy.join(PREFIX)).only(stage.sshd.port)?;
     recording.assert_complete()?;
@@ -117,7 +126,11 @@ fn a_store_folder_that_is_read_only() -> Result<()> {
     fs::create_dir_all(&folder)?;
     // root ignores modes, not mounts.
     let mount = |options: &str| {
-        output(Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&folder))
+        output(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", options, "none"])
+                .arg(&folder),
+        )
     };
     scene.later(&format!("umount -l '{}'", folder.display()))?;
     mount("ro")?;
@@ -128,7 +141,11 @@ fn a_store_folder_that_is_read_only() -> Result<()> {
         let log = stage.agent.process.log();
         Ok((log.contains("Read-only file system") && log.contains(&named)).then_some(()))
     })?;
-    output(Command::new("mount").args(["-o", "remount,rw"]).arg(&folder))?;
+    output(
+        Command::new("mount")
+            .args(["-o", "remount,rw"])
+            .arg(&folder),
+    )?;
     let recording = stage.recording()?;
     recording.assert_complete()?;
     assert!(recording.bytes("output", "stdout")? == shown);
@@ -141,7 +158,12 @@ fn a_truncated_chunk() -> Result<()> {
     assert!(stage.run("seq 1 50000")?.status.success());
     let recording = stage.recording()?;
     let copy = stage.scene.path("copy");
-    output(Command::new("cp").arg("-r").arg(stage.agent.store().folder()).arg(&copy))?;
+    output(
+        Command::new("cp")
+            .arg("-r")
+            .arg(stage.agent.store().folder())
+            .arg(&copy),
+    )?;
     let chunk = files_below(&copy)?
         .into_iter()
         .find(|file| file.to_string_lossy().ends_with("000000.jsonl.zst"))

@@ -70,7 +70,9 @@ fn a_password() -> Result<()> {
         } else {
             (Auth::Password(password), "password")
         };
-        let said = Client::new(&stage.sshd, &stage.user, auth).run(ASK, b"")?.stdout;
+        let said = Client::new(&stage.sshd, &stage.user, auth)
+            .run(ASK, b"")?
+            .stdout;
         let recording = stage.recording()?;
         let login = &recording.session()["login"];
         assert_eq!(login["user"], stage.user.name);
@@ -105,9 +107,14 @@ fn a_certificate() -> Result<()> {
         let serial = format!("{}", u64::MAX - number as u64);
         let mut sign = Command::new("ssh-keygen");
         sign.args(["-q", "-I", key_id, "-z", &serial, "-V", "-1h:+1h"]);
-        sign.args(["-n", &format!("{},other", user.name), "-s"]).arg(&authority);
+        sign.args(["-n", &format!("{},other", user.name), "-s"])
+            .arg(&authority);
         output(sign.arg(public(&key)))?;
-        said.push(Client::new(&sshd, &user, Auth::Key(key.clone())).run(ASK, b"")?.stdout);
+        said.push(
+            Client::new(&sshd, &user, Auth::Key(key.clone()))
+                .run(ASK, b"")?
+                .stdout,
+        );
         keys.push(key);
     }
     let recordings = agent.store().finished(sshd.port, KEY_IDS.len())?;
@@ -116,10 +123,16 @@ fn a_certificate() -> Result<()> {
         let certificate = &login["certificate"];
         assert_eq!(login["user"], user.name);
         assert_eq!(login["method"], "certificate");
-        assert_eq!(login["key_fingerprint"], fingerprint(&public(&keys[number]))?);
+        assert_eq!(
+            login["key_fingerprint"],
+            fingerprint(&public(&keys[number]))?
+        );
         assert_eq!(certificate["key_id"], KEY_IDS[number]);
         assert_eq!(certificate["serial"], u64::MAX - number as u64);
-        assert_eq!(certificate["ca_fingerprint"], fingerprint(&public(&authority))?);
+        assert_eq!(
+            certificate["ca_fingerprint"],
+            fingerprint(&public(&authority))?
+        );
         assert_eq!(certificate["principals"][0], user.name);
         assert!(certificate["valid_before"].is_string());
         assert_connection(recording, &said[number])?;

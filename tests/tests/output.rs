@@ -6,7 +6,10 @@ use std::process::Command;
 
 /// Compares without printing megabytes.
 fn assert_same(recorded: &[u8], shown: &[u8]) {
-    let differs = recorded.iter().zip(shown).position(|(left, right)| left != right);
+    let differs = recorded
+        .iter()
+        .zip(shown)
+        .position(|(left, right)| left != right);
     assert_eq!(differs, None, "the first byte that differs");
     assert_eq!(recorded.len(), shown.len(), "length");
 }
@@ -29,7 +32,10 @@ fn fifty_megabytes_of_anything_through_a_terminal() -> Result<()> {
     let file = stage.scene.path("anything");
     let make = format!("head -c 50000000 /dev/urandom > {}", file.display());
     output(Command::new("sh").args(["-c", &make]))?;
-    let shown = stage.client().run_tty(&format!("cat {}", file.display()))?.stdout;
+    let shown = stage
+        .client()
+        .run_tty(&format!("cat {}", file.display()))?
+        .stdout;
     assert!(shown.len() > 50_000_000, "only {} bytes came", shown.len());
 
     let recording = stage.recording()?;
@@ -49,7 +55,10 @@ fn eight_logins_at_once() -> Result<()> {
                 scope.spawn(move || client.run_tty(&remote).map(|output| output.stdout))
             })
             .collect();
-        logins.into_iter().map(|login| login.join().unwrap()).collect::<Result<_>>()
+        logins
+            .into_iter()
+            .map(|login| login.join().unwrap())
+            .collect::<Result<_>>()
     })?;
     let mut recorded = Vec::new();
     for recording in stage.recordings(8)? {

@@ -31,12 +31,22 @@ fn assert_rows(address: &str, recording: &Recording) -> Result<()> {
     let filter = format!("session_id = \"{id}\"");
     let closed = wait_for("the end of the session at the collector", SOON, || {
         let sessions = python::sessions(address, &filter)?;
-        anyhow::ensure!(sessions.len() == 1, "{} rows of one session", sessions.len());
+        anyhow::ensure!(
+            sessions.len() == 1,
+            "{} rows of one session",
+            sessions.len()
+        );
         let session = sessions.into_iter().next();
         Ok(session.filter(|session| session["state"] == "SESSION_STATE_CLOSED"))
     })?;
     let counts = &recording.session()["counts"];
-    let count = |name: &str| closed["counts"][name].as_str().unwrap_or("0").parse::<u64>().ok();
+    let count = |name: &str| {
+        closed["counts"][name]
+            .as_str()
+            .unwrap_or("0")
+            .parse::<u64>()
+            .ok()
+    };
     assert_eq!(count("commandCount"), counts["commands"].as_u64());
     assert_eq!(count("eventCount"), counts["events"].as_u64());
     assert_eq!(counts["events"], recording.events.len());
@@ -67,7 +77,12 @@ fn a_session_older_than_the_agent_is_adopted() -> Result<()> {
     recording.assert_sound()?;
     assert_eq!(recording.events[0]["adopted"], true);
     assert_eq!(recording.session()["adopted"], true);
-    assert!(recording.of("marker").iter().any(|marker| marker["marker"] == "adopted"));
+    assert!(
+        recording
+            .of("marker")
+            .iter()
+            .any(|marker| marker["marker"] == "adopted")
+    );
     assert_eq!(recording.session()["login"]["user"], user.name);
     assert_eq!(recording.session()["login"]["uid"], user.uid);
     let argvs = recording.argvs();
@@ -106,9 +121,17 @@ fn agent_restart(stop: impl FnOnce(&mut Agent) -> Result<()>) -> Result<()> {
         assert_eq!(words.iter().filter(|one| *one == word).count(), 1, "{word}");
     }
     let shown = recording.shown()?;
-    assert!(shown.contains("before\r\n") && shown.contains("after\r\n"), "{shown}");
+    assert!(
+        shown.contains("before\r\n") && shown.contains("after\r\n"),
+        "{shown}"
+    );
     assert_eq!(recording.session()["verdict"], "interrupted");
-    assert!(recording.of("gap").iter().any(|gap| gap["cause"] == "agent_down"));
+    assert!(
+        recording
+            .of("gap")
+            .iter()
+            .any(|gap| gap["cause"] == "agent_down")
+    );
     assert_eq!(recording.session()["login"]["method"], "public_key");
     assert_rows(stage.agent.collector(), &recording)?;
     stage.end()
@@ -165,9 +188,16 @@ fn a_foreign_client_finds_its_way_by_reflection() -> Result<()> {
     let address = stage.agent.collector();
     let services = python::services(address)?;
     for service in ["auditty.v1.SessionService", "grpc.health.v1.Health"] {
-        assert!(services.contains(&service.to_owned()), "{service} in {services:?}");
+        assert!(
+            services.contains(&service.to_owned()),
+            "{service} in {services:?}"
+        );
     }
-    let health = python::call(address, "grpc.health.v1.Health/Check", &serde_json::json!({}))?;
+    let health = python::call(
+        address,
+        "grpc.health.v1.Health/Check",
+        &serde_json::json!({}),
+    )?;
     assert_eq!(health["status"], "SERVING");
     assert_rows(address, &recording)?;
 

@@ -5,14 +5,17 @@ use std::{process::Command, time::Duration};
 use anyhow::Result;
 use auditty_tests::{
     SOON, Scene,
+    agent::Collector,
     client::{Auth, Client, find},
     oracle::Oracle,
+    python,
     s3::S3,
     scene::output,
     sshd::Sshd,
     user::TestUser,
     wait_for,
 };
+use serde_json::Value;
 
 #[test]
 fn a_login_works_by_key_and_by_password() -> Result<()> {
@@ -43,7 +46,10 @@ fn a_typist_sees_what_the_shell_prints() -> Result<()> {
     let (status, screen) = typist.finish(SOON)?;
     assert_eq!(status.code(), Some(3));
     assert!(find(&screen, b"/dev/pts/").is_some());
-    assert!(find(&screen, b"\r\nab\r\n").is_some(), "the backspace corrected the command");
+    assert!(
+        find(&screen, b"\r\nab\r\n").is_some(),
+        "the backspace corrected the command"
+    );
     Ok(())
 }
 
@@ -56,12 +62,29 @@ fn strace_witnesses_a_login() -> Result<()> {
     let oracle = Oracle::attach(&scene, &sshd)?;
 
     let client = Client::new(&sshd, &user, Auth::Key(key));
-    assert!(client.run("/bin/echo one; (/bin/echo two | /bin/cat)", b"")?.status.success());
+    assert!(
+        client
+            .run("/bin/echo one; (/bin/echo two | /bin/cat)", b"")?
+            .status
+            .success()
+    );
     let leader = ["bash", "-c", "/bin/echo one; (/bin/echo two | /bin/cat)"];
     let execs = oracle.execs_below(&leader)?;
-    let mut argvs: Vec<_> = execs.values().flatten().map(|exec| exec.argv.join(" ")).collect();
+    let mut argvs: Vec<_> = execs
+        .values()
+        .flatten()
+        .map(|exec| exec.argv.join(" "))
+        .collect();
     argvs.sort();
-    assert_eq!(argvs, ["/bin/cat", "/bin/echo one", "/bin/echo two", &leader.join(" ")]);
+    assert_eq!(
+        argvs,
+        [
+            "/bin/cat",
+            "/bin/echo one",
+            "/bin/echo two",
+            &leader.join(" ")
+        ]
+    );
     Ok(())
 }
 
@@ -69,6 +92,23 @@ fn strace_witnesses_a_login() -> Result<()> {
 fn the_s3_server_enforces_its_policies() -> Result<()> {
     let scene = Scene::new()?;
     S3::start(&scene)?.writer_may_only_put()
+}
+
+#[test]
+fn a_collector_answers_a_client_that_knows_only_reflection() -> Result<()> {
+    let scene = Scene::new()?;
+    let mut collector = Collector::start(&scene)?;
+    assert_eq!(
+        python::sessions(&collector.address, "user = \"nobody\"")?,
+        [Value::Null; 0]
+    );
+    let refused = python::sessions(&collector.address, "no_such_field = 1");
+    assert!(
+        format!("{refused:?}").contains("INVALID_ARGUMENT"),
+        "{refused:?}"
+    );
+    assert!(collector.stop(SOON)?.success());
+    Ok(())
 }
 
 #[test]

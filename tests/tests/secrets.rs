@@ -17,7 +17,11 @@ fn holders(folder: &Path, secret: &str) -> Result<Vec<String>> {
     for file in files_below(folder)? {
         let raw = fs::read(&file).unwrap_or_default();
         // An open chunk of the spool is cut: what comes out until there counts.
-        let unpacked = Command::new("zstd").arg("-dcqf").arg(&file).output()?.stdout;
+        let unpacked = Command::new("zstd")
+            .arg("-dcqf")
+            .arg(&file)
+            .output()?
+            .stdout;
         let both = [raw, unpacked].concat();
         if find(&both, secret.as_bytes()).is_some() {
             holders.push(file.display().to_string());
@@ -69,9 +73,16 @@ fn a_hidden_password_is_in_no_file() -> Result<()> {
     assert!(!everywhere("typed-at-the-shell")?.is_empty());
     let typed = recording.typed()?;
     assert!(typed.contains("echo typed-at-the-shell\r"), "{typed}");
-    let hidden: u64 = recording.of("input").iter().filter_map(|e| e["masked_bytes"].as_u64()).sum();
+    let hidden: u64 = recording
+        .of("input")
+        .iter()
+        .filter_map(|e| e["masked_bytes"].as_u64())
+        .sum();
     let least = READ.len() + password.len();
-    assert!((least as u64..=least as u64 + 2).contains(&hidden), "{hidden} bytes masked");
+    assert!(
+        (least as u64..=least as u64 + 2).contains(&hidden),
+        "{hidden} bytes masked"
+    );
     assert_eq!(recording.session()["counts"]["masked_bytes"], hidden);
     stage.end()
 }

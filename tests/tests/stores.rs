@@ -29,12 +29,18 @@ fn assert_readable_with_stock_tools(recording: &Recording, shown: &[u8]) -> Resu
     recording.assert_complete()?;
     let shell = |line: &str| {
         let mut command = Command::new("bash");
-        output(command.args(["-euo", "pipefail", "-c", line]).current_dir(&recording.folder))
+        output(
+            command
+                .args(["-euo", "pipefail", "-c", line])
+                .current_dir(&recording.folder),
+        )
     };
-    let commands = shell(
-        "zstd -dc *.jsonl.zst | jq -r 'select(.kind == \"exec\") | .argv | join(\" \")'",
-    )?;
-    assert!(commands.lines().any(|line| line == "/bin/echo evidence"), "{commands}");
+    let commands =
+        shell("zstd -dc *.jsonl.zst | jq -r 'select(.kind == \"exec\") | .argv | join(\" \")'")?;
+    assert!(
+        commands.lines().any(|line| line == "/bin/echo evidence"),
+        "{commands}"
+    );
     shell(
         "zstd -dc *.jsonl.zst \
          | jq -r 'select(.kind == \"output\" and .terminal == 0) | .base64 // (.text // \"\" | @base64)' \
@@ -50,9 +56,20 @@ fn assert_readable_with_stock_tools(recording: &Recording, shown: &[u8]) -> Resu
 fn assert_plays(cli: &Cli, session_id: &str, folder: &Path, shown: &[u8]) -> Result<()> {
     let cast = folder.join("session.cast");
     let file = cast.to_string_lossy().into_owned();
-    cli.text(&["export", session_id, "--format", "asciicast-v2", "--out", &file])?;
+    cli.text(&[
+        "export",
+        session_id,
+        "--format",
+        "asciicast-v2",
+        "--out",
+        &file,
+    ])?;
     let played = Command::new("asciinema").arg("cat").arg(&cast).output()?;
-    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+    assert!(
+        played.status.success(),
+        "{}",
+        String::from_utf8_lossy(&played.stderr)
+    );
     assert!(find(&played.stdout, b"evidence\r\n1\r\n2\r\n").is_some());
     assert!(find(&played.stdout, b"4999\r\n5000\r\n").is_some());
     assert!(find(shown, b"4999\r\n5000\r\n").is_some());
@@ -77,7 +94,13 @@ fn a_folder() -> Result<()> {
     let replayed = alone.text(&["replay", &id])?;
     assert!(replayed.contains("evidence") && !replayed.contains('\u{1b}'));
     let events = alone.text(&["export", &id, "--format", "jsonl"])?;
-    assert_eq!(events.lines().filter(|line| line.contains("\"seq\"")).count(), recording.events.len());
+    assert_eq!(
+        events
+            .lines()
+            .filter(|line| line.contains("\"seq\""))
+            .count(),
+        recording.events.len()
+    );
     stage.end()
 }
 
@@ -98,7 +121,10 @@ fn a_bucket_under_a_key_that_may_only_put() -> Result<()> {
     wait_for("the manifest in the bucket", SOON, || {
         s3.download(&copy)?;
         let files = auditty_tests::scene::files_below(&copy)?;
-        Ok(files.iter().any(|file| file.ends_with("SHA256SUMS")).then_some(()))
+        Ok(files
+            .iter()
+            .any(|file| file.ends_with("SHA256SUMS"))
+            .then_some(()))
     })?;
     let store = Store::new(copy.join(PREFIX));
     let recording = store.only(stage.sshd.port)?;
@@ -117,7 +143,9 @@ fn a_bucket_under_a_key_that_may_only_put() -> Result<()> {
     let spool = stage.agent.folder().join("spool");
     wait_for("the end of the local copy", SOON, || {
         let files = auditty_tests::scene::files_below(&spool)?;
-        let left = files.iter().any(|file| file.to_string_lossy().contains(".jsonl.zst"));
+        let left = files
+            .iter()
+            .any(|file| file.to_string_lossy().contains(".jsonl.zst"));
         Ok((!left).then_some(()))
     })?;
     stage.end()

@@ -26,7 +26,10 @@ fn main() -> Result<()> {
         .env("AUDITTY_TEST_S3_ACCESS_KEY_ID", &s3.writer.id)
         .env("AUDITTY_TEST_S3_SECRET_ACCESS_KEY", &s3.writer.secret)
         .env("AUDITTY_TEST_S3_READER_ACCESS_KEY_ID", &s3.reader.id)
-        .env("AUDITTY_TEST_S3_READER_SECRET_ACCESS_KEY", &s3.reader.secret)
+        .env(
+            "AUDITTY_TEST_S3_READER_SECRET_ACCESS_KEY",
+            &s3.reader.secret,
+        )
         .status()
         .context("the command did not start")?;
     drop(s3);
