@@ -49,7 +49,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(3);
 pub fn run(config: &Config) -> Result<()> {
     process::start_logging(config.log())?;
     process::require_root()?;
-    process::prepare()?;
+    process::prepare();
     let host = process::host(config.host())?;
     let runtime = process::runtime()?;
     let store = runtime

@@ -40,7 +40,7 @@ fn check_capture() -> Result<bool> {
         println!("kernel      not checked: {error}");
         return Ok(false);
     }
-    process::prepare()?;
+    process::prepare();
     match capture::check() {
         Ok(found) => {
             println!("kernel      {}", found.kernel);

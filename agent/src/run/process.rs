@@ -41,11 +41,13 @@ pub(super) fn require_root() -> Result<()> {
 }
 
 /// Nobody else reads what the agent writes, and maps in the kernel are not
-/// counted against a limit (kernels before 5.11 do).
-pub(super) fn prepare() -> Result<()> {
+/// counted against a limit. Only kernels before 5.11 do that, so that a refusal
+/// is no reason to stop: there, loading then fails and says so.
+pub(super) fn prepare() {
     umask(Mode::from_bits_truncate(0o077));
-    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
-        .context("raising RLIMIT_MEMLOCK (needs CAP_SYS_RESOURCE)")
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::warn!(%error, "RLIMIT_MEMLOCK stays as it is (raising it needs CAP_SYS_RESOURCE); kernels before 5.11 need it");
+    }
 }
 
 /// This machine.
