@@ -265,7 +265,13 @@ pub struct Export {
     #[arg(long, value_parser = PossibleValuesParser::new(Format::NAMES).try_map(|name| name.parse::<Format>()))]
     pub format: Format,
     /// Where to; `-` is the standard output. A file is never overwritten
-    #[arg(short, long = "out", alias = "output-file", value_name = "FILE", default_value = "-")]
+    #[arg(
+        short,
+        long = "out",
+        alias = "output-file",
+        value_name = "FILE",
+        default_value = "-"
+    )]
     pub out: PathBuf,
     /// Include what was typed (asciicast only; jsonl always has it)
     #[arg(long)]

@@ -109,11 +109,20 @@ mod tests {
     fn the_command_line_wins_over_the_environment_and_the_store_over_the_collector() {
         let collector = |address: &str| Place::Collector(address.to_owned());
         let store = |path: &str| Place::Store(path.parse().unwrap());
-        let both = [("AUDITTY_STORE", "/env"), ("AUDITTY_COLLECTOR", "http://env")];
-        assert_eq!(place(&[], &[]), collector("unix:/run/auditty/collector.sock"));
+        let both = [
+            ("AUDITTY_STORE", "/env"),
+            ("AUDITTY_COLLECTOR", "http://env"),
+        ];
+        assert_eq!(
+            place(&[], &[]),
+            collector("unix:/run/auditty/collector.sock")
+        );
         assert_eq!(place(&[], &both), store("/env"));
         assert_eq!(place(&[], &both[1..]), collector("http://env"));
-        assert_eq!(place(&["--collector", "http://x"], &both), collector("http://x"));
+        assert_eq!(
+            place(&["--collector", "http://x"], &both),
+            collector("http://x")
+        );
         assert_eq!(
             place(&["--collector", "http://x", "--store", "/x"], &both),
             store("/x")

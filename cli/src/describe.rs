@@ -43,9 +43,7 @@ pub fn grant(session: &v1::Session) -> Text {
     });
     match (v1::GrantStatus::try_from(matched.status), by) {
         (Ok(v1::GrantStatus::Granted), Some(by)) => Text::from(by),
-        (Ok(v1::GrantStatus::Expired), Some(by)) => {
-            Text::toned(format!("EXPIRED {by}"), Tone::Bad)
-        }
+        (Ok(v1::GrantStatus::Expired), Some(by)) => Text::toned(format!("EXPIRED {by}"), Tone::Bad),
         (Ok(v1::GrantStatus::Ungranted), _) => Text::toned("UNGRANTED", Tone::Bad),
         (Ok(v1::GrantStatus::Ambiguous), _) => Text::toned("AMBIGUOUS", Tone::Warning),
         _ => Text::toned(

@@ -44,7 +44,10 @@ impl Zone {
     fn civil(&self, text: &str) -> Option<Timestamp> {
         let at = match text.parse::<DateTime>() {
             Ok(at) => at,
-            Err(_) => text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight()),
+            Err(_) => text
+                .parse::<Date>()
+                .ok()?
+                .to_datetime(jiff::civil::Time::midnight()),
         };
         Some(self.0.to_ambiguous_timestamp(at).compatible().ok()?)
     }

@@ -61,8 +61,17 @@ mod tests {
     fn json_keeps_its_value_and_shows_everything() {
         let value = serde_json::json!({"a": "\u{202e}\u{9b}\u{e0041}\u{1b}ü"});
         let text = visible_json(&format!("{value:#}"));
-        assert!(!text.contains(['\u{202e}', '\u{9b}', '\u{e0041}', '\u{1b}']), "{text}");
-        assert!(text.contains("\\u202e\\u009b\\udb40\\udc41\\u001bü"), "{text}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert!(
+            !text.contains(['\u{202e}', '\u{9b}', '\u{e0041}', '\u{1b}']),
+            "{text}"
+        );
+        assert!(
+            text.contains("\\u202e\\u009b\\udb40\\udc41\\u001bü"),
+            "{text}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
     }
 }

@@ -21,12 +21,30 @@ fn sessions_are_listed_newest_first_and_filtered() {
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 4, "{table}");
     assert!(lines[1].starts_with("0199f0a4-7b1c "), "{table}");
-    for part in ["2025-10-14 08:00:00", "alice", "web-1", "192.0.2.7", "shell", "bob / oncall", "LOSSY"] {
+    for part in [
+        "2025-10-14 08:00:00",
+        "alice",
+        "web-1",
+        "192.0.2.7",
+        "shell",
+        "bob / oncall",
+        "LOSSY",
+    ] {
         assert!(lines[3].contains(part), "{part} in {table}");
     }
     for (options, found) in [
         (&["--user", "alice"][..], &[PTY][..]),
-        (&["--approver", "bob", "--access-flow", "oncall", "--request-id", "REQ-7"], &[PTY]),
+        (
+            &[
+                "--approver",
+                "bob",
+                "--access-flow",
+                "oncall",
+                "--request-id",
+                "REQ-7",
+            ],
+            &[PTY],
+        ),
         (&["--grant-status", "ungranted"], &[PIPES, HOSTILE]),
         (&["--kind", "exec", "--state", "closed"], &[PIPES]),
         (&["--host", "web-1", "--filter", "verdict = lossy"], &[PTY]),
@@ -37,7 +55,12 @@ fn sessions_are_listed_newest_first_and_filtered() {
         let json = store.run(&arguments).json();
         let ids: Vec<&str> = json["sessions"]
             .as_array()
-            .map(|sessions| sessions.iter().map(|s| s["sessionId"].as_str().unwrap()).collect())
+            .map(|sessions| {
+                sessions
+                    .iter()
+                    .map(|s| s["sessionId"].as_str().unwrap())
+                    .collect()
+            })
             .unwrap_or_default();
         assert_eq!(ids, found, "{options:?}");
     }
@@ -64,13 +87,21 @@ fn pages_follow_each_other() {
 #[test]
 fn a_session_is_found_by_every_spelling() {
     let store = Store::filled();
-    for spelling in [PTY, &format!("sessions/{PTY}"), "0199e0a4-7b1c", "0199E0A4-7B1C"] {
+    for spelling in [
+        PTY,
+        &format!("sessions/{PTY}"),
+        "0199e0a4-7b1c",
+        "0199E0A4-7B1C",
+    ] {
         let json = store.run(&["show", spelling, "--output", "json"]).json();
         assert_eq!(json["session"]["sessionId"], PTY, "{spelling}");
     }
     let ambiguous = store.run(&["show", "0199e0a4"]);
     assert_eq!(ambiguous.code, 2);
-    assert!(ambiguous.err.contains(PTY) && ambiguous.err.contains(HOSTILE), "{ambiguous:?}");
+    assert!(
+        ambiguous.err.contains(PTY) && ambiguous.err.contains(HOSTILE),
+        "{ambiguous:?}"
+    );
     assert_harmless(&ambiguous);
     for missing in ["01990000", "0199e0a4-7b1c-7000-8000-00000000000f"] {
         assert_eq!(store.run(&["show", missing]).code, 3, "{missing}");
@@ -82,9 +113,19 @@ fn a_session_is_found_by_every_spelling() {
 fn show_tells_who_and_by_whose_approval() {
     let text = Store::filled().run(&["show", PTY]).good();
     for part in [
-        "alice", "SHA256:abc", "192.0.2.7:50022", "GRANTED", "bob", "oncall", "REQ-7", "disk full",
-        "9 bytes of it masked", "GAP output of terminal 0: 3 events, 4096 bytes lost (ring_full)",
-        "exited, exit code 0", "file://", "sshd's own messages",
+        "alice",
+        "SHA256:abc",
+        "192.0.2.7:50022",
+        "GRANTED",
+        "bob",
+        "oncall",
+        "REQ-7",
+        "disk full",
+        "9 bytes of it masked",
+        "GAP output of terminal 0: 3 events, 4096 bytes lost (ring_full)",
+        "exited, exit code 0",
+        "file://",
+        "sshd's own messages",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -94,8 +135,19 @@ fn show_tells_who_and_by_whose_approval() {
 fn commands_keep_their_arguments_apart() {
     let store = Store::filled();
     let text = store.run(&["commands", PTY]).good();
-    assert!(text.contains("/usr/bin/rm -rf 'a b'") && text.contains("1000>0"), "{text}");
-    let json = store.run(&["commands", PTY, "--filter", "exit_code = 3", "--output=json"]).json();
+    assert!(
+        text.contains("/usr/bin/rm -rf 'a b'") && text.contains("1000>0"),
+        "{text}"
+    );
+    let json = store
+        .run(&[
+            "commands",
+            PTY,
+            "--filter",
+            "exit_code = 3",
+            "--output=json",
+        ])
+        .json();
     assert_eq!(json["commands"][0]["argv"][2], "a b");
     assert_eq!(json["commands"][0]["duration"], "0.005s");
 }
@@ -128,12 +180,26 @@ fn a_replay_without_a_terminal_prints_text() {
     let text = store.run(&["replay", PTY]).good();
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines.contains(&"alice@web-1:~$ rm -rf 'a b'"), "{text}");
-    assert!(lines.contains(&"grün") && lines.contains(&"the end"), "{text}");
-    assert!(text.contains("masked input: 9 bytes") && text.contains("4096 bytes lost"), "{text}");
+    assert!(
+        lines.contains(&"grün") && lines.contains(&"the end"),
+        "{text}"
+    );
+    assert!(
+        text.contains("masked input: 9 bytes") && text.contains("4096 bytes lost"),
+        "{text}"
+    );
     let early = store.run(&["replay", PTY, "--from", "5s"]).good();
-    assert!(early.contains("grün") && !early.contains("the end"), "{early}");
-    let at = store.run(&["replay", PTY, "--at", "2025-10-14T08:01:01Z"]).good();
-    assert!(at.contains("after a pause") && !at.contains("the end"), "{at}");
+    assert!(
+        early.contains("grün") && !early.contains("the end"),
+        "{early}"
+    );
+    let at = store
+        .run(&["replay", PTY, "--at", "2025-10-14T08:01:01Z"])
+        .good();
+    assert!(
+        at.contains("after a pause") && !at.contains("the end"),
+        "{at}"
+    );
     let hostile = store.run(&["replay", HOSTILE]).good();
     assert!(hostile.contains("alternate"), "{hostile}");
     let pipes = store.run(&["replay", PIPES]).good();
@@ -158,7 +224,10 @@ fn exports_parse() {
     store.run(&arguments).good();
     let cast = std::fs::read_to_string(file).unwrap();
     let header: serde_json::Value = serde_json::from_str(cast.lines().next().unwrap()).unwrap();
-    assert_eq!((&header["version"], &header["width"]), (&2.into(), &80.into()));
+    assert_eq!(
+        (&header["version"], &header["width"]),
+        (&2.into(), &80.into())
+    );
     let again = store.run(&arguments);
     assert_eq!(again.code, 1);
     assert!(again.err.contains("cannot create"), "{again:?}");
@@ -178,12 +247,18 @@ fn a_truncated_chunk_is_a_problem_and_the_rest_is_shown() {
     ] {
         let ran = store.run(arguments);
         assert_eq!(ran.code, 4, "{ran:?}");
-        assert!(ran.out.contains(good) && ran.err.contains("cut off"), "{ran:?}");
+        assert!(
+            ran.out.contains(good) && ran.err.contains("cut off"),
+            "{ran:?}"
+        );
     }
     std::fs::remove_file(&chunk).unwrap();
     let ran = store.run(&["replay", PTY]);
     assert_eq!(ran.code, 4, "{ran:?}");
-    assert!(ran.out.contains("alice@web-1:~$") && ran.err.contains("missing"), "{ran:?}");
+    assert!(
+        ran.out.contains("alice@web-1:~$") && ran.err.contains("missing"),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -191,16 +266,25 @@ fn errors_say_what_to_do() {
     let run = |arguments: &[&str]| Ran::new(auditty().args(arguments).output().unwrap());
     let ran = run(&["--collector", "unix:/no/such.sock", "sessions"]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.err.contains("unix:/no/such.sock") && ran.err.contains("--store"), "{ran:?}");
+    assert!(
+        ran.err.contains("unix:/no/such.sock") && ran.err.contains("--store"),
+        "{ran:?}"
+    );
     let ran = run(&["--collector", "http://127.0.0.1:1", "sessions"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.err.contains("127.0.0.1:1"), "{ran:?}");
     assert_eq!(run(&["--collector", "ftp://x", "sessions"]).code, 2);
     assert_eq!(run(&["--store", "gs://bucket", "sessions"]).code, 2);
-    let ran = run(&["--store", "/x", "sessions", "--filter", "usr = a"]);
+    let ran = run(&["--store", "/no/such/folder", "sessions"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.err.contains("no folder /no/such/folder"), "{ran:?}");
+    let ran = run(&["--store", "/tmp", "sessions", "--filter", "usr = a"]);
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("usr"), "{ran:?}");
-    assert_eq!(run(&["--store", "/x", "sessions", "--since", "whenever"]).code, 2);
+    assert_eq!(
+        run(&["--store", "/tmp", "sessions", "--since", "whenever"]).code,
+        2
+    );
     assert!(run(&["completions", "bash"]).good().contains("_auditty"));
 }
 

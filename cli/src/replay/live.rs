@@ -86,7 +86,11 @@ impl Guard {
         }));
         terminal::enable_raw_mode()?;
         let guard = Self;
-        execute!(io::stdout(), terminal::EnterAlternateScreen, terminal::DisableLineWrap)?;
+        execute!(
+            io::stdout(),
+            terminal::EnterAlternateScreen,
+            terminal::DisableLineWrap
+        )?;
         Ok(guard)
     }
 }

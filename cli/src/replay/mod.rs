@@ -9,7 +9,7 @@
 pub mod emulator;
 pub mod live;
 mod painter;
-mod player;
 pub mod plain;
+mod player;
 pub mod timeline;
 mod view;

@@ -108,7 +108,11 @@ impl<W: Write> Painter<W> {
     pub fn paint(&mut self, view: &View<'_>) -> io::Result<()> {
         queue!(self.out, BeginSynchronizedUpdate, Hide)?;
         if self.shown.is_empty() {
-            queue!(self.out, SetAttribute(Attribute::Reset), Clear(ClearType::All))?;
+            queue!(
+                self.out,
+                SetAttribute(Attribute::Reset),
+                Clear(ClearType::All)
+            )?;
             let canvas = self.canvas();
             let row = vec![Shown::blank(); usize::from(canvas.columns)];
             self.shown = vec![row; usize::from(canvas.rows)];
@@ -146,9 +150,10 @@ impl<W: Write> Painter<W> {
     /// character whose width terminals disagree about is placed anew.
     fn paint_row(&mut self, y: u16, old: &[Shown], new: &[Shown]) -> io::Result<()> {
         let differs = |x: &usize| old.get(*x) != new.get(*x);
-        let (Some(mut first), Some(last)) =
-            ((0..new.len()).find(differs), (0..new.len()).rev().find(differs))
-        else {
+        let (Some(mut first), Some(last)) = (
+            (0..new.len()).find(differs),
+            (0..new.len()).rev().find(differs),
+        ) else {
             return Ok(());
         };
         // Half a wide character cannot be painted.
@@ -206,10 +211,17 @@ impl<W: Write> Painter<W> {
         }
         let width = usize::from(self.window.columns);
         let mut text: String = view.status.chars().take(width).collect();
-        text.extend(std::iter::repeat_n(' ', width.saturating_sub(text.chars().count())));
+        text.extend(std::iter::repeat_n(
+            ' ',
+            width.saturating_sub(text.chars().count()),
+        ));
         let wanted = Some((text, view.alert));
         if self.status != wanted {
-            queue!(self.out, MoveTo(0, self.window.rows - 1), SetAttribute(Attribute::Reverse))?;
+            queue!(
+                self.out,
+                MoveTo(0, self.window.rows - 1),
+                SetAttribute(Attribute::Reverse)
+            )?;
             if view.alert {
                 queue!(self.out, SetAttribute(Attribute::Bold))?;
             }
@@ -335,7 +347,10 @@ mod tests {
         viewer.paint(&recorded, (0, 0));
         recorded.feed(b"\x1b[1;3HX");
         let written = String::from_utf8(viewer.paint(&recorded, (0, 0))).unwrap();
-        assert!(written.contains('X') && !written.contains("text"), "{written:?}");
+        assert!(
+            written.contains('X') && !written.contains("text"),
+            "{written:?}"
+        );
         assert!(!written.contains("status"), "{written:?}");
     }
 
@@ -356,7 +371,8 @@ mod tests {
     #[test]
     fn nothing_of_the_recording_is_an_escape_sequence() {
         let mut recorded = Emulator::new(WINDOW);
-        recorded.feed(b"\x1b]52;c;aGk=\x07\x1b]0;t\x07\x7f\xe2\x80\xae\x1bP$qm\x1b\\\x1b[5n\x1b[18t");
+        recorded
+            .feed(b"\x1b]52;c;aGk=\x07\x1b]0;t\x07\x7f\xe2\x80\xae\x1bP$qm\x1b\\\x1b[5n\x1b[18t");
         let written = viewer_bytes(&recorded);
         for hostile in ["]52", "]0;", "$q", "\x7f", "\u{202e}", "[5n", "[18t"] {
             assert!(!written.contains(hostile), "{hostile:?} in {written:?}");

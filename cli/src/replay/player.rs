@@ -190,7 +190,10 @@ impl<'a> Player<'a> {
         }
         self.keyframes.push(self.state.keyframe());
         let held = |keyframes: &[Keyframe]| -> usize {
-            keyframes.iter().map(|keyframe| keyframe.snapshot.len()).sum()
+            keyframes
+                .iter()
+                .map(|keyframe| keyframe.snapshot.len())
+                .sum()
         };
         while self.keyframes.len() > MAX_KEYFRAMES || held(&self.keyframes) > MAX_KEYFRAME_BYTES {
             let mut at = 0;
@@ -286,9 +289,18 @@ mod tests {
         ];
         let timeline = timeline(&events, Duration::from_secs(2));
         assert_eq!(timeline.length(), Duration::from_secs(3));
-        assert_eq!(timeline.played_at(Duration::from_secs(100)), Duration::from_secs(2));
-        assert_eq!(timeline.played_at(Duration::from_secs(50)), Duration::from_secs(2));
-        assert_eq!(timeline.recorded_at(Duration::from_secs(3)), Duration::from_secs(101));
+        assert_eq!(
+            timeline.played_at(Duration::from_secs(100)),
+            Duration::from_secs(2)
+        );
+        assert_eq!(
+            timeline.played_at(Duration::from_secs(50)),
+            Duration::from_secs(2)
+        );
+        assert_eq!(
+            timeline.recorded_at(Duration::from_secs(3)),
+            Duration::from_secs(101)
+        );
         let mut player = Player::new(&timeline, DEFAULT_SIZE);
         assert_eq!(player.emulator().screen_text(), ["a"]);
         player.step();

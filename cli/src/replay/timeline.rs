@@ -95,7 +95,9 @@ impl Timeline {
 
     /// Length on the clock of the replay.
     pub fn length(&self) -> Duration {
-        self.frames.last().map_or(Duration::ZERO, |frame| frame.played)
+        self.frames
+            .last()
+            .map_or(Duration::ZERO, |frame| frame.played)
     }
 
     /// Length as it was recorded.
@@ -107,12 +109,16 @@ impl Timeline {
 
     /// The replay's clock at a moment of the recording.
     pub fn played_at(&self, recorded: Duration) -> Duration {
-        let after = self.frames.partition_point(|frame| frame.recorded <= recorded);
+        let after = self
+            .frames
+            .partition_point(|frame| frame.recorded <= recorded);
         let Some(before) = after.checked_sub(1).and_then(|at| self.frames.get(at)) else {
             return recorded.min(self.frames.first().map_or(recorded, |next| next.played));
         };
         let on = before.played + recorded.saturating_sub(before.recorded);
-        self.frames.get(after).map_or(on.min(self.length()), |next| on.min(next.played))
+        self.frames
+            .get(after)
+            .map_or(on.min(self.length()), |next| on.min(next.played))
     }
 
     /// The moment of the recording at the replay's clock. Within a shortened
@@ -123,7 +129,9 @@ impl Timeline {
             return played;
         };
         let on = before.recorded + played.saturating_sub(before.played);
-        self.frames.get(after).map_or(on.min(self.recorded_length()), |next| on.min(next.recorded))
+        self.frames
+            .get(after)
+            .map_or(on.min(self.recorded_length()), |next| on.min(next.recorded))
     }
 }
 
@@ -230,10 +238,16 @@ impl Builder {
             .timeline
             .frames
             .last()
-            .map_or((Duration::ZERO, Duration::ZERO), |last| (last.recorded, last.played));
+            .map_or((Duration::ZERO, Duration::ZERO), |last| {
+                (last.recorded, last.played)
+            });
         let pause = at.saturating_sub(recorded);
         let limit = self.selection.idle_limit;
-        let shown = if limit.is_zero() { pause } else { pause.min(limit) };
+        let shown = if limit.is_zero() {
+            pause
+        } else {
+            pause.min(limit)
+        };
         self.timeline.frames.push(Frame {
             recorded: recorded + pause,
             played: played + shown,

@@ -22,7 +22,10 @@ impl Viewport {
     pub fn shift(&mut self, columns: i16, rows: i16) {
         self.by_hand = true;
         let (left, top) = self.origin;
-        self.origin = (left.saturating_add_signed(columns), top.saturating_add_signed(rows));
+        self.origin = (
+            left.saturating_add_signed(columns),
+            top.saturating_add_signed(rows),
+        );
     }
 
     /// The part to show now: inside the screen, and around the cursor unless
@@ -35,9 +38,14 @@ impl Viewport {
             true => origin,
             false => origin.min(cursor).max((cursor + 1).saturating_sub(length)),
         };
-        let inside = |origin: u16, screen: u16, canvas: u16| origin.min(screen.saturating_sub(canvas));
+        let inside =
+            |origin: u16, screen: u16, canvas: u16| origin.min(screen.saturating_sub(canvas));
         self.origin = (
-            inside(follow(left, column, canvas.columns), screen.columns, canvas.columns),
+            inside(
+                follow(left, column, canvas.columns),
+                screen.columns,
+                canvas.columns,
+            ),
             inside(follow(top, row, canvas.rows), screen.rows, canvas.rows),
         );
         self.origin

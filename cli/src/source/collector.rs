@@ -40,8 +40,7 @@ impl Collector {
         })?;
         Ok(Self {
             address: address.to_owned(),
-            client: SessionServiceClient::new(channel)
-                .max_decoding_message_size(MAX_ANSWER_BYTES),
+            client: SessionServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES),
         })
     }
 
@@ -55,7 +54,10 @@ impl Collector {
 
     pub(super) async fn get_session(&mut self, id: &str) -> Result<v1::Session> {
         let name = names::session_name(id);
-        let answer = self.client.get_session(v1::GetSessionRequest { name }).await;
+        let answer = self
+            .client
+            .get_session(v1::GetSessionRequest { name })
+            .await;
         let answer = answer.map_err(|status| self.failure(&status))?.into_inner();
         answer
             .session
@@ -81,8 +83,10 @@ impl Collector {
             }
             code => {
                 let address = &self.address;
-                Failure::error(format!("the collector at {address} failed: {code}: {message}"))
-                    .hint(HINT)
+                Failure::error(format!(
+                    "the collector at {address} failed: {code}: {message}"
+                ))
+                .hint(HINT)
             }
         }
     }
@@ -92,8 +96,10 @@ type Connected = std::result::Result<Channel, tonic::transport::Error>;
 
 async fn connect_tcp(address: &str) -> Result<Connected> {
     let wrong = |reason: &dyn std::fmt::Display| {
-        Failure::usage(format!("`{address}` is not a collector's address: {reason}"))
-            .hint("give unix:/path, http://host:port or https://host:port")
+        Failure::usage(format!(
+            "`{address}` is not a collector's address: {reason}"
+        ))
+        .hint("give unix:/path, http://host:port or https://host:port")
     };
     if !address.starts_with("http://") && !address.starts_with("https://") {
         return Err(wrong(&"its scheme is unknown"));

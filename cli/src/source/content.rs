@@ -37,10 +37,15 @@ pub async fn open(session: &v1::Session, config: &Config) -> Result<Content> {
         Place::Store(url) => {
             let store = open_store(config, url.clone()).await?;
             let key = find(&store, &session.session_id).await?;
-            Content::open(store, key).await.map_err(|error| store_failure(&error))
+            Content::open(store, key)
+                .await
+                .map_err(|error| store_failure(&error))
         }
         Place::Collector(_) => {
-            let uri = session.recording.as_ref().map_or("", |recording| &recording.uri);
+            let uri = session
+                .recording
+                .as_ref()
+                .map_or("", |recording| &recording.uri);
             let (url, key) = located(uri)?;
             let store = open_store(config, url).await?;
             let content = Content::open(store, key).await.map_err(|error| {
@@ -78,8 +83,17 @@ fn located(uri: &str) -> Result<(StoreUrl, SessionKey)> {
     parsed.ok_or_else(unknown)
 }
 
-/// Opens a store.
+/// Opens a store. A folder that does not exist would look like an empty one.
 pub(super) async fn open_store(config: &Config, url: StoreUrl) -> Result<AnyStore> {
+    if let StoreUrl::Local(path) = &url
+        && !path.is_dir()
+    {
+        let path = path.display();
+        return Err(
+            Failure::not_found(format!("there is no folder {path} on this machine"))
+                .hint("--store names the bucket or folder that has the recordings"),
+        );
+    }
     let opened = config.store(url).open().await;
     opened.map_err(|error| store_failure(&error))
 }
@@ -92,7 +106,9 @@ pub(super) async fn find(store: &AnyStore, id: &str) -> Result<SessionKey> {
     };
     let id = names::parse_session_id(id).ok_or_else(missing)?;
     let found = find_session(store, id).await;
-    found.map_err(|error| store_failure(&error))?.ok_or_else(missing)
+    found
+        .map_err(|error| store_failure(&error))?
+        .ok_or_else(missing)
 }
 
 /// A session's metadata with the problems seen while reading it.
@@ -136,8 +152,14 @@ impl Content {
     /// Declared losses in words.
     pub fn gaps(&self, zone: &Zone) -> Vec<String> {
         let gaps = self.recording.gaps().iter();
-        gaps.map(|entry| format!("{} {}", zone.time_of_day(entry.time), timeline::gap(&entry.gap)))
-            .collect()
+        gaps.map(|entry| {
+            format!(
+                "{} {}",
+                zone.time_of_day(entry.time),
+                timeline::gap(&entry.gap)
+            )
+        })
+        .collect()
     }
 
     /// Gives every event in order to `take` until it breaks. Problems are kept
@@ -154,7 +176,11 @@ impl Content {
             problems,
         } = self;
         let mut records = recording.records();
-        while let Some(item) = records.next().await.map_err(|error| store_failure(&error))? {
+        while let Some(item) = records
+            .next()
+            .await
+            .map_err(|error| store_failure(&error))?
+        {
             match item {
                 Item::Record(record) => {
                     if take(&record)?.is_break() {

@@ -87,7 +87,10 @@ impl Source {
     /// # Errors
     /// There is none, or more than one.
     pub async fn find_session(&mut self, typed: &str) -> Result<v1::Session> {
-        let id = typed.strip_prefix("sessions/").unwrap_or(typed).to_ascii_lowercase();
+        let id = typed
+            .strip_prefix("sessions/")
+            .unwrap_or(typed)
+            .to_ascii_lowercase();
         if names::parse_session_id(&id).is_some() {
             return self.get_session(&id).await;
         }
@@ -122,9 +125,11 @@ fn check_prefix(typed: &str, id: &str) -> Result<()> {
     if hexadecimal && (MIN_PREFIX_CHARS..=36).contains(&id.len()) {
         return Ok(());
     }
-    Err(Failure::usage(format!("`{typed}` is not a session")).hint(format!(
-        "give a full id, sessions/ID, or at least {MIN_PREFIX_CHARS} characters of an id"
-    )))
+    Err(
+        Failure::usage(format!("`{typed}` is not a session")).hint(format!(
+            "give a full id, sessions/ID, or at least {MIN_PREFIX_CHARS} characters of an id"
+        )),
+    )
 }
 
 fn ambiguous(prefix: &str, sessions: &[v1::Session], more: bool) -> Failure {

@@ -100,7 +100,9 @@ impl Store {
         let fields = ["ListCommands", &request.parent, &request.filter];
         let after = match request.page_token.as_str() {
             "" => 0,
-            token => position(&fields, token, |bytes| bytes.try_into().map(u64::from_be_bytes))?,
+            token => position(&fields, token, |bytes| {
+                bytes.try_into().map(u64::from_be_bytes)
+            })?,
         };
         let size = page_size(request.page_size, DEFAULT_COMMANDS);
         let key = self.key(&id.to_string()).await?;
@@ -151,7 +153,9 @@ pub(super) async fn folders(
     wanted: impl Fn(&SessionKey) -> bool,
 ) -> Result<Vec<SessionKey>> {
     let below = |folder: String| async move { store.folders(&folder).await };
-    let hosts = below(ROOT.to_owned()).await.map_err(|error| store_failure(&error))?;
+    let hosts = below(ROOT.to_owned())
+        .await
+        .map_err(|error| store_failure(&error))?;
     let dates = flatten(hosts, below).await?;
     let sessions = flatten(dates, below).await?;
     let keys = sessions.iter().filter_map(|folder| folder.parse().ok());
@@ -197,11 +201,14 @@ fn may_match(filter: &Filter<v1::Session>, key: &SessionKey) -> bool {
         }),
         ..Default::default()
     };
-    filter.comparisons.iter().all(|comparison| match comparison.field.name {
-        "session_id" | "host_id" => comparison.matches(&named),
-        "start_time" => date_may_match(comparison, key),
-        _ => true,
-    })
+    filter
+        .comparisons
+        .iter()
+        .all(|comparison| match comparison.field.name {
+            "session_id" | "host_id" => comparison.matches(&named),
+            "start_time" => date_may_match(comparison, key),
+            _ => true,
+        })
 }
 
 fn date_may_match(comparison: &Comparison<v1::Session>, key: &SessionKey) -> bool {

@@ -43,7 +43,11 @@ pub(super) async fn run(args: &Commands, config: &Config) -> Result<()> {
     } else if answer.commands.is_empty() {
         out::print("no commands\n")?;
     } else {
-        let rows = answer.commands.iter().map(|command| row(command, config)).collect();
+        let rows = answer
+            .commands
+            .iter()
+            .map(|command| row(command, config))
+            .collect();
         out::print(&table::render(&COLUMNS, rows, config.colour))?;
         super::sessions::more(&answer.next_page_token);
     }
@@ -56,7 +60,9 @@ fn row(command: &v1::Command, config: &Config) -> Vec<Text> {
         true => Text::from(command.uid.to_string()),
         false => Text::toned(format!("{}>{}", command.uid, command.euid), Tone::Warning),
     };
-    let lasted = command.duration.and_then(|lasted| std::time::Duration::try_from(lasted).ok());
+    let lasted = command
+        .duration
+        .and_then(|lasted| std::time::Duration::try_from(lasted).ok());
     let failed = command.signal.is_some() || command.exit_code.is_some_and(|code| code != 0);
     let tone = if failed { Tone::Warning } else { Tone::Plain };
     vec![
@@ -76,7 +82,9 @@ fn shortened(mut line: String) -> String {
     if let Some((at, _)) = line.char_indices().nth(MAX_LINE_CHARS) {
         let bytes = line.len();
         line.truncate(at);
-        line.push_str(&format!(" … ({bytes} bytes, all of them with --output json)"));
+        line.push_str(&format!(
+            " … ({bytes} bytes, all of them with --output json)"
+        ));
     }
     line
 }

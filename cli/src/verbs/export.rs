@@ -85,7 +85,10 @@ fn open(args: &Export) -> Result<Box<dyn Write + Send>> {
             (false, _) | (true, Format::Text) => Box::new(stdout),
         });
     }
-    let file = OpenOptions::new().write(true).create_new(true).open(&args.out);
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&args.out);
     let file = file.map_err(|error| {
         let to = args.out.display();
         Failure::error(format!("cannot create {to}: {error}"))

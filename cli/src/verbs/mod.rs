@@ -39,7 +39,9 @@ fn report_problems(problems: &[String]) -> Result<()> {
     }
     match problems.len() {
         0 => Ok(()),
-        1 => Err(Failure::integrity("one problem was found; everything else was shown")),
+        1 => Err(Failure::integrity(
+            "one problem was found; everything else was shown",
+        )),
         count => Err(Failure::integrity(format!(
             "{count} problems were found; everything else was shown"
         ))),

@@ -124,7 +124,11 @@ fn print(timeline: &Timeline, from: Option<Duration>) -> Result<()> {
 /// Set when the process is asked to end, so that the terminal is restored.
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for kind in [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()] {
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::interrupt(),
+    ] {
         let mut signals = signal(kind)?;
         let stop = Arc::clone(&stop);
         tokio::spawn(async move {

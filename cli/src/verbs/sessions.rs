@@ -81,7 +81,9 @@ fn id_chars(sessions: &[v1::Session]) -> usize {
             .iter()
             .all(|session| seen.insert(short(&session.session_id, chars)))
     };
-    (SHORT_ID_CHARS..36).find(|chars| distinct(*chars)).unwrap_or(36)
+    (SHORT_ID_CHARS..36)
+        .find(|chars| distinct(*chars))
+        .unwrap_or(36)
 }
 
 fn short(id: &str, chars: usize) -> &str {

@@ -96,9 +96,15 @@ fn who(session: &v1::Session, config: &Config) -> Section {
     let mut section = Section::new("Who");
     section
         .row("user", login.user.as_str())
-        .row("uid", login.uid.map_or_else(String::new, |uid| uid.to_string()))
+        .row(
+            "uid",
+            login.uid.map_or_else(String::new, |uid| uid.to_string()),
+        )
         .row("method", describe::name::<v1::AuthMethod>(login.method))
-        .row("key", format!("{} {}", login.key_type, login.key_fingerprint).trim())
+        .row(
+            "key",
+            format!("{} {}", login.key_type, login.key_fingerprint).trim(),
+        )
         .row("client", address(&from.client_address, from.client_port))
         .row("server", address(&from.server_address, from.server_port))
         .row("sshd", from.server_exe.as_str())
@@ -109,7 +115,10 @@ fn who(session: &v1::Session, config: &Config) -> Section {
             at.map_or_else(|| always.to_owned(), |at| config.zone.seconds(at))
         };
         section
-            .row("certificate", format!("{} serial {}", certificate.key_id, certificate.serial))
+            .row(
+                "certificate",
+                format!("{} serial {}", certificate.key_id, certificate.serial),
+            )
             .row("CA", certificate.ca_fingerprint.as_str())
             .row("principals", certificate.principals.join(", "))
             .row(
@@ -127,9 +136,10 @@ fn who(session: &v1::Session, config: &Config) -> Section {
 
 fn evidence(login: &v1::Login) -> Text {
     match login.evidence() {
-        v1::Evidence::SshdMonitor => {
-            Text::toned("sshd's own messages, read before the login was complete", Tone::Good)
-        }
+        v1::Evidence::SshdMonitor => Text::toned(
+            "sshd's own messages, read before the login was complete",
+            Tone::Good,
+        ),
         v1::Evidence::ProcessUid => Text::toned(
             "only the user id of the process; method and key are unknown",
             Tone::Warning,
@@ -164,7 +174,7 @@ fn allowed(session: &v1::Session, config: &Config) -> Section {
     if let Some(grant) = &matched.grant {
         let at = |time: &Option<prost_types::Timestamp>| {
             let at = moment::from_proto(time.as_ref());
-            at.map_or_else(|| "open".to_owned(), |at| config.zone.seconds(at))
+            at.map_or_else(|| "no limit".to_owned(), |at| config.zone.seconds(at))
         };
         let (from, until) = (at(&grant.valid_from_time), at(&grant.valid_until_time));
         section

@@ -42,26 +42,32 @@ impl Timeline {
             start: "2025-10-14T08:00:00Z".parse().unwrap(),
             events: Vec::new(),
         };
-        timeline.at(0, Body::SessionStart(event::SessionStart {
-            host: host(),
-            connection: Connection {
-                connection_id: "c1".into(),
-                client_address: Some([192, 0, 2, 7].into()),
-                client_port: Some(50022),
-                pid: 4711,
-                ..Connection::default()
-            },
-            session_kind: kind,
-            adopted: false,
-        }));
-        timeline.at(0, Body::Login(Login {
-            user: user.into(),
-            uid: Some(1000),
-            method: AuthMethod::PublicKey,
-            key_fingerprint: Some("SHA256:abc".into()),
-            evidence: Evidence::SshdMonitor,
-            ..Login::default()
-        }));
+        timeline.at(
+            0,
+            Body::SessionStart(event::SessionStart {
+                host: host(),
+                connection: Connection {
+                    connection_id: "c1".into(),
+                    client_address: Some([192, 0, 2, 7].into()),
+                    client_port: Some(50022),
+                    pid: 4711,
+                    ..Connection::default()
+                },
+                session_kind: kind,
+                adopted: false,
+            }),
+        );
+        timeline.at(
+            0,
+            Body::Login(Login {
+                user: user.into(),
+                uid: Some(1000),
+                method: AuthMethod::PublicKey,
+                key_fingerprint: Some("SHA256:abc".into()),
+                evidence: Evidence::SshdMonitor,
+                ..Login::default()
+            }),
+        );
         timeline
     }
 
@@ -76,74 +82,92 @@ impl Timeline {
     }
 
     pub fn granted(&mut self) -> &mut Self {
-        self.at(0, Body::Grant(GrantMatch {
-            status: GrantStatus::Granted,
-            grant: Some(Grant {
-                request_id: "REQ-7".into(),
-                requester: "alice".into(),
-                approvers: vec!["bob".into()],
-                access_flow: "oncall".into(),
-                reason: "disk full".into(),
-                ..Grant::default()
+        self.at(
+            0,
+            Body::Grant(GrantMatch {
+                status: GrantStatus::Granted,
+                grant: Some(Grant {
+                    request_id: "REQ-7".into(),
+                    requester: "alice".into(),
+                    approvers: vec!["bob".into()],
+                    access_flow: "oncall".into(),
+                    reason: "disk full".into(),
+                    ..Grant::default()
+                }),
+                candidates: Vec::new(),
             }),
-            candidates: Vec::new(),
-        }))
+        )
     }
 
     pub fn output(&mut self, milliseconds: i64, stream: Stream, bytes: &[u8]) -> &mut Self {
-        self.at(milliseconds, Body::Output(event::Output {
-            stream,
-            terminal: (stream == Stream::Terminal).then_some(0),
-            offset: 0,
-            data: Bytes(bytes.to_vec()),
-        }))
+        self.at(
+            milliseconds,
+            Body::Output(event::Output {
+                stream,
+                terminal: (stream == Stream::Terminal).then_some(0),
+                offset: 0,
+                data: Bytes(bytes.to_vec()),
+            }),
+        )
     }
 
     pub fn resize(&mut self, milliseconds: i64, columns: u16, rows: u16) -> &mut Self {
-        self.at(milliseconds, Body::Resize(event::Resize {
-            terminal: 0,
-            columns,
-            rows,
-        }))
+        self.at(
+            milliseconds,
+            Body::Resize(event::Resize {
+                terminal: 0,
+                columns,
+                rows,
+            }),
+        )
     }
 
     pub fn exec(&mut self, milliseconds: i64, argv: &[&str]) -> &mut Self {
-        self.at(milliseconds, Body::Exec(event::Exec {
-            pid: 100,
-            parent_pid: 99,
-            exe: argv[0].into(),
-            filename: argv[0].into(),
-            cwd: "/root".into(),
-            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-            argv_base64: None,
-            argv_bytes: 10,
-            argv_truncated: false,
-            uid: 1000,
-            euid: 0,
-            login_uid: None,
-            exe_deleted: false,
-        }));
+        self.at(
+            milliseconds,
+            Body::Exec(event::Exec {
+                pid: 100,
+                parent_pid: 99,
+                exe: argv[0].into(),
+                filename: argv[0].into(),
+                cwd: "/root".into(),
+                argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+                argv_base64: None,
+                argv_bytes: 10,
+                argv_truncated: false,
+                uid: 1000,
+                euid: 0,
+                login_uid: None,
+                exe_deleted: false,
+            }),
+        );
         let exec_seq = Some(self.events.len() as u64);
-        self.at(milliseconds + 5, Body::Exit(event::Exit {
-            pid: 100,
-            exec_seq,
-            status: event::ExitStatus {
-                exit_code: Some(3),
-                signal: None,
-            },
-            duration_ns: 5_000_000,
-        }))
+        self.at(
+            milliseconds + 5,
+            Body::Exit(event::Exit {
+                pid: 100,
+                exec_seq,
+                status: event::ExitStatus {
+                    exit_code: Some(3),
+                    signal: None,
+                },
+                duration_ns: 5_000_000,
+            }),
+        )
     }
 
     pub fn end(&mut self, milliseconds: i64) -> &mut Self {
-        self.at(milliseconds, Body::SessionEnd(event::SessionEnd {
-            reason: event::EndReason::Exited,
-            status: event::ExitStatus {
-                exit_code: Some(0),
-                signal: None,
-            },
-            running_processes: 0,
-        }))
+        self.at(
+            milliseconds,
+            Body::SessionEnd(event::SessionEnd {
+                reason: event::EndReason::Exited,
+                status: event::ExitStatus {
+                    exit_code: Some(0),
+                    signal: None,
+                },
+                running_processes: 0,
+            }),
+        )
     }
 }
 
@@ -222,7 +246,9 @@ impl Store {
     /// Chunk `number` of a session.
     pub fn chunk(&self, id: &str, number: u32) -> PathBuf {
         let folder = format!("v1/host=host-1/date=2025-10-14/session={id}");
-        self.path().join(folder).join(format!("{number:06}.jsonl.zst"))
+        self.path()
+            .join(folder)
+            .join(format!("{number:06}.jsonl.zst"))
     }
 
     /// Runs the binary on this store alone.
@@ -279,25 +305,35 @@ pub fn pty() -> Timeline {
         .exec(1000, &["/usr/bin/rm", "-rf", "a b"])
         .output(1500, Stream::Terminal, b"rm -rf 'a b'\r\ngr\xc3")
         .output(1600, Stream::Terminal, b"\xbcn\r\n")
-        .at(2000, Body::Input(event::Input {
-            stream: Stream::Terminal,
-            terminal: Some(0),
-            offset: 0,
-            data: Bytes(Vec::new()),
-            masked_bytes: Some(9),
-        }))
-        .output(61_000, Stream::Terminal, b"\x1b[31mred\x1b[0m after a pause\r\n")
-        .at(61_500, Body::Gap(event::Gap {
-            cause: event::GapCause::RingFull,
-            class: event::GapClass::Output,
-            events: Some(3),
-            bytes: Some(4096),
-            stream: Some(Stream::Terminal),
-            terminal: Some(0),
-            offset: Some(99),
-            from_boot_ns: 1,
-            to_boot_ns: 2,
-        }))
+        .at(
+            2000,
+            Body::Input(event::Input {
+                stream: Stream::Terminal,
+                terminal: Some(0),
+                offset: 0,
+                data: Bytes(Vec::new()),
+                masked_bytes: Some(9),
+            }),
+        )
+        .output(
+            61_000,
+            Stream::Terminal,
+            b"\x1b[31mred\x1b[0m after a pause\r\n",
+        )
+        .at(
+            61_500,
+            Body::Gap(event::Gap {
+                cause: event::GapCause::RingFull,
+                class: event::GapClass::Output,
+                events: Some(3),
+                bytes: Some(4096),
+                stream: Some(Stream::Terminal),
+                terminal: Some(0),
+                offset: Some(99),
+                from_boot_ns: 1,
+                to_boot_ns: 2,
+            }),
+        )
         .output(62_000, Stream::Terminal, b"the end\r\n")
         .end(62_500);
     timeline
@@ -305,13 +341,21 @@ pub fn pty() -> Timeline {
 
 /// Everything a recording can try against the viewer's terminal.
 pub fn hostile() -> Timeline {
-    let mut timeline = Timeline::new(HOSTILE, "e\u{1b}]0;pwned\u{7}ve\u{202e}", SessionKind::Shell);
+    let mut timeline = Timeline::new(
+        HOSTILE,
+        "e\u{1b}]0;pwned\u{7}ve\u{202e}",
+        SessionKind::Shell,
+    );
     timeline
         .resize(0, u16::MAX, u16::MAX)
         .resize(5, 40, 10)
         .exec(6, &["/bin/\u{1b}[2Jsh", "\u{9b}31m"])
         .output(10, Stream::Terminal, b"\x1b]52;c;cHduZWQ=\x07")
-        .output(20, Stream::Terminal, b"\x1b]0;pwned\x07\x1bP$qm\x1b\\\x1b[6n\x1b[c\x1b[21t")
+        .output(
+            20,
+            Stream::Terminal,
+            b"\x1b]0;pwned\x07\x1bP$qm\x1b\\\x1b[6n\x1b[c\x1b[21t",
+        )
         .output(30, Stream::Terminal, b"\xff\xfe\x80\xe2\x80\xae binary\r\n")
         .output(40, Stream::Terminal, b"\x1b[?1049h\x1b[2J\x1b[Halternate")
         .end(50);
