@@ -67,7 +67,9 @@ fn try_raw_sys_enter(context: &TracePointContext, thread: u64, pid: u32) {
     if process.kind != PROCESS_SERVER {
         return;
     }
-    let object = files::classify(kernel::file(field(context, ARGS_AT) as u32));
+    let fd = field(context, ARGS_AT) as u32;
+    let file = kernel::file(fd);
+    let object = files::classify(file);
     if object.class == CLASS_OTHER {
         return;
     }
@@ -82,7 +84,9 @@ fn try_raw_sys_enter(context: &TracePointContext, thread: u64, pid: u32) {
         secret: u32::from(secret),
     };
     if number == NR_CLOSE.load() {
-        if object.class == CLASS_PTY_MASTER || object.class == CLASS_PIPE {
+        let last = object.class == CLASS_PIPE
+            || (object.class == CLASS_PTY_MASTER && files::has_duplicate(file, u64::from(fd)) == 0);
+        if last {
             streams::forget(&call, pid);
         }
         return;
