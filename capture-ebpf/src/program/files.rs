@@ -153,19 +153,24 @@ pub fn client_socket() -> Address {
 /// dozens of sessions (`MaxSessions`), with a handful each.
 const DESCRIPTORS: u32 = 256;
 
-/// Whether the running process has the same open file under another of its
+/// Whether the running process has the same open file under two or more of its
 /// first [`DESCRIPTORS`] descriptors (1) or not (0). sshd keeps three for each
 /// pty master and goes on reading when it has closed the first. A global
 /// function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn has_duplicate(wanted: u64, but: u64) -> i32 {
-    for fd in 0..DESCRIPTORS {
-        if u64::from(fd) != but && kernel::file(fd) == wanted {
-            return 1;
+pub extern "C" fn has_duplicate(wanted: u64) -> i32 {
+    let table = kernel::descriptors();
+    let mut found = 0;
+    for fd in 0..u64::from(DESCRIPTORS) {
+        if fd >= table.length || found > 1 {
+            break;
+        }
+        if read::<Address>(table.files, fd * 8) == wanted {
+            found += 1;
         }
     }
-    0
+    i32::from(found > 1)
 }
 
 #[inline(always)]

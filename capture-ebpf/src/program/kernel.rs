@@ -97,18 +97,32 @@ pub fn is_sshd_image() -> bool {
     next == 0 || next == b'-'
 }
 
-/// Length of a file descriptor table that is looked through at most.
-const MAX_FD: u32 = 1 << 20;
+/// Open files of the running task, by descriptor.
+pub struct Descriptors {
+    /// Array of pointers to open files.
+    pub files: Address,
+    /// Its length.
+    pub length: u64,
+}
+
+/// The running task's descriptor table.
+#[inline(always)]
+pub fn descriptors() -> Descriptors {
+    let files: Address = read(current_task(), offset!(task_files));
+    let table: Address = read(files, offset!(files_fdt));
+    let length: u32 = read(table, offset!(fdt_max_fds));
+    Descriptors {
+        files: read(table, offset!(fdt_fd)),
+        length: u64::from(length),
+    }
+}
 
 /// The open file behind a descriptor of the running task, 0 for none.
 #[inline(always)]
 pub fn file(fd: u32) -> Address {
-    let files: Address = read(current_task(), offset!(task_files));
-    let table: Address = read(files, offset!(files_fdt));
-    let length: u32 = read(table, offset!(fdt_max_fds));
-    if fd >= length || fd >= MAX_FD {
+    let table = descriptors();
+    if u64::from(fd) >= table.length {
         return 0;
     }
-    let descriptors: Address = read(table, offset!(fdt_fd));
-    read(descriptors, u64::from(fd) * 8)
+    read(table.files, u64::from(fd) * 8)
 }

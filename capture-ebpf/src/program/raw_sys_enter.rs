@@ -85,7 +85,7 @@ fn try_raw_sys_enter(context: &TracePointContext, thread: u64, pid: u32) {
     };
     if number == NR_CLOSE.load() {
         let last = object.class == CLASS_PIPE
-            || (object.class == CLASS_PTY_MASTER && files::has_duplicate(file, u64::from(fd)) == 0);
+            || (object.class == CLASS_PTY_MASTER && files::has_duplicate(file) == 0);
         if last {
             streams::forget(&call, pid);
         }
