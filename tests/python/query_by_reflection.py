@@ -23,7 +23,7 @@ DEADLINE_SECONDS = 20
 
 
 def unary(channel, pool, service, method, **fields):
-    """Calls a method found by reflection, and checks the call's deadline."""
+    """Calls a method whose types were found by reflection."""
     descriptor = pool.FindServiceByName(service).FindMethodByName(method)
     request_class = GetMessageClass(descriptor.input_type)
     response_class = GetMessageClass(descriptor.output_type)
@@ -57,8 +57,14 @@ def main():
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     filter_text = sys.argv[2] if len(sys.argv) == 3 else ""
-    # A proxy of the environment is not for a server on this machine.
-    with grpc.insecure_channel(sys.argv[1], [("grpc.enable_http_proxy", 0)]) as channel:
+    options = [
+        # A proxy of the environment is not for a server on this machine.
+        ("grpc.enable_http_proxy", 0),
+        # For a Unix socket grpcio would send the escaped path as :authority,
+        # which HTTP/2 servers other than its own refuse.
+        ("grpc.default_authority", "localhost"),
+    ]
+    with grpc.insecure_channel(sys.argv[1], options) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         pool = DescriptorPool(database)
         services = set(database.get_services())

@@ -98,8 +98,9 @@ impl Process {
             }
             if let Some(status) = self.ended()? {
                 bail!(
-                    "{} ended with {status} before it printed `{text}`",
-                    self.name
+                    "{} ended with {status} and never printed `{text}`:\n{}",
+                    self.name,
+                    self.log()
                 );
             }
             Ok(None)

@@ -20,5 +20,6 @@ pub fn run(_: &Arguments) -> Result<()> {
     build::products()?;
     build::rig()?;
     let demo = workspace::root()?.join("target/release/auditty-demo");
-    workspace::run(&mut workspace::command(demo)?, "show the demo")
+    let mut demo = workspace::command(demo)?;
+    workspace::run(demo.env("RUST_LIB_BACKTRACE", "0"), "show the demo")
 }

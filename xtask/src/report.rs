@@ -54,6 +54,8 @@ impl Report {
         let (reader, writer) = std::io::pipe().context("could not make a pipe")?;
         let errors = writer.try_clone().context("could not make a pipe")?;
         command.stdin(Stdio::null()).stdout(writer).stderr(errors);
+        // Errors say what failed; where in libtest they passed through is noise.
+        command.env("RUST_LIB_BACKTRACE", "0");
         let mut child = command
             .spawn()
             .with_context(|| format!("{} did not start", workspace::show(command)))?;
