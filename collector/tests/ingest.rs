@@ -143,10 +143,8 @@ async fn one_malformed_report_refuses_its_batch() {
     nobody.host_id.clear();
     let error = ingest.report(nobody).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
-    let listed = collector
-        .query()
-        .await
-        .list_sessions(v1::ListSessionsRequest::default());
+    let mut query = collector.query().await;
+    let listed = query.list_sessions(v1::ListSessionsRequest::default());
     assert!(listed.await.unwrap().into_inner().sessions.is_empty());
     collector.stop().await;
 }

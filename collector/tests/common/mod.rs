@@ -10,7 +10,7 @@ use auditty_proto::v1::{
 use prost_types::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
 pub const HOST: &str = "host-1";
@@ -48,13 +48,9 @@ impl Collector {
     pub async fn channel(&self) -> Channel {
         let target = match &self.address {
             ListenAddress::Tcp(address) => format!("http://{address}"),
-            address @ ListenAddress::Unix(_) => address.to_string(),
+            ListenAddress::Unix(path) => format!("unix://{}", path.display()),
         };
-        Channel::from_shared(target)
-            .unwrap()
-            .connect()
-            .await
-            .unwrap()
+        Endpoint::try_from(target).unwrap().connect().await.unwrap()
     }
 
     pub async fn ingest(&self) -> IngestServiceClient<Channel> {

@@ -132,10 +132,12 @@ impl<'a> Reader<'a> {
         match self.rest.chars().next() {
             Some(quote @ ('"' | '\'')) => self.quoted(quote),
             _ => {
+                let at = self.rest;
                 let word =
                     self.take_while(|c| !c.is_whitespace() && !matches!(c, '"' | '\'' | '(' | ')'));
-                if word.is_empty() {
-                    return Err(self.error(format!("expected a value for `{}`", field.name)));
+                // Two operators in a row are a slip, not a value.
+                if word.is_empty() || word.starts_with(['=', '!', '<', '>']) {
+                    return Err(self.error_at(at, format!("expected a value for `{}`", field.name)));
                 }
                 Ok(word.to_owned())
             }
