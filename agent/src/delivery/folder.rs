@@ -27,6 +27,9 @@ pub(super) struct KeptSession {
     pub(super) finished: bool,
     /// How many chunks the last checkpoint manifest lists.
     pub(super) checkpoint: u32,
+    /// Grows with every report to the collector, which takes news only: also
+    /// when nothing but the stored chunks changed. Kept before it is used.
+    pub(super) reports: u64,
 }
 
 /// What `NNNNNN.json` holds.

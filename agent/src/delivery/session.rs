@@ -287,14 +287,13 @@ impl SpooledSession {
                 _ => stored.chain_head.to_string(),
             },
         };
-        let record = &self.kept.record;
         let session = v1::Session {
             recording: Some(recording),
-            ..v1::Session::from(&record.session)
+            ..v1::Session::from(&self.kept.record.session)
         };
         Report {
             fact: Some(Fact::Session(v1::SessionReport {
-                revision: record.revision,
+                revision: self.kept.reports,
                 session: Some(session),
             })),
         }

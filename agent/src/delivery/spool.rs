@@ -165,6 +165,10 @@ impl Spool {
                 problem = Some(error);
                 continue;
             }
+            if session.unreported {
+                session.kept.reports += 1;
+                session.unkept = true;
+            }
             // The session first: the collector then knows whose commands these are.
             let reports = match session.sync(&self.usage) {
                 Ok(reports) => reports,
@@ -262,6 +266,7 @@ impl Spool {
                 record: record.clone(),
                 finished: false,
                 checkpoint: 0,
+                reports: 0,
             };
             folder.write_kept(&kept).map_err(|error| refused(&error))?;
             self.sessions
