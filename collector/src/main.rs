@@ -1,11 +1,9 @@
 //! `auditty-collector`: the metadata and query service on its own.
 #![forbid(unsafe_code)]
 
-use std::{
-    io::{self, IsTerminal},
-    path::PathBuf,
-    process::ExitCode,
-};
+mod log;
+
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use auditty_collector::{
@@ -13,10 +11,11 @@ use auditty_collector::{
     config::{Config, Flags},
     serve,
 };
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+
+use log::LogFormat;
 
 /// Takes in what agents report, and answers queries over gRPC.
 #[derive(Debug, Parser)]
@@ -38,12 +37,6 @@ struct Arguments {
     verb: Option<Verb>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Check the configuration and print what it means.
@@ -53,7 +46,7 @@ enum Verb {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_log(arguments.log_format);
+    log::start(arguments.log_format);
     match start(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -79,19 +72,6 @@ async fn start(arguments: Arguments) -> anyhow::Result<()> {
             println!("allow_plaintext  {}", config.allow_plaintext());
             Ok(())
         }
-    }
-}
-
-/// `RUST_LOG` chooses what is logged; `info` unless set.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    match format {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
     }
 }
 

@@ -22,7 +22,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 DEADLINE_SECONDS = 20
 
 
-def unary(channel, pool, service, method, **fields):
+def unary(channel, pool, service, method, /, **fields):
     """Calls a method whose types were found by reflection."""
     descriptor = pool.FindServiceByName(service).FindMethodByName(method)
     request_class = GetMessageClass(descriptor.input_type)
