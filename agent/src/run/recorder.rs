@@ -1,5 +1,7 @@
 //! The thread that turns batches of kernel events into recordings.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
@@ -9,6 +11,7 @@ use auditty_recording::session::Host;
 use jiff::Timestamp;
 
 use super::notify;
+use crate::capture::event::{Fact, LossClass};
 use crate::capture::{Batch, is_alive, now_boot_ns};
 use crate::delivery::Spool;
 use crate::grants::GrantBook;
@@ -25,6 +28,10 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 /// take by then stays in the spool for the next start.
 const DELIVERY_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How many times processes are looked for that ended unseen, after a loss. One
+/// must be found dead twice: the record of its end may only be late.
+const LOOKS_FOR_THE_DEAD: u32 = 3;
+
 /// Sessions on one side, the spool on the other.
 pub(super) struct Recorder {
     sessions: Sessions,
@@ -32,6 +39,8 @@ pub(super) struct Recorder {
     grants_directory: std::path::PathBuf,
     spool: Spool,
     batches: Receiver<Batch>,
+    looks_for_the_dead: u32,
+    found_dead: HashSet<u32>,
 }
 
 impl Recorder {
@@ -43,6 +52,8 @@ impl Recorder {
             grants_directory: grants.to_owned(),
             spool,
             batches,
+            looks_for_the_dead: 0,
+            found_dead: HashSet::new(),
         }
     }
 
@@ -72,6 +83,11 @@ impl Recorder {
 
     fn take(&mut self, batch: &Batch) {
         for event in &batch.events {
+            if let Fact::Loss(loss) = &event.fact
+                && matches!(loss.class, LossClass::Process | LossClass::Any)
+            {
+                self.looks_for_the_dead = LOOKS_FOR_THE_DEAD;
+            }
             self.sessions.apply(event, &mut self.spool);
         }
         self.sessions.end_of_batch(&mut self.spool);
@@ -81,11 +97,30 @@ impl Recorder {
     fn housekeeping(&mut self) {
         notify::alive();
         self.sessions.set_clock(clock());
+        self.reap();
         if self.grants.changed() {
             self.grants = load_grants(&self.grants_directory);
             self.sessions
                 .set_grants(self.grants.clone(), &mut self.spool);
         }
+    }
+
+    /// Forgets processes whose end was lost: their sessions would stay open.
+    fn reap(&mut self) {
+        if self.looks_for_the_dead == 0 {
+            return;
+        }
+        self.looks_for_the_dead -= 1;
+        let dead_before = std::mem::take(&mut self.found_dead);
+        let dead_now = RefCell::new(HashSet::new());
+        self.sessions.reap(&|pid, start_boot_ns| {
+            let alive = is_alive(pid, start_boot_ns);
+            if !alive {
+                dead_now.borrow_mut().insert(pid);
+            }
+            alive || !dead_before.contains(&pid)
+        });
+        self.found_dead = dead_now.into_inner();
     }
 
     /// Waits a bounded time for store and collector.
