@@ -62,11 +62,18 @@ pub struct S3 {
     pub writer: Key,
     /// May list and get.
     pub reader: Key,
+    /// May do anything.
+    pub admin: Key,
 }
 
 impl S3 {
     /// Starts it and makes the bucket and its users.
     pub fn start(scene: &Scene) -> Result<Self> {
+        Self::start_for(scene, PREFIX)
+    }
+
+    /// The same, with a writer for this prefix; `*` for any.
+    pub fn start_for(scene: &Scene, prefix: &str) -> Result<Self> {
         let port = free_port()?;
         let endpoint = format!("http://127.0.0.1:{port}");
         let root = Key {
@@ -92,13 +99,14 @@ impl S3 {
             Ok(ready(port).ok().filter(|ready| *ready))
         })?;
         let mut provision = script(&root, &endpoint);
-        let keys = output(provision.args(["provision", BUCKET, PREFIX]))?;
+        let keys = output(provision.args(["provision", BUCKET, prefix]))?;
         let keys: Value = serde_json::from_str(&keys)?;
         Ok(Self {
             process,
             endpoint,
             writer: key(&keys["writer"])?,
             reader: key(&keys["reader"])?,
+            admin: root,
         })
     }
 

@@ -48,6 +48,7 @@ impl Sshd {
              MaxStartups 100\n\
              MaxSessions 50\n\
              LogLevel VERBOSE\n\
+             PrintMotd no\n\
              Subsystem sftp internal-sftp\n\
              {extra}\n",
             host_key.display(),

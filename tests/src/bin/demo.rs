@@ -12,6 +12,7 @@ use auditty_tests::{
     sshd::Sshd,
     store::{Recording, Store},
     user::TestUser,
+    wait_for,
 };
 
 const USER: &str = "auditty-demo";
@@ -115,6 +116,11 @@ fn look(agent: &Agent, recording: &Recording) -> Result<()> {
     let session = recording.session_id();
     chapter("Which sessions were there?");
     let socket = agent.collector();
+    // The recording is in the store; the report of that follows it.
+    wait_for("the report of the stored recording", SOON, || {
+        let shown = agent.cli().json(&["show", &session])?.to_string();
+        Ok(shown.contains("chunkCount").then_some(()))
+    })?;
     let auditty = auditty_tests::binary("auditty").canonicalize()?;
     let cli = |arguments: &str| {
         println!("\n  $ auditty {arguments}");
