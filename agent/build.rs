@@ -21,7 +21,9 @@ fn main() -> anyhow::Result<()> {
     let agent = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("not run by cargo")?);
     let workspace = agent.parent().context("the agent is not in a workspace")?;
     let programs = workspace.join("capture-ebpf");
-    let programs = programs.to_str().context("the path of the workspace is not UTF-8")?;
+    let programs = programs
+        .to_str()
+        .context("the path of the workspace is not UTF-8")?;
     let path = search_path(workspace)?;
 
     // SAFETY: this build script has only its main thread here, so that nothing
@@ -49,7 +51,10 @@ fn search_path(workspace: &Path) -> anyhow::Result<OsString> {
     };
     let mut folders = vec![tools.join("bin")];
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    if !folders.iter().any(|folder| folder.join("bpf-linker").is_file()) {
+    if !folders
+        .iter()
+        .any(|folder| folder.join("bpf-linker").is_file())
+    {
         bail!(
             "bpf-linker, which links the kernel programs, is neither in {} nor in PATH: \
              run `cargo xtask setup`, which builds it",

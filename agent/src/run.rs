@@ -55,8 +55,8 @@ pub fn run(config: &Config) -> Result<()> {
     let store = runtime
         .block_on(config.store().open())
         .context("opening the store")?;
-    let (spool, resumable) =
-        Spool::open(spool_options(config, &host), Arc::clone(&store)).context("opening the spool")?;
+    let (spool, resumable) = Spool::open(spool_options(config, &host), Arc::clone(&store))
+        .context("opening the spool")?;
     let tasks = Tasks::start(&runtime, config, &spool, store)?;
     let outcome = record(&runtime, config, &host, spool, resumable);
     runtime.block_on(tasks.stop());
@@ -161,20 +161,28 @@ struct Tasks {
 impl Tasks {
     fn start(runtime: &Runtime, config: &Config, spool: &Spool, store: AnyStore) -> Result<Self> {
         let _inside = runtime.enter();
-        let (collector, address) =
-            runtime.block_on(collector::start(config.collector())).context("starting the collector")?;
+        let (collector, address) = runtime
+            .block_on(collector::start(config.collector()))
+            .context("starting the collector")?;
         let channel = dial(&address).context("the collector's address")?;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         tracker.spawn(Reporter::new(spool.outbox(), channel).run(stop.clone()));
         tracker.spawn(Uploader::new(spool.uploads(), store).run(stop.clone()));
         tracker.close();
-        Ok(Self { tracker, stop, collector })
+        Ok(Self {
+            tracker,
+            stop,
+            collector,
+        })
     }
 
     /// Stops the tasks, and the collector after those who use it.
     async fn stop(self) {
         self.stop.cancel();
-        if tokio::time::timeout(STOP_DEADLINE, self.tracker.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_DEADLINE, self.tracker.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("a delivery did not stop in time; the next start repeats it");
         }
         if let Some(collector) = self.collector {

@@ -49,7 +49,7 @@ impl Zone {
                 .ok()?
                 .to_datetime(jiff::civil::Time::midnight()),
         };
-        Some(self.0.to_ambiguous_timestamp(at).compatible().ok()?)
+        self.0.to_ambiguous_timestamp(at).compatible().ok()
     }
 
     /// `2026-01-31 12:00:05`.

@@ -1,5 +1,7 @@
 //! The binary on a folder alone.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
 mod common;
 
 use common::{HOSTILE, PIPES, PTY, Ran, Store, auditty};

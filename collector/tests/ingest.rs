@@ -1,4 +1,8 @@
 //! Reports over a real server: durable, idempotent, all or nothing.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed step outside a test function ends the test as well"
+)]
 
 mod common;
 

@@ -1,4 +1,8 @@
 //! Listening: private sockets, no surprises, clear refusals.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed step outside a test function ends the test as well"
+)]
 
 mod common;
 

@@ -1,5 +1,7 @@
 //! Queries: SQL and evaluation in memory agree, pages hold still.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -16,7 +16,12 @@ pub mod names;
 pub mod page_token;
 
 /// The generated code.
-#[expect(unused_qualifications, reason = "generated code spells every path out")]
+#[expect(
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
+    reason = "generated code is as its generator writes it"
+)]
 pub mod v1 {
     tonic::include_proto!("auditty.v1");
 

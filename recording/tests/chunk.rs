@@ -1,6 +1,8 @@
 //! Chunks: round trips, every possible truncation, damage, bounds, and the
 //! stock tools as independent readers.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
 mod common;
 
 use std::io::Write;

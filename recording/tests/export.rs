@@ -1,5 +1,7 @@
 //! Exports: what a player, a terminal and `jq` get.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
 mod common;
 
 use auditty_recording::chunk::{ChunkReader, Record};

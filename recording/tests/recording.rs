@@ -1,6 +1,8 @@
 //! Whole recordings: every kind of damage is named, and good data behind it is
 //! still read.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
 mod common;
 
 use std::path::PathBuf;

@@ -4,6 +4,8 @@
 //! credentials that may write and read; `AUDITTY_TEST_S3_WRITER_KEY_ID` and
 //! `AUDITTY_TEST_S3_WRITER_SECRET` name a user with `s3:PutObject` only.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
 mod common;
 
 use std::sync::Arc;

@@ -56,7 +56,7 @@ fn largest_unit<'a>(amount: u64, units: &[(&'a str, u64)]) -> (u64, &'a str) {
     units
         .iter()
         .rev()
-        .find(|(_, factor)| amount >= *factor && amount % factor == 0)
+        .find(|(_, factor)| amount >= *factor && amount.is_multiple_of(*factor))
         .map_or((amount, ""), |(unit, factor)| (amount / factor, unit))
 }
 

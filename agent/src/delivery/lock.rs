@@ -60,6 +60,6 @@ mod tests {
             "{error}"
         );
         drop(held);
-        SpoolLock::take(&path).unwrap();
+        drop(SpoolLock::take(&path).unwrap());
     }
 }

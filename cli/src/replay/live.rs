@@ -168,10 +168,10 @@ impl Replay<'_> {
     fn handle_all(&mut self) -> io::Result<Next> {
         loop {
             match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => {
-                    if self.key(key) == Next::Quit {
-                        return Ok(Next::Quit);
-                    }
+                Event::Key(key)
+                    if key.kind != KeyEventKind::Release && self.key(key) == Next::Quit =>
+                {
+                    return Ok(Next::Quit);
                 }
                 Event::Resize(columns, rows) => self.painter.resize(Size::clamped(columns, rows)),
                 _ => {}

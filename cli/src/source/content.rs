@@ -55,7 +55,7 @@ pub async fn open(session: &v1::Session, config: &Config) -> Result<Content> {
                      how to reach it",
                 )
             })?;
-            content.is_there(uri)
+            content.or_not_found(uri)
         }
     }
 }
@@ -134,7 +134,7 @@ impl Content {
     }
 
     /// A folder that does not exist lists like an empty one.
-    fn is_there(self, uri: &str) -> Result<Self> {
+    fn or_not_found(self, uri: &str) -> Result<Self> {
         if self.recording.manifest().is_some() || self.recording.chunk_count() > 0 {
             return Ok(self);
         }

@@ -1,5 +1,9 @@
 //! A real server over a real database, and generated sessions.
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "every test file uses a part of it, and a failed step ends the test"
+)]
 
 use std::path::Path;
 
@@ -73,14 +77,14 @@ pub fn session(number: u64) -> v1::Session {
         seconds: 1_767_225_600 + (nanoseconds / 10) as i64,
         nanos: (nanoseconds % 10) as i32,
     };
-    let ended = number % 3 != 0;
-    let certificate = (number % 4 == 0).then(|| v1::Certificate {
+    let ended = !number.is_multiple_of(3);
+    let certificate = (number.is_multiple_of(4)).then(|| v1::Certificate {
         key_id: pick(4, &["alice@corp", "BOB's \"key\"", "", "%_\\"]),
         serial: [0, 7, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX][(number / 4) as usize % 5],
         ca_fingerprint: pick(8, &["SHA256:ca1", "SHA256:ca2"]),
         ..Default::default()
     });
-    let grant = (number % 2 == 0).then(|| v1::Grant {
+    let grant = (number.is_multiple_of(2)).then(|| v1::Grant {
         request_id: format!("REQ-{}", number % 5),
         requester: pick(1, &["alice", "bob"]),
         approvers: match number % 3 {
@@ -106,7 +110,7 @@ pub fn session(number: u64) -> v1::Session {
         }),
         login: Some(v1::Login {
             user: pick(1, &["alice", "Alice", "grün", "GRÜN", "nul\0x", "a'b"]),
-            uid: (number % 5 != 0).then_some((number % 3) as u32),
+            uid: (!number.is_multiple_of(5)).then_some((number % 3) as u32),
             method: (number % 7) as i32,
             key_fingerprint: pick(1, &["SHA256:a", "SHA256:b", ""]),
             certificate,
@@ -125,8 +129,8 @@ pub fn session(number: u64) -> v1::Session {
         start_time: Some(time(number / 2)),
         end_time: ended.then(|| time(number + 3)),
         end_reason: (number % 5) as i32,
-        exit_code: (ended && number % 2 == 0).then_some((number % 3) as u32),
-        adopted: number % 6 == 0,
+        exit_code: (ended && number.is_multiple_of(2)).then_some((number % 3) as u32),
+        adopted: number.is_multiple_of(6),
         verdict: (number % 5) as i32,
         ..Default::default()
     }
@@ -148,7 +152,7 @@ pub fn command(session: u64, seq: u64) -> v1::Command {
             format!("-{seq}"),
             "x y".into(),
         ],
-        login_uid: (seq % 3 == 0).then_some(1000),
+        login_uid: (seq.is_multiple_of(3)).then_some(1000),
         ..Default::default()
     }
 }
@@ -172,7 +176,7 @@ pub fn command_report(session: u64, seq: u64) -> v1::Report {
 }
 
 pub fn end_report(session: u64, seq: u64) -> v1::Report {
-    let killed = seq % 4 == 0;
+    let killed = seq.is_multiple_of(4);
     fact(v1::report::Fact::CommandEnd(v1::CommandEndReport {
         session_id: session_id(session),
         seq,
