@@ -1,6 +1,4 @@
 //! Queries: SQL and evaluation in memory agree, pages hold still.
-
-#![allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 #![allow(
     clippy::unwrap_used,
     reason = "a failed step outside a test function ends the test as well"
