@@ -82,11 +82,13 @@ impl Store {
         Ok(ours)
     }
 
-    /// The sessions of all `manifest.json`.
+    /// The sessions of all `manifest.json` that have their `SHA256SUMS`, which
+    /// is written last.
     fn finished_sessions(&self) -> Result<Vec<Value>> {
         let files = files_below(&self.folder)?.into_iter();
         files
             .filter(|path| path.ends_with("manifest.json"))
+            .filter(|path| path.with_file_name("SHA256SUMS").exists())
             .map(|path| {
                 let manifest: Value = serde_json::from_slice(&fs::read(path)?)?;
                 Ok(manifest["session"].clone())

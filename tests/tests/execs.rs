@@ -141,14 +141,17 @@ fn what_stands_beside_the_arguments() -> Result<()> {
     let recording = stage.recording()?;
     recording.assert_complete()?;
 
-    let find = |part: &str| {
-        let execs = recording.of("exec");
-        let found = execs
-            .into_iter()
-            .find(|exec| exec["argv"].to_string().contains(part));
+    let find = |program: &str, last: &str| {
+        let execs = recording.of("exec").into_iter();
+        let mut found = execs.filter(|exec| {
+            let argv = words(&exec["argv"]);
+            argv.first().is_some_and(|word| word == program)
+                && argv.last().is_some_and(|word| word.starts_with(last))
+        });
         found
+            .next()
             .cloned()
-            .with_context(|| format!("no exec with {part}"))
+            .with_context(|| format!("no {program} with {last}"))
     };
     let exit_of = |exec: &serde_json::Value| {
         let exits = recording.of("exit");
@@ -157,7 +160,7 @@ fn what_stands_beside_the_arguments() -> Result<()> {
             .find(|exit| exit["exec_seq"] == exec["seq"]);
         found.cloned().context("no exit")
     };
-    let five = find("exit 5")?;
+    let five = find("sh", "exit 5")?;
     assert_eq!(five["cwd"], "/usr/share");
     assert_eq!(five["uid"], stage.user.uid);
     assert_eq!(five["euid"], stage.user.uid);
@@ -169,8 +172,8 @@ fn what_stands_beside_the_arguments() -> Result<()> {
         five["exe"]
     );
     assert_eq!(exit_of(&five)?["exit_code"], 5);
-    assert_eq!(exit_of(&find("kill -9")?)?["signal"], 9);
-    let odd = find("/bin/echo\",")?;
+    assert_eq!(exit_of(&find("sh", "kill -9")?)?["signal"], 9);
+    let odd = find("/bin/echo", "")?;
     assert_eq!(odd["argv_base64"][1], "//4=");
     assert_eq!(odd["argv_bytes"], "/bin/echo".len() + 1 + 3);
     let leader = &recording.of("exec")[0];

@@ -34,7 +34,13 @@ fn an_unknown_key_in_the_configuration() -> Result<()> {
         ..Setting::default()
     };
     let said = refusal(&scene, &setting)?;
-    for word in ["agent.toml", "inputt", "input", "attach", "argv_limit"] {
+    for word in [
+        "agent.toml:",
+        "inputt",
+        "`input`",
+        "`attach`",
+        "`data_ring_size`",
+    ] {
         assert!(said.contains(word), "{word} in {said}");
     }
     Ok(())

@@ -95,7 +95,7 @@ fn granted_ungranted_and_a_malformed_file() -> Result<()> {
 
 #[test]
 fn two_grants_that_match_are_ambiguous_and_an_old_one_is_expired() -> Result<()> {
-    let stage = Stage::new()?;
+    let mut stage = Stage::new()?;
     let grants = stage.agent.folder().join("grants");
     let old = TestUser::create(&stage.scene)?;
     let key = stage.sshd.authorize(&old)?;

@@ -1,6 +1,9 @@
 //! Folder and bucket: the same recording, read with stock tools.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::Result;
 use auditty_tests::{
@@ -64,17 +67,28 @@ fn assert_plays(cli: &Cli, session_id: &str, folder: &Path, shown: &[u8]) -> Res
         "--out",
         &file,
     ])?;
-    let played = Command::new("asciinema").arg("cat").arg(&cast).output()?;
+    // asciinema wants a terminal; this one changes nothing on the way.
+    let at_terminal = |line: String| {
+        let mut script = Command::new("script");
+        script.args(["-qec", &format!("stty -opost; {line}"), "/dev/null"]);
+        script.stdin(Stdio::null()).output()
+    };
+    let played = at_terminal(format!("asciinema cat '{file}'"))?;
     assert!(
         played.status.success(),
         "{}",
-        String::from_utf8_lossy(&played.stderr)
+        String::from_utf8_lossy(&played.stdout)
     );
     assert!(find(&played.stdout, b"evidence\r\n1\r\n2\r\n").is_some());
     assert!(find(&played.stdout, b"4999\r\n5000\r\n").is_some());
     assert!(find(shown, b"4999\r\n5000\r\n").is_some());
-    let play = format!("asciinema play -i 0.01 -s 100 '{file}'");
-    output(Command::new("script").args(["-qec", &play, "/dev/null"]))?;
+    let replay = at_terminal(format!("asciinema play -i 0.01 -s 100 '{file}'"))?;
+    assert!(
+        replay.status.success(),
+        "{}",
+        String::from_utf8_lossy(&replay.stdout)
+    );
+    assert!(find(&replay.stdout, b"4999\r\n5000\r\n").is_some());
     Ok(())
 }
 
