@@ -105,6 +105,7 @@ fn two_grants_that_match_are_ambiguous_and_an_old_one_is_expired() -> Result<()>
         grants.join("old.toml"),
         grant("r-3", &old.name).replace("2099", "2021"),
     )?;
+    stage.agent.process.wait_for_log("grants=3", SOON)?;
     assert!(stage.run("true")?.status.success());
     assert!(
         Client::new(&stage.sshd, &old, Auth::Key(key))
