@@ -1,6 +1,6 @@
 //! Bad input and broken surroundings: a clear error, nothing lost, no panic.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 use auditty_tests::{
@@ -140,7 +140,7 @@ fn a_store_folder_that_is_read_only() -> Result<()> {
     };
     scene.later(&format!("umount -l '{}'", folder.display()))?;
     mount("ro")?;
-    let stage = Stage::with(scene, &Setting::default())?;
+    let mut stage = Stage::with(scene, &Setting::default())?;
     let shown = stage.run("seq 1 20000")?.stdout;
     let named = folder.display().to_string();
     wait_for("the report of the read-only folder", SOON, || {
@@ -152,6 +152,12 @@ fn a_store_folder_that_is_read_only() -> Result<()> {
             .args(["-o", "remount,rw"])
             .arg(&folder),
     )?;
+    // What an operator must mend is tried again once a minute.
+    let minute_and_a_half = Duration::from_secs(90);
+    stage
+        .agent
+        .process
+        .wait_for_log("the store takes recordings again", minute_and_a_half)?;
     let recording = stage.recording()?;
     recording.assert_complete()?;
     assert!(recording.bytes("output", "stdout")? == shown);
