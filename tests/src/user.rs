@@ -35,6 +35,12 @@ impl TestUser {
 
     /// Creates a user of this name.
     pub fn create_named(scene: &Scene, name: &str) -> Result<Self> {
+        // What is there already is not ours to remove afterwards.
+        let taken = Command::new("id").arg(name).output()?.status.success();
+        ensure!(
+            !taken,
+            "the user {name} exists already; remove it, if it is a leftover"
+        );
         scene.later(&format!("userdel --remove --force {name}"))?;
         scene.later(&format!("pkill -KILL -u {name} && sleep 0.2"))?;
         output(Command::new("useradd").args(["--create-home", "--shell", "/bin/bash", name]))?;
