@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use super::files::{SpoolError, rename, with_suffix, write_synced, write_whole};
 use super::folder::{Folder, KeptSession, Seal};
 use super::open_chunk::{OpenChunk, SealingChunk};
+use super::replay::replay;
 use super::spool::SpoolOptions;
 use super::upload::Stored;
 use super::usage::Usage;
@@ -128,6 +129,8 @@ impl SpooledSession {
         if let Chunk::Open(chunk) = &mut self.chunk {
             chunk.append(event)?;
         }
+        replay(&mut self.kept.record, event);
+        self.unkept = true;
         self.reports
             .extend(convert::report(self.key.session_id(), event));
         Ok(())
@@ -167,8 +170,14 @@ impl SpooledSession {
         })
     }
 
-    /// Seals the open chunk, if there is one with events.
+    /// Seals the open chunk, if there is one with events. What it holds is
+    /// counted in `record.json` before: once it is stored, its events cannot be
+    /// looked up any more.
     pub(super) fn seal(&mut self, usage: &Usage) -> Result<(), SpoolError> {
+        if self.unkept {
+            self.folder.write_kept(&self.kept)?;
+            self.unkept = false;
+        }
         self.chunk = match std::mem::replace(&mut self.chunk, Chunk::None) {
             Chunk::Open(chunk) if chunk.is_empty() => Chunk::Open(chunk),
             Chunk::Open(chunk) => {
