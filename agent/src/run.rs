@@ -34,7 +34,7 @@ pub use check::check;
 
 use crate::capture::{Capture, Options};
 use crate::config::{Attach, Config, Input};
-use crate::delivery::{Reporter, Spool, SpoolOptions, Uploader, dial};
+use crate::delivery::{AgentLock, Reporter, Spool, SpoolOptions, Uploader, dial};
 use collector::EmbeddedCollector;
 use recorder::Recorder;
 
@@ -50,6 +50,7 @@ pub fn run(config: &Config) -> Result<()> {
     process::start_logging(config.log())?;
     process::require_root()?;
     process::prepare();
+    let _lock = AgentLock::take(&process::lock_file()?)?;
     let host = process::host(config.host())?;
     let runtime = process::runtime()?;
     let store = runtime

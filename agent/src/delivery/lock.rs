@@ -1,4 +1,4 @@
-//! One agent per spool.
+//! One agent per spool, and one per host.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -10,14 +10,14 @@ use super::files::SpoolError;
 
 /// Held as long as the agent lives; the kernel gives it back when it dies.
 #[must_use]
-pub(super) struct SpoolLock {
+pub struct AgentLock {
     _file: Flock<File>,
 }
 
-impl SpoolLock {
+impl AgentLock {
     /// Takes the lock in `path`. Fails at once when another agent holds it,
     /// naming that agent's pid.
-    pub(super) fn take(path: &Path) -> Result<Self, SpoolError> {
+    pub fn take(path: &Path) -> Result<Self, SpoolError> {
         let failed = |error: io::Error| SpoolError::new("lock", path, error);
         let file = OpenOptions::new()
             .read(true)
@@ -46,20 +46,20 @@ impl SpoolLock {
 
 #[cfg(test)]
 mod tests {
-    use super::SpoolLock;
+    use super::AgentLock;
 
     #[test]
     fn a_second_agent_is_told_who_holds_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        let held = SpoolLock::take(&path).unwrap();
-        let error = SpoolLock::take(&path).err().unwrap().to_string();
+        let held = AgentLock::take(&path).unwrap();
+        let error = AgentLock::take(&path).err().unwrap().to_string();
         let pid = std::process::id();
         assert!(
             error.contains(&format!("another agent is running, with pid {pid}")),
             "{error}"
         );
         drop(held);
-        drop(SpoolLock::take(&path).unwrap());
+        drop(AgentLock::take(&path).unwrap());
     }
 }

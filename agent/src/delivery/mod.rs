@@ -44,6 +44,7 @@ mod usage;
 
 pub use connect::dial;
 pub use files::SpoolError;
+pub use lock::AgentLock;
 pub use outbox::OutboxState;
 pub use report::Reporter;
 pub use spool::{Spool, SpoolOptions};

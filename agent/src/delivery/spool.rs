@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::files::{SpoolError, create_folder};
 use super::folder::{Folder, KeptSession};
-use super::lock::SpoolLock;
+use super::lock::AgentLock;
 use super::outbox::{Outbox, OutboxState};
 use super::session::SpooledSession;
 use super::upload::Uploads;
@@ -59,7 +59,7 @@ pub struct Spool {
     last_flush: Instant,
     /// Why the latest flush failed, as logged.
     trouble: Option<String>,
-    _lock: SpoolLock,
+    _lock: AgentLock,
 }
 
 impl Spool {
@@ -73,7 +73,7 @@ impl Spool {
         let directory = &options.directory;
         create_folder(&directory.join("sessions"))?;
         create_folder(&directory.join("quarantine"))?;
-        let lock = SpoolLock::take(&directory.join("lock"))?;
+        let lock = AgentLock::take(&directory.join("lock"))?;
         let usage = Usage::new(options.max_bytes);
         let outbox = Outbox::open(directory, &usage, &options.host_id, &options.boot_id)?;
         let uploads = Uploads::new(directory.join("sessions"), usage.clone());

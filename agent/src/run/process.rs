@@ -1,6 +1,7 @@
 //! The agent as a process: rights, limits, log, identity.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use auditty_recording::session::Host;
@@ -46,8 +47,16 @@ pub(super) fn require_root() -> Result<()> {
 pub(super) fn prepare() {
     umask(Mode::from_bits_truncate(0o077));
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
-        tracing::warn!(%error, "RLIMIT_MEMLOCK stays as it is (raising it needs CAP_SYS_RESOURCE); kernels before 5.11 need it");
+        tracing::debug!(%error, "RLIMIT_MEMLOCK stays as it is (raising it needs CAP_SYS_RESOURCE); kernels before 5.11 need it");
     }
+}
+
+/// Held by the one agent that records this host: two would record everything
+/// twice. Kept where a host's services, also those in containers, can meet.
+pub(super) fn lock_file() -> Result<PathBuf> {
+    let folder = Path::new("/run/auditty");
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    Ok(folder.join("agent.lock"))
 }
 
 /// This machine.

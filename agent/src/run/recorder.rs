@@ -88,6 +88,10 @@ impl Recorder {
             {
                 self.looks_for_the_dead = LOOKS_FOR_THE_DEAD;
             }
+            if let Fact::ConnectionStart(_) = &event.fact {
+                // A grant that was there before the login decides it.
+                self.reload_grants();
+            }
             self.sessions.apply(event, &mut self.spool);
         }
         self.sessions.end_of_batch(&mut self.spool);
@@ -98,6 +102,10 @@ impl Recorder {
         notify::alive();
         self.sessions.set_clock(clock());
         self.reap();
+        self.reload_grants();
+    }
+
+    fn reload_grants(&mut self) {
         if self.grants.changed() {
             self.grants = load_grants(&self.grants_directory);
             self.sessions

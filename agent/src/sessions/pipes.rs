@@ -176,7 +176,7 @@ impl Sessions {
         }
         let seed = Seed {
             kind: SessionKind::Subsystem,
-            command: "internal-sftp".into(),
+            command: "sftp".into(),
             uid: None,
             adopted: child.adopted,
             leader: Some(Leader {

@@ -94,7 +94,7 @@ pub fn describe(file: Address) -> FdBody {
         S_IFCHR => {
             let device: u32 = read(inode, offset!(inode_rdev));
             let major = device >> 20;
-            if major < PTS_FIRST_MAJOR || major > PTS_LAST_MAJOR {
+            if !(PTS_FIRST_MAJOR..=PTS_LAST_MAJOR).contains(&major) {
                 return FdBody {
                     number: 0,
                     class: FD_OTHER,

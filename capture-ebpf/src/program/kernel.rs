@@ -57,7 +57,7 @@ pub fn boot_ns() -> u64 {
 /// What is known of a process.
 #[inline(always)]
 pub fn process(pid: u32) -> Option<&'static mut Process> {
-    let process = PROCESSES.get_ptr_mut(&pid)?;
+    let process = PROCESSES.get_ptr_mut(pid)?;
     // SAFETY: a map value; all its fields are integers, and torn or concurrent
     // updates of one process are impossible: only its own thread writes it.
     unsafe { process.as_mut() }

@@ -26,7 +26,7 @@ pub extern "C" fn lose(connection: u64, cause: u64, class: u64, events: u64, byt
         cause: cause as u32,
         class: class as u32,
     };
-    if let Some(count) = LOSSES.get_ptr_mut(&key) {
+    if let Some(count) = LOSSES.get_ptr_mut(key) {
         // SAFETY: a value of this CPU alone.
         unsafe {
             (*count).events += events;
@@ -35,7 +35,7 @@ pub extern "C" fn lose(connection: u64, cause: u64, class: u64, events: u64, byt
         return 0;
     }
     let first = LossCount { events, bytes };
-    if LOSSES.insert(&key, &first, 0).is_err()
+    if LOSSES.insert(key, first, 0).is_err()
         && let Some(count) = UNATTRIBUTED.get_ptr_mut(key.class & 3)
     {
         // SAFETY: a value of this CPU alone.

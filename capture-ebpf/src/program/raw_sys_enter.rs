@@ -91,7 +91,7 @@ fn try_raw_sys_enter(context: &TracePointContext, thread: u64, pid: u32) {
         }
         return;
     }
-    if CALLS.insert(&thread, &call, 0).is_err() {
+    if CALLS.insert(thread, call, 0).is_err() {
         loss::count(process.connection, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
     }
 }

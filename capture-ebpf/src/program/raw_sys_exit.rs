@@ -33,12 +33,12 @@ pub fn raw_sys_exit(context: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn try_raw_sys_exit(context: &TracePointContext, thread: u64, pid: u32) {
-    let Some(call) = CALLS.get_ptr(&thread) else {
+    let Some(call) = CALLS.get_ptr(thread) else {
         return;
     };
     // SAFETY: a map value of integers that only this thread writes.
     let call = unsafe { *call };
-    let _ = CALLS.remove(&thread);
+    let _ = CALLS.remove(thread);
     if call.nr != field(context, ID_AT) {
         return;
     }

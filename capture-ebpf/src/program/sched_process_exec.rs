@@ -77,7 +77,7 @@ fn sort_out(
             },
         );
     } else {
-        let _ = PROCESSES.remove(&pid);
+        let _ = PROCESSES.remove(pid);
     }
     None
 }
@@ -125,7 +125,7 @@ fn put(address: &mut [u8; 16], ipv4: u32) {
 
 #[inline(always)]
 fn remember(pid: u32, process: &Process) {
-    if PROCESSES.insert(&pid, process, 0).is_err() {
+    if PROCESSES.insert(pid, process, 0).is_err() {
         loss::count(process.connection, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
     }
 }

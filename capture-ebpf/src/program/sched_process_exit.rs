@@ -30,13 +30,13 @@ pub fn sched_process_exit(_context: TracePointContext) -> u32 {
 #[inline(always)]
 fn try_sched_process_exit(pid: u32, connection: u64) {
     let task = kernel::current_task();
-    let _ = CALLS.remove(&bpf_get_current_pid_tgid());
+    let _ = CALLS.remove(bpf_get_current_pid_tgid());
     let signal: Address = read(task, offset!(task_signal));
     if read::<u32>(signal, offset!(signal_live)) != 0 {
         return;
     }
     // Two threads can both see that none lives: the first to remove reports.
-    if PROCESSES.remove(&pid).is_err() {
+    if PROCESSES.remove(pid).is_err() {
         return;
     }
     kernel::watch(pid, false);

@@ -186,10 +186,10 @@ fn stream_key(call: &Call) -> u64 {
 
 #[inline(always)]
 fn forget_one(key: u64, pid: u32) {
-    if let Some(position) = POSITIONS.get_ptr(&key) {
+    if let Some(position) = POSITIONS.get_ptr(key) {
         // SAFETY: a map value of integers.
         if unsafe { (*position).owner } == pid {
-            let _ = POSITIONS.remove(&key);
+            let _ = POSITIONS.remove(key);
         }
     }
 }
@@ -198,7 +198,7 @@ fn forget_one(key: u64, pid: u32) {
 /// addresses are even, so that the direction fits into the lowest bit.
 #[inline(always)]
 fn advance(connection: u64, key: u64, pid: u32, len: u64) -> u64 {
-    if let Some(position) = POSITIONS.get_ptr_mut(&key) {
+    if let Some(position) = POSITIONS.get_ptr_mut(key) {
         // SAFETY: a map value; only the stream's owner, one thread, writes it.
         unsafe {
             if (*position).owner == pid {
@@ -213,7 +213,7 @@ fn advance(connection: u64, key: u64, pid: u32, len: u64) -> u64 {
         owner: pid,
         pad: 0,
     };
-    if POSITIONS.insert(&key, &position, 0).is_err() {
+    if POSITIONS.insert(key, position, 0).is_err() {
         loss::count(connection, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
         return OFFSET_UNKNOWN;
     }

@@ -42,7 +42,7 @@ fn try_task_newtask(context: &TracePointContext, parent_pid: u32, parent: &Proce
         monitor_len: 0,
         pad: 0,
     };
-    if PROCESSES.insert(&pid, &child, 0).is_err() {
+    if PROCESSES.insert(pid, child, 0).is_err() {
         loss::count(parent.connection, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
     }
     if parent.kind == PROCESS_SERVER {

@@ -1,5 +1,6 @@
 //! The replay where there is no terminal to paint on: sanitised text.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::emulator::{DEFAULT_SIZE, Emulator};
@@ -13,18 +14,49 @@ pub fn transcript(timeline: &Timeline, mut print: impl FnMut(&str)) {
         return pipes(timeline, print);
     }
     let mut emulator = Emulator::with_transcript(DEFAULT_SIZE);
+    let mut scroll = Scroll::default();
     for frame in timeline.frames() {
         match &frame.change {
             Change::Output(bytes) => emulator.feed(bytes),
             Change::Resize(size) => emulator.resize(*size),
-            Change::Note(note) => print(&noted(note)),
+            Change::Note(note) => scroll.note(emulator.cursor().1, noted(note)),
         }
         for line in emulator.take_lines() {
-            print(&format!("{line}\n"));
+            scroll.line(&line, &mut print);
         }
     }
     for line in emulator.finish() {
+        scroll.line(&line, &mut print);
+    }
+    scroll.rest(&mut print);
+}
+
+/// Lines that leave the screen, with each note behind the line on which the
+/// cursor stood when it came.
+#[derive(Default)]
+struct Scroll {
+    printed: usize,
+    notes: VecDeque<(usize, String)>,
+}
+
+impl Scroll {
+    fn note(&mut self, cursor_row: u16, text: String) {
+        self.notes
+            .push_back((self.printed + usize::from(cursor_row), text));
+    }
+
+    fn line(&mut self, line: &str, mut print: impl FnMut(&str)) {
         print(&format!("{line}\n"));
+        while let Some((_, text)) = self.notes.pop_front_if(|(at, _)| *at <= self.printed) {
+            print(&text);
+        }
+        self.printed += 1;
+    }
+
+    fn rest(self, mut print: impl FnMut(&str)) {
+        for (_, text) in self.notes {
+            print(&text);
+        }
     }
 }
 

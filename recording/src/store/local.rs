@@ -50,6 +50,7 @@ impl LocalStore {
             outcome.map_err(|failure| StoreError {
                 operation,
                 uri: self.uri(key),
+                endpoint: None,
                 failure,
             })
         })

@@ -41,6 +41,8 @@ pub struct S3Store {
     /// Empty, or closed by a slash.
     prefix: String,
     encryption: Encryption,
+    /// Where the requests go, when that is not AWS.
+    endpoint: Option<String>,
 }
 
 impl S3Store {
@@ -83,6 +85,7 @@ impl S3Store {
             bucket: bucket.to_owned(),
             prefix,
             encryption: options.encryption.clone(),
+            endpoint: options.endpoint_url.clone(),
         };
         if shared.region().is_none() {
             let problem = "no region is set (store settings, AWS_REGION or the AWS profile)";
@@ -95,6 +98,7 @@ impl S3Store {
         StoreError {
             operation,
             uri: self.uri(key),
+            endpoint: self.endpoint.clone(),
             failure,
         }
     }

@@ -310,7 +310,7 @@ fn a_subsystem_inside_sshd_is_a_session() {
     let session = recorded.session();
     assert_eq!(
         (session.session_kind, session.command.as_str()),
-        (SessionKind::Subsystem, "internal-sftp")
+        (SessionKind::Subsystem, "sftp")
     );
     assert_eq!(
         (session.verdict, session.end_reason),
