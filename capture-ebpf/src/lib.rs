@@ -70,11 +70,11 @@ pub const KIND_ARGS: u32 = 5;
 pub const KIND_EXEC: u32 = 6;
 /// [`ExitBody`].
 pub const KIND_EXIT: u32 = 7;
-/// [`TerminalBody`]; the payload is the bytes, absent when masked.
+/// [`StreamBody`]; the payload is the bytes, absent when masked.
 pub const KIND_TERMINAL: u32 = 8;
-/// [`TerminalBody`] without bytes: sshd set the window size.
+/// [`StreamBody`] without bytes: sshd set the window size.
 pub const KIND_WINDOW_SIZE: u32 = 9;
-/// [`PipeBody`]; the payload is the bytes.
+/// [`StreamBody`]; the payload is the bytes, absent when masked.
 pub const KIND_PIPE: u32 = 10;
 /// [`MonitorBody`]; the payload is the message's body.
 pub const KIND_MONITOR: u32 = 11;
@@ -196,44 +196,28 @@ pub struct ExitBody {
     pub pad: [u32; 15],
 }
 
-/// Body of [`KIND_TERMINAL`] and [`KIND_WINDOW_SIZE`].
+/// Body of [`KIND_TERMINAL`], [`KIND_WINDOW_SIZE`] and [`KIND_PIPE`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TerminalBody {
-    /// Position of the first byte, [`OFFSET_UNKNOWN`] when not counted.
-    pub offset: u64,
-    /// Bytes that went through, also when they are masked.
-    pub bytes: u32,
-    /// Index of the pty.
-    pub pts: u32,
-    /// `DIRECTION_OUTPUT` or `DIRECTION_INPUT`.
-    pub direction: u32,
-    /// The bytes are masked: not in the payload.
-    pub masked: u32,
-    /// Height in character cells.
-    pub rows: u16,
-    /// Width in character cells.
-    pub columns: u16,
-    /// Always 0.
-    pub pad: [u32; 9],
-}
-
-/// Body of [`KIND_PIPE`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PipeBody {
+pub struct StreamBody {
     /// Position of the first byte, [`OFFSET_UNKNOWN`] when not counted.
     pub offset: u64,
     /// Inode number of the pipe.
     pub inode: u64,
+    /// Bytes that went through, also when they are masked.
+    pub bytes: u32,
     /// `DIRECTION_OUTPUT` or `DIRECTION_INPUT`.
     pub direction: u32,
     /// The bytes are masked: not in the payload.
     pub masked: u32,
-    /// Bytes that went through, also when they are masked.
-    pub bytes: u32,
+    /// Index of the pty.
+    pub pts: u32,
+    /// Height of the terminal in character cells.
+    pub rows: u16,
+    /// Width of the terminal in character cells.
+    pub columns: u16,
     /// Always 0.
-    pub pad: [u32; 9],
+    pub pad: [u32; 7],
 }
 
 /// sshd read it: towards the client.
@@ -362,8 +346,7 @@ const _: () = {
     assert!(size_of::<PieceBody>() == BODY_LEN);
     assert!(size_of::<ExecBody>() == BODY_LEN);
     assert!(size_of::<ExitBody>() == BODY_LEN);
-    assert!(size_of::<TerminalBody>() == BODY_LEN);
-    assert!(size_of::<PipeBody>() == BODY_LEN);
+    assert!(size_of::<StreamBody>() == BODY_LEN);
     assert!(size_of::<MonitorBody>() == BODY_LEN);
     assert!(size_of::<Process>() == 24);
     assert!(size_of::<Position>() == 16);

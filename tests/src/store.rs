@@ -199,7 +199,7 @@ impl Recording {
                 position.is_none_or(|position| position == offset),
                 "{kind} of {stream} goes on at {offset} instead of {position:?}"
             );
-            let data = data(event)?;
+            let data = bytes_of(event)?;
             let masked = event["masked_bytes"].as_u64().unwrap_or(0);
             position = Some(offset + data.len() as u64 + masked);
             bytes.extend(data);
@@ -255,7 +255,7 @@ pub fn words(list: &Value) -> Vec<String> {
 }
 
 /// The exact bytes of an event: `base64` where it stands, else `text`.
-fn data(event: &Value) -> Result<Vec<u8>> {
+pub fn bytes_of(event: &Value) -> Result<Vec<u8>> {
     match event["base64"].as_str() {
         Some(exact) => Ok(BASE64_STANDARD.decode(exact)?),
         None => Ok(event["text"]

@@ -101,15 +101,12 @@ impl Decoder {
                     wait_status: body.u32(),
                 }
             }
-            layout::KIND_TERMINAL => Fact::Terminal(terminal(&mut body, payload)),
+            layout::KIND_TERMINAL => Fact::Terminal(StreamBody::read(&mut body).terminal(payload)),
             layout::KIND_WINDOW_SIZE => {
-                let data = terminal(&mut body, payload);
-                Fact::WindowSize {
-                    pts: data.pts,
-                    size: data.size,
-                }
+                let StreamBody { pts, size, .. } = StreamBody::read(&mut body);
+                Fact::WindowSize { pts, size }
             }
-            layout::KIND_PIPE => Fact::Pipe(pipe(&mut body, payload)),
+            layout::KIND_PIPE => Fact::Pipe(StreamBody::read(&mut body).pipe(payload)),
             layout::KIND_MONITOR => Fact::Monitor(MonitorMessage {
                 kind: u8::try_from(body.u32()).unwrap_or(0),
                 len: body.u32(),
@@ -218,34 +215,74 @@ fn address(family: u32, bytes: [u8; 16], port: u16) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, port))
 }
 
-fn terminal(body: &mut Fields<'_>, payload: &[u8]) -> TerminalData {
-    let offset = known(body.u64());
-    let (len, pts) = (body.u32(), body.u32());
-    let direction = direction(body.u32());
-    let masked = body.u32() != 0;
-    let (rows, columns) = (body.u16(), body.u16());
-    TerminalData {
-        pts,
-        direction,
-        offset,
-        len,
-        data: (!masked).then(|| payload.to_vec()),
-        size: WindowSize { columns, rows },
-    }
+/// The body of a terminal's, window size's or pipe's record.
+struct StreamBody {
+    offset: Option<u64>,
+    inode: u64,
+    len: u32,
+    direction: Direction,
+    masked: bool,
+    pts: u32,
+    size: WindowSize,
 }
 
-fn pipe(body: &mut Fields<'_>, payload: &[u8]) -> PipeData {
-    let offset = known(body.u64());
-    let inode = body.u64();
-    let direction = direction(body.u32());
-    let masked = body.u32() != 0;
-    let len = body.u32();
-    PipeData {
-        inode,
-        direction,
-        offset,
-        len,
-        data: (!masked).then(|| payload.to_vec()),
+impl StreamBody {
+    fn read(body: &mut Fields<'_>) -> Self {
+        let (offset, inode) = (known(body.u64()), body.u64());
+        let (len, direction) = (body.u32(), direction(body.u32()));
+        let (masked, pts) = (body.u32() != 0, body.u32());
+        let (rows, columns) = (body.u16(), body.u16());
+        let size = WindowSize { columns, rows };
+        Self {
+            offset,
+            inode,
+            len,
+            direction,
+            masked,
+            pts,
+            size,
+        }
+    }
+
+    fn terminal(self, payload: &[u8]) -> TerminalData {
+        let Self {
+            offset,
+            len,
+            direction,
+            masked,
+            pts,
+            size,
+            inode: _,
+        } = self;
+        let data = (!masked).then(|| payload.to_vec());
+        TerminalData {
+            pts,
+            direction,
+            offset,
+            len,
+            data,
+            size,
+        }
+    }
+
+    fn pipe(self, payload: &[u8]) -> PipeData {
+        let Self {
+            offset,
+            inode,
+            len,
+            direction,
+            masked,
+            pts: _,
+            size: _,
+        } = self;
+        let data = (!masked).then(|| payload.to_vec());
+        PipeData {
+            inode,
+            direction,
+            offset,
+            len,
+            data,
+        }
     }
 }
 
@@ -316,10 +353,10 @@ mod tests {
                 0, 0, 0, 0, 0,
             ][..],
             &[
-                5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 24, 0, 80,
-                0,
+                5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+                3, 0, 0, 0, 24, 0, 80, 0,
             ][..],
-            &[0; 36],
+            &[0; 28],
             b"ls",
         ]
         .concat();

@@ -23,7 +23,8 @@ pub struct LossCounters {
     seen_unattributed: LossCount,
     seen_missed_runs: u64,
     malformed: u64,
-    last_boot_ns: u64,
+    connections_boot_ns: u64,
+    host_boot_ns: u64,
 }
 
 impl LossCounters {
@@ -44,7 +45,8 @@ impl LossCounters {
             seen_unattributed: LossCount::default(),
             seen_missed_runs: hooks.missed_runs(),
             malformed: 0,
-            last_boot_ns: boot_ns,
+            connections_boot_ns: boot_ns,
+            host_boot_ns: boot_ns,
         })
     }
 
@@ -53,89 +55,90 @@ impl LossCounters {
         self.malformed += 1;
     }
 
-    /// What was lost since the last call. `live` are the connections that still
-    /// have processes; the counters of the others are given back to the kernel.
-    pub fn poll(&mut self, hooks: &Hooks, boot_ns: u64, live: &HashSet<u64>) -> Vec<KernelEvent> {
-        let since_boot_ns = std::mem::replace(&mut self.last_boot_ns, boot_ns);
+    /// What connections lost since the last call, up to `boot_ns`. Cheap: it is
+    /// called with every batch, so that a session hears of its losses before it
+    /// is told that its last process ended.
+    pub fn poll_connections(&mut self, boot_ns: u64) -> Vec<KernelEvent> {
+        let since_boot_ns = std::mem::replace(&mut self.connections_boot_ns, boot_ns);
         let mut events = Vec::new();
-        let mut report = |connection, cause, class, lost: LossCount| {
-            if lost != LossCount::default() {
-                let loss = Loss {
-                    cause,
-                    class,
-                    events: lost.events,
-                    bytes: lost.bytes,
-                    since_boot_ns,
-                    host_wide: connection == 0,
-                };
-                events.push(KernelEvent {
-                    boot_ns,
-                    connection,
-                    pid: 0,
-                    fact: Fact::Loss(loss),
-                });
-            }
-        };
-        for (key, total) in self.by_connection.iter().flatten() {
-            let LossKeyValue(key) = key;
+        for (LossKeyValue(key), total) in self.by_connection.iter().flatten() {
             let total = sum(&total);
             let seen = self.seen.insert(key, total).unwrap_or_default();
-            report(
+            let lost = minus(total, seen);
+            let (cause, class) = (cause(key.cause), class(key.class));
+            events.extend(event(
                 key.connection,
-                cause(key.cause),
-                class(key.class),
-                minus(total, seen),
-            );
+                cause,
+                class,
+                lost,
+                since_boot_ns,
+                boot_ns,
+            ));
         }
-        let ended: Vec<LossKey> = self
-            .seen
-            .keys()
-            .filter(|key| !live.contains(&key.connection))
-            .copied()
-            .collect();
-        for key in ended.iter().filter(|key| key.connection != 0) {
+        events
+    }
+
+    /// What cannot be told apart by connection, since the last call, up to
+    /// `boot_ns`. Counters of connections that are not `live` any more are
+    /// given back to the kernel.
+    pub fn poll_host(
+        &mut self,
+        hooks: &Hooks,
+        boot_ns: u64,
+        live: &HashSet<u64>,
+    ) -> Vec<KernelEvent> {
+        let since_boot_ns = std::mem::replace(&mut self.host_boot_ns, boot_ns);
+        let ended = |key: &&LossKey| key.connection != 0 && !live.contains(&key.connection);
+        let ended: Vec<LossKey> = self.seen.keys().filter(ended).copied().collect();
+        for key in ended {
             // Without processes nothing counts for it any more.
-            if self.by_connection.remove(&LossKeyValue(*key)).is_ok() {
-                self.seen.remove(key);
+            if self.by_connection.remove(&LossKeyValue(key)).is_ok() {
+                self.seen.remove(&key);
             }
         }
-        let unattributed = self
-            .unattributed
-            .iter()
-            .flatten()
+        let unattributed = self.unattributed.iter().flatten();
+        let unattributed = unattributed
             .map(|count| sum(&count))
             .fold(LossCount::default(), plus);
         let seen = std::mem::replace(&mut self.seen_unattributed, unattributed);
-        report(
-            0,
-            LossCause::TableFull,
-            LossClass::Any,
-            minus(unattributed, seen),
-        );
         let missed = hooks.missed_runs();
-        let events_missed =
+        let newly_missed =
             missed.saturating_sub(std::mem::replace(&mut self.seen_missed_runs, missed));
-        report(
-            0,
-            LossCause::ProgramMissed,
-            LossClass::Any,
-            LossCount {
-                events: events_missed,
-                bytes: 0,
-            },
-        );
         let malformed = std::mem::take(&mut self.malformed);
-        report(
-            0,
-            LossCause::Malformed,
-            LossClass::Any,
-            LossCount {
-                events: malformed,
-                bytes: 0,
-            },
-        );
-        events
+        let only = |events| LossCount { events, bytes: 0 };
+        [
+            (LossCause::TableFull, minus(unattributed, seen)),
+            (LossCause::ProgramMissed, only(newly_missed)),
+            (LossCause::Malformed, only(malformed)),
+        ]
+        .into_iter()
+        .filter_map(|(cause, lost)| event(0, cause, LossClass::Any, lost, since_boot_ns, boot_ns))
+        .collect()
     }
+}
+
+fn event(
+    connection: u64,
+    cause: LossCause,
+    class: LossClass,
+    lost: LossCount,
+    since_boot_ns: u64,
+    boot_ns: u64,
+) -> Option<KernelEvent> {
+    let loss = Loss {
+        cause,
+        class,
+        events: lost.events,
+        bytes: lost.bytes,
+        since_boot_ns,
+        host_wide: connection == 0,
+    };
+    (lost != LossCount::default()).then_some(KernelEvent {
+        boot_ns,
+        connection,
+        pid: 0,
+        fact: Fact::Loss(loss),
+    })
 }
 
 fn sum(values: &[LossCountValue]) -> LossCount {

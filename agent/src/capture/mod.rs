@@ -180,6 +180,7 @@ impl Capture {
                 self.housekeeping(now);
             }
             let settled = now.saturating_sub(SETTLE_NS);
+            self.pending.extend(self.losses.poll_connections(settled));
             if batches.send(self.take_batch(settled)).is_err() {
                 return Ok(());
             }
@@ -188,6 +189,7 @@ impl Capture {
         self.hooks.detach_streams()?;
         self.drain();
         let now = now_boot_ns();
+        self.pending.extend(self.losses.poll_connections(now));
         self.housekeeping(now);
         // A receiver that is gone has said so already.
         let _ = batches.send(self.take_batch(now));
@@ -220,8 +222,8 @@ impl Capture {
         let (live, serving) = self.processes.live();
         self.serving = serving;
         self.processes.prune_positions();
-        self.pending
-            .extend(self.losses.poll(&self.hooks, now, &live));
+        let host = self.losses.poll_host(&self.hooks, now, &live);
+        self.pending.extend(host);
     }
 
     /// Everything up to `until`, in order.

@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 
 /// A call on a file of the spool failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {call} {}: {source}", path.display())]
+#[error("cannot {call} {}: {problem}", path.display())]
 pub struct SpoolError {
     /// What was tried.
     pub call: &'static str,
     /// On what.
     pub path: PathBuf,
     /// Why it failed.
-    pub source: io::Error,
+    pub problem: io::Error,
 }
 
 impl SpoolError {
-    pub(super) fn new(call: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+    pub(super) fn new(call: &'static str, path: &Path, problem: impl Into<io::Error>) -> Self {
         Self {
             call,
             path: path.to_owned(),
-            source: source.into(),
+            problem: problem.into(),
         }
     }
 

@@ -281,7 +281,7 @@ fn stored_already(folder: &Folder) -> Result<Option<Stored>, SpoolError> {
 /// Whether the content is wrong, and not just the disk of no use right now.
 fn is_damage(error: &SpoolError) -> bool {
     matches!(
-        error.source.kind(),
+        error.problem.kind(),
         io::ErrorKind::Other
             | io::ErrorKind::NotFound
             | io::ErrorKind::InvalidData

@@ -379,7 +379,6 @@ impl WaitingObject {
             Ok(PutOutcome::AlreadyUnverified) if !tried_before => Err(Stopped::Store(StoreError {
                 operation: "write",
                 uri: store.uri(&self.key),
-                endpoint: None,
                 failure: Failure::Config(
                     "an object this agent did not write is there, and the key may not read it"
                         .to_owned(),

@@ -106,7 +106,7 @@ pub extern "C" fn emit_user(source: u64, len: u64) -> i32 {
                 header.connection,
                 CAUSE_READ_FAILED,
                 class(header.kind),
-                1,
+                events(header.kind),
                 len,
             );
             return 0;
@@ -142,9 +142,21 @@ fn output(scratch: &Scratch, payload: u64, flags: u64) -> bool {
         )
     };
     if result != 0 {
-        loss::count(header.connection, CAUSE_RING_FULL, class, 1, payload);
+        loss::count(
+            header.connection,
+            CAUSE_RING_FULL,
+            class,
+            events(header.kind),
+            payload,
+        );
     }
     result == 0
+}
+
+/// A piece of an exec is no event of its own.
+#[inline(always)]
+fn events(kind: u32) -> u64 {
+    u64::from(kind != KIND_PATH && kind != KIND_ARGS)
 }
 
 #[inline(always)]

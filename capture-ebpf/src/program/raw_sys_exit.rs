@@ -3,6 +3,7 @@
 //!
 //! The return value is the number of bytes that really went through.
 
+use auditty_capture_ebpf::{KIND_PIPE, KIND_TERMINAL};
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext,
 };
@@ -12,7 +13,7 @@ use crate::{
     kernel,
     maps::{CALLS, NR_IOCTL, NR_WRITE},
     raw_sys_enter::{ID_AT, field},
-    streams,
+    streams::{self, WAITED_FOR_SECRET},
 };
 
 const RETURN_AT: usize = 16;
@@ -58,14 +59,16 @@ fn try_raw_sys_exit(context: &TracePointContext, thread: u64, pid: u32) {
     let is_write = call.nr == NR_WRITE.load();
     let direction = streams::direction(is_write);
     if call.class == CLASS_PTY_MASTER {
-        streams::emit_terminal(
+        let kind = KIND_TERMINAL | call.secret * WAITED_FOR_SECRET;
+        streams::emit_stream(u64::from(kind), call.object, call.buffer, result, direction);
+    } else if call.class == CLASS_PIPE {
+        streams::emit_stream(
+            u64::from(KIND_PIPE),
             call.object,
             call.buffer,
             result,
-            direction | u64::from(call.secret) << 1,
+            direction,
         );
-    } else if call.class == CLASS_PIPE {
-        streams::emit_pipe(call.object, call.buffer, result, direction);
     } else if call.class == CLASS_UNIX_SOCKET && is_write {
         streams::emit_monitor(call.buffer, result);
     }

@@ -2,9 +2,8 @@
 
 use auditty_capture_ebpf::{
     CAUSE_READ_FAILED, CAUSE_TABLE_FULL, CAUSE_TOO_LARGE, CLASS_LOGIN, CLASS_STREAM,
-    DIRECTION_INPUT, DIRECTION_OUTPUT, KIND_MONITOR, KIND_PIPE, KIND_TERMINAL, KIND_WINDOW_SIZE,
-    MonitorBody, OFFSET_UNKNOWN, PAYLOAD_MAX, PipeBody, Position, STREAM_PIECES, TerminalBody,
-    monitor,
+    DIRECTION_INPUT, DIRECTION_OUTPUT, KIND_MONITOR, KIND_TERMINAL, KIND_WINDOW_SIZE, MonitorBody,
+    OFFSET_UNKNOWN, PAYLOAD_MAX, Position, STREAM_PIECES, StreamBody, monitor,
 };
 use aya_ebpf::helpers::generated;
 
@@ -14,6 +13,9 @@ use crate::{
     loss,
     maps::{Call, POSITIONS, RECORD_INPUT, offset},
 };
+
+/// See [`emit_stream`].
+pub const WAITED_FOR_SECRET: u32 = 1 << 16;
 
 const ICANON: u32 = 0o2;
 const ECHO: u32 = 0o10;
@@ -28,68 +30,44 @@ pub fn waits_for_secret(master: Address) -> bool {
     flags & ECHO == 0 && flags & ICANON != 0
 }
 
-/// A global function for each kind: verified once, with scalars only.
-/// `direction_secret` holds the direction in bit 0 and, in bit 1, whether the
-/// terminal waited for a secret when the call began.
+/// Reports `len` bytes that went to (`DIRECTION_INPUT`) or came from
+/// (`DIRECTION_OUTPUT`) a pty master or pipe, in pieces. `kind_secret` is the
+/// record's kind, with [`WAITED_FOR_SECRET`] where the terminal waited for a
+/// secret when the call began. A global function: verified once, with scalars
+/// only.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn emit_terminal(master: u64, buffer: u64, len: u64, direction_secret: u64) -> i32 {
-    let direction = (direction_secret & 1) as u32;
+pub extern "C" fn emit_stream(
+    kind_secret: u64,
+    object: u64,
+    buffer: u64,
+    len: u64,
+    direction: u64,
+) -> i32 {
     let pid = kernel::current_pid();
     let Some(process) = kernel::process(pid) else {
         return 0;
     };
+    let kind = kind_secret as u32 & !WAITED_FOR_SECRET;
+    let Some(scratch) = emit::begin(kind, process.connection, pid, kernel::boot_ns()) else {
+        return 0;
+    };
+    let body = emit::body::<StreamBody>(scratch);
     // The reader may have turned echo on again since the call began: a secret
     // at either end of the call is one.
-    let secret = direction_secret & 2 != 0 || waits_for_secret(master);
-    let masked = direction == DIRECTION_INPUT && (secret || RECORD_INPUT.load() == 0);
-    let Some(scratch) = emit::begin(KIND_TERMINAL, process.connection, pid, kernel::boot_ns())
-    else {
-        return 0;
+    let mut secret = kind_secret as u32 & WAITED_FOR_SECRET != 0;
+    let key = if kind == KIND_TERMINAL {
+        describe_terminal(body, object);
+        secret |= waits_for_secret(object);
+        object
+    } else {
+        body.inode = object;
+        object << 1
     };
-    let start = advance(process.connection, master | u64::from(direction), pid, len);
-    let body = emit::body::<TerminalBody>(scratch);
-    describe_terminal(body, master);
-    body.direction = direction;
-    body.masked = u32::from(masked);
-    if masked {
-        body.offset = start;
-        body.bytes = len as u32;
-        emit::submit(scratch);
-        return 0;
-    }
-    for piece in 0..STREAM_PIECES {
-        let done = u64::from(piece) * PAYLOAD_MAX as u64;
-        if done >= len {
-            return 0;
-        }
-        let size = piece_len(len - done);
-        body.offset = offset_at(start, done);
-        body.bytes = size as u32;
-        emit_user(buffer.wrapping_add(done), size);
-    }
-    too_large(process.connection, len);
-    0
-}
-
-/// As [`emit_terminal`], for a pipe.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn emit_pipe(inode: u64, buffer: u64, len: u64, direction: u64) -> i32 {
-    let pid = kernel::current_pid();
-    let Some(process) = kernel::process(pid) else {
-        return 0;
-    };
-    let masked = direction as u32 == DIRECTION_INPUT && RECORD_INPUT.load() == 0;
-    let Some(scratch) = emit::begin(KIND_PIPE, process.connection, pid, kernel::boot_ns()) else {
-        return 0;
-    };
-    let start = advance(process.connection, inode << 1 | direction & 1, pid, len);
-    let body = emit::body::<PipeBody>(scratch);
-    body.inode = inode;
-    body.direction = direction as u32;
-    body.masked = u32::from(masked);
-    if masked {
+    let start = advance(process.connection, key | direction & 1, pid, len);
+    body.direction = direction as u32 & 1;
+    if body.direction == DIRECTION_INPUT && (secret || RECORD_INPUT.load() == 0) {
+        body.masked = 1;
         body.offset = start;
         body.bytes = len as u32;
         emit::submit(scratch);
@@ -115,7 +93,7 @@ pub fn emit_window_size(connection: u64, pid: u32, master: Address) {
     let Some(scratch) = emit::begin(KIND_WINDOW_SIZE, connection, pid, kernel::boot_ns()) else {
         return;
     };
-    describe_terminal(emit::body::<TerminalBody>(scratch), master);
+    describe_terminal(emit::body::<StreamBody>(scratch), master);
     emit::submit(scratch);
 }
 
@@ -247,7 +225,7 @@ fn too_large(connection: u64, len: u64) {
 }
 
 #[inline(always)]
-fn describe_terminal(body: &mut TerminalBody, master: Address) {
+fn describe_terminal(body: &mut StreamBody, master: Address) {
     let slave: Address = read(master, offset!(tty_link));
     // struct winsize: rows, columns, and two of pixels.
     let size: u32 = read(slave, offset!(tty_winsize));

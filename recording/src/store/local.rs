@@ -50,7 +50,6 @@ impl LocalStore {
             outcome.map_err(|failure| StoreError {
                 operation,
                 uri: self.uri(key),
-                endpoint: None,
                 failure,
             })
         })

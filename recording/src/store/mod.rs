@@ -76,23 +76,14 @@ pub type AnyStore = Arc<dyn Store>;
 
 /// A store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {uri}{}: {failure}", at(.endpoint))]
+#[error("cannot {operation} {uri}: {failure}")]
 pub struct StoreError {
     /// `write`, `read`, `list` or `open`.
     pub operation: &'static str,
     /// What it was about.
     pub uri: String,
-    /// The server that was asked, when it is not the provider's own.
-    pub endpoint: Option<String>,
     /// What failed.
     pub failure: Failure,
-}
-
-fn at(endpoint: &Option<String>) -> String {
-    endpoint
-        .as_ref()
-        .map(|endpoint| format!(" at {endpoint}"))
-        .unwrap_or_default()
 }
 
 /// What failed.

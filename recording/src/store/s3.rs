@@ -95,10 +95,16 @@ impl S3Store {
     }
 
     fn error(&self, operation: &'static str, key: &str, failure: Failure) -> StoreError {
+        // Which server could not be reached says more than the bucket's name.
+        let failure = match (failure, &self.endpoint) {
+            (Failure::Transient(problem), Some(endpoint)) => {
+                Failure::Transient(format!("{endpoint}: {problem}"))
+            }
+            (failure, _) => failure,
+        };
         StoreError {
             operation,
             uri: self.uri(key),
-            endpoint: self.endpoint.clone(),
             failure,
         }
     }

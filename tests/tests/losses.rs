@@ -1,0 +1,95 @@
+//! What is lost is declared: recorded and declared bytes together are what the
+//! client was shown, exactly.
+
+use anyhow::{Result, ensure};
+use auditty_tests::{SOON, Stage, agent::Setting, scene::Scene, wait_for};
+use nix::sys::signal::Signal;
+
+/// Kernel buffers so small that an agent that stands still must lose.
+const SMALL_RINGS: &str =
+    "[capture]\ndata_ring_size = \"256 KiB\"\ncontrol_ring_size = \"256 KiB\"\n";
+
+fn stage() -> Result<Stage> {
+    let setting = Setting {
+        extra: SMALL_RINGS.to_owned(),
+        ..Setting::default()
+    };
+    Stage::with(Scene::new()?, &setting)
+}
+
+/// Runs a command whose second half happens while the agent stands still.
+/// Returns what the client was shown.
+fn run_past_a_stopped_agent(stage: &Stage, remote: &str) -> Result<Vec<u8>> {
+    let client = stage.client();
+    let remote = format!("echo begin; while [ ! -e ~/go ]; do sleep 0.05; done; {remote}");
+    let login = std::thread::spawn(move || client.run_tty(&remote));
+    let sessions = stage.agent.folder().join("spool/sessions");
+    wait_for("the session in the spool", SOON, || {
+        let open = std::fs::read_dir(&sessions)?.next();
+        Ok(open.map(|_| ()))
+    })?;
+    stage.agent.process.signal(Signal::SIGSTOP)?;
+    std::fs::write(stage.user.home.join("go"), "")?;
+    let shown = login.join().unwrap()?.stdout;
+    stage.agent.process.signal(Signal::SIGCONT)?;
+    Ok(shown)
+}
+
+#[test]
+fn a_flood_past_a_stopped_agent() -> Result<()> {
+    let stage = stage()?;
+    let shown = run_past_a_stopped_agent(&stage, "seq 1 500000")?;
+    ensure!(
+        shown.ends_with(b"500000\r\n"),
+        "the session went on as ever"
+    );
+
+    let recording = stage.recording()?;
+    recording.assert_sound()?;
+    let mut recorded = 0;
+    for event in recording.of("output") {
+        let at = usize::try_from(event["offset"].as_u64().unwrap())?;
+        let bytes = auditty_tests::store::bytes_of(event)?;
+        assert_eq!(&shown[at..at + bytes.len()], bytes, "at {at}");
+        recorded += bytes.len();
+    }
+    let declared: u64 = recording
+        .of("gap")
+        .iter()
+        .filter(|gap| gap["class"] != "process")
+        .map(|gap| gap["bytes"].as_u64().unwrap())
+        .sum();
+    assert!(declared > 1_000_000, "only {declared} bytes were lost");
+    assert_eq!(recorded as u64 + declared, shown.len() as u64);
+    let session = recording.session();
+    assert_eq!(session["verdict"], "lossy");
+    assert_eq!(session["counts"]["lost_bytes"], declared);
+    stage.end()
+}
+
+#[test]
+fn a_storm_of_execs_past_a_stopped_agent() -> Result<()> {
+    const EXECS: usize = 3000;
+    let stage = stage()?;
+    let storm = format!("for i in $(seq {EXECS}); do /bin/true; done");
+    run_past_a_stopped_agent(&stage, &storm)?;
+
+    let recording = stage.recording()?;
+    recording.assert_sound()?;
+    let argvs = recording.argvs();
+    let recorded = argvs.iter().filter(|argv| argv[0] == "/bin/true").count();
+    let declared: u64 = recording
+        .of("gap")
+        .iter()
+        .filter(|gap| gap["class"] == "process")
+        .map(|gap| gap["events"].as_u64().unwrap())
+        .sum();
+    assert!(recorded < EXECS, "nothing was lost");
+    // Each lost command is a fork, an exec and an exit.
+    assert!(
+        recorded as u64 + declared >= EXECS as u64 && declared <= 3 * EXECS as u64,
+        "{recorded} recorded, {declared} events declared"
+    );
+    assert_eq!(recording.session()["verdict"], "lossy");
+    stage.end()
+}
