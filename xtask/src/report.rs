@@ -48,6 +48,26 @@ impl Report {
         self.ran.push(format!("{name}: skipped"));
     }
 
+    /// Adds a suite that was counted elsewhere: how many passed, and what
+    /// failed and was skipped, each with its reason.
+    pub fn counted(
+        &mut self,
+        name: &str,
+        passed: usize,
+        failed: Vec<String>,
+        skipped: Vec<String>,
+    ) {
+        self.add(
+            name,
+            Suite {
+                passed,
+                failed,
+                skipped,
+                ..Suite::default()
+            },
+        );
+    }
+
     /// Runs `cargo test` and counts what libtest prints.
     pub fn tests(&mut self, name: &str, command: &mut Command) -> Result<()> {
         println!("\n== {name}: {}", workspace::show(command));

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: one step a thing, each with its reason.
 
 mod bpf_linker;
+mod emulator;
 mod machine;
 mod packages;
 mod python;
@@ -9,13 +10,15 @@ mod schema_linter;
 
 use anyhow::Result;
 
+pub use self::emulator::{NO_EMULATOR, present as emulator_present};
+
 /// Installs or builds what this machine lacks for building and testing
 ///
 /// For a Debian or Ubuntu machine with rustup, as root. Looks at each thing,
 /// does only what is missing, and says why: Debian packages, components of the
 /// pinned Rust toolchain, bpf-linker (built against rustc's own LLVM), Python
 /// environments (an S3 server and foreign clients for the tests), buf where npm
-/// is, and /run/sshd and tracefs. Running it again changes nothing.
+/// is, QEMU for the tests on other kernels, and /run/sshd and tracefs. Running it again changes nothing.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Do only these steps
@@ -24,12 +27,13 @@ pub struct Arguments {
 }
 
 /// The steps in their order: each may use what those before it provide.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step::Packages,
     Step::Rust,
     Step::BpfLinker,
     Step::Python,
     Step::Buf,
+    Step::Emulator,
     Step::Machine,
 ];
 
@@ -45,6 +49,8 @@ enum Step {
     Python,
     /// The linter of the protobuf schemas
     Buf,
+    /// QEMU, for the tests on other kernels
+    Emulator,
     /// Folders and mounts
     Machine,
 }
@@ -70,6 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Step::BpfLinker => bpf_linker::ensure()?,
             Step::Python => python::ensure()?,
             Step::Buf => schema_linter::ensure()?,
+            Step::Emulator => emulator::ensure()?,
             Step::Machine => machine::ensure()?,
         };
         match outcome {

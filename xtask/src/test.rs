@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 
-use crate::{buf, build, report::Report, setup, workspace};
+use crate::{buf, build, report::Report, setup, vm, workspace};
 
 /// Runs every test that can run on this machine
 ///
 /// Sets up and builds what is missing, then: `unit`, the tests of every crate,
 /// with a real S3 server for those that store; `lint`, rustfmt, clippy (for the
 /// kernel programs on their own target) and buf; `e2e`, real logins to a real
-/// sshd, one test after the other. The last line counts; anything that failed
-/// makes the exit status non-zero.
+/// sshd, one test after the other; `vm`, logins on other kernels, emulated. The
+/// last line counts; anything that failed makes the exit status non-zero.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Run only these
@@ -28,6 +28,8 @@ enum Suite {
     Lint,
     /// Real logins on this machine
     E2e,
+    /// Real logins on other kernels
+    Vm,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -43,6 +45,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if chosen(Suite::E2e) {
         end_to_end(&mut report, filter)?;
+    }
+    if chosen(Suite::Vm) && filter.is_none() {
+        vm::suite(&mut report)?;
     }
     report.finish()
 }

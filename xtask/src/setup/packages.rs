@@ -35,7 +35,12 @@ const PACKAGES: [(&str, &str); 18] = [
 
 /// Installs the missing ones.
 pub fn ensure() -> Result<Outcome> {
-    let missing: Vec<_> = PACKAGES
+    install(&PACKAGES)
+}
+
+/// Installs those of a list that are missing.
+pub fn install(packages: &[(&str, &str)]) -> Result<Outcome> {
+    let missing: Vec<_> = packages
         .iter()
         .filter(|(name, _)| !installed(name))
         .collect();
@@ -55,7 +60,8 @@ pub fn ensure() -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn installed(package: &str) -> bool {
+/// Whether it is there.
+pub fn installed(package: &str) -> bool {
     workspace::command("dpkg-query").is_ok_and(|mut query| {
         query.args(["-W", "-f", "${Status}", package]);
         workspace::output(&mut query).is_some_and(|status| status == "install ok installed")
