@@ -18,7 +18,6 @@ mod recorder;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -32,15 +31,11 @@ use tokio_util::task::TaskTracker;
 
 pub use check::check;
 
-use crate::capture::{Capture, Options};
+use crate::capture::{Capture, Options, queue};
 use crate::config::{Attach, Config, Input};
 use crate::delivery::{AgentLock, Reporter, Spool, SpoolOptions, Uploader, dial};
 use collector::EmbeddedCollector;
 use recorder::Recorder;
-
-/// Batches between capture and recorder; beyond, the kernel's rings take the
-/// load.
-const WAITING_BATCHES: usize = 64;
 
 /// How long tasks may take to stop after the last delivery.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
@@ -95,7 +90,7 @@ fn record(
 ) -> Result<()> {
     let capture = Capture::start(&capture_options(config)).context("starting the capture")?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (sender, batches) = sync_channel(WAITING_BATCHES);
+    let (sender, batches) = queue();
     let recorder = Recorder::new(host.clone(), config.grants().directory(), spool, batches);
     let open = resumable.len();
     let recorder = spawn("recorder", move || recorder.run(resumable))?;

@@ -16,6 +16,7 @@ mod loss;
 mod maps;
 mod offsets;
 mod processes;
+mod queue;
 mod rings;
 
 use std::{
@@ -23,8 +24,8 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::SyncSender,
     },
+    thread,
     time::Duration,
 };
 
@@ -36,6 +37,7 @@ use event::KernelEvent;
 use hooks::Hooks;
 use loss::LossCounters;
 use processes::Processes;
+pub use queue::{Batch, BatchReceiver, BatchSender, queue};
 use rings::Rings;
 
 /// How often the rings are drained while somebody is connected. Waking up for
@@ -104,16 +106,6 @@ pub enum CaptureError {
     Wait(#[source] io::Error),
 }
 
-/// Events in the order they happened.
-#[derive(Debug)]
-pub struct Batch {
-    /// Everything before this moment has been handed over; nanoseconds since
-    /// boot.
-    pub now_boot_ns: u64,
-    /// The events, by `boot_ns`.
-    pub events: Vec<KernelEvent>,
-}
-
 /// A running capture.
 pub struct Capture {
     hooks: Hooks,
@@ -164,10 +156,15 @@ impl Capture {
     /// with a batch that holds everything up to that moment.
     pub fn run(
         mut self,
-        batches: &SyncSender<Batch>,
+        batches: &BatchSender,
         stop: &Arc<AtomicBool>,
     ) -> Result<(), CaptureError> {
         while !stop.load(Ordering::Relaxed) {
+            if !batches.has_room() {
+                // The rings go on filling; what they cannot take they count.
+                thread::sleep(BUSY_POLL);
+                continue;
+            }
             self.rings.wait(if self.hooks.streams_attached() {
                 BUSY_POLL
             } else {
@@ -181,7 +178,7 @@ impl Capture {
             }
             let settled = now.saturating_sub(SETTLE_NS);
             self.pending.extend(self.losses.poll_connections(settled));
-            if batches.send(self.take_batch(settled)).is_err() {
+            if !batches.send(self.take_batch(settled)) {
                 return Ok(());
             }
         }
@@ -192,7 +189,7 @@ impl Capture {
         self.pending.extend(self.losses.poll_connections(now));
         self.housekeeping(now);
         // A receiver that is gone has said so already.
-        let _ = batches.send(self.take_batch(now));
+        batches.send(self.take_batch(now));
         Ok(())
     }
 

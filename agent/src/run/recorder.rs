@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::notify;
 use crate::capture::event::{Fact, LossClass};
-use crate::capture::{Batch, is_alive, now_boot_ns};
+use crate::capture::{Batch, BatchReceiver, is_alive, now_boot_ns};
 use crate::delivery::Spool;
 use crate::grants::GrantBook;
 use crate::sessions::sink::SessionRecord;
@@ -38,13 +38,13 @@ pub(super) struct Recorder {
     grants: GrantBook,
     grants_directory: std::path::PathBuf,
     spool: Spool,
-    batches: Receiver<Batch>,
+    batches: BatchReceiver,
     looks_for_the_dead: u32,
     found_dead: HashSet<u32>,
 }
 
 impl Recorder {
-    pub(super) fn new(host: Host, grants: &Path, spool: Spool, batches: Receiver<Batch>) -> Self {
+    pub(super) fn new(host: Host, grants: &Path, spool: Spool, batches: BatchReceiver) -> Self {
         let book = load_grants(grants);
         Self {
             sessions: Sessions::new(host, clock(), SystemUsers, book.clone(), Limits::default()),
