@@ -39,7 +39,10 @@ impl Results {
 
     /// Notes a kernel that cannot be had.
     pub fn skip(&mut self, kernel: &Kernel, why: &str) {
-        let column = TESTS.map(|_| Outcome::Skipped(why.to_owned()));
+        let column = TESTS.map(|test| {
+            let why = if test == "kernel" { why } else { "no kernel" };
+            Outcome::Skipped(why.to_owned())
+        });
         self.add(kernel, column);
     }
 

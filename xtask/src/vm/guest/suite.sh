@@ -24,9 +24,14 @@ run() {
     for evidence in /tmp/errors /tmp/agent.log; do
         tail -n 12 "$evidence" | cut -c 1-400 | sed "s#^#| ${evidence##*/}: #"
     done
+    find $STORE -name manifest.json | xargs -r jq -r \
+        '.session | "| recorded: \(.verdict) \(.login.user) \(.command)"' | cut -c 1-200
     # Runs that the kernel left out, for each kernel program.
-    awk '/^prog_tag:/ { tag = $2 } /^recursion_misses:/ { print "| " tag " missed " $2 }' \
-        /proc/"$agent"/fdinfo/* | sort -u
+    awk '
+        FILENAME == "/tmp/kallsyms" { names[substr($3, 10, 16)] = substr($3, 27); next }
+        /^prog_tag:/ { tag = $2 }
+        /^recursion_misses:/ { print "| missed runs: " $2, (names[tag] != "" ? names[tag] : tag) }
+    ' /tmp/kallsyms /proc/"$agent"/fdinfo/* 2>/dev/null | sort -u
 }
 
 # Until a command succeeds, or 40 seconds have passed.
@@ -228,7 +233,7 @@ test_masked() {
     [ "$masked" = $((${#SECRET} + 1)) ] || fail "$masked bytes are masked"
 }
 
-mkdir -p /run/sshd /run/ssh /tmp/grants $STORE
+mkdir -p /run/sshd /run/ssh /tmp/grants /tmp/state /tmp/spool $STORE
 ssh-keygen -q -t ed25519 -N '' -f /run/ssh/host_key
 ssh-keygen -q -t ed25519 -N '' -f /run/ssh/tester
 chmod 711 /run/ssh
