@@ -1,7 +1,7 @@
 //! What is lost is declared: recorded and declared bytes together are what the
 //! client was shown, exactly.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use auditty_tests::{SOON, Stage, agent::Setting, scene::Scene, wait_for};
 use nix::sys::signal::Signal;
 
@@ -30,7 +30,10 @@ fn run_past_a_stopped_agent(stage: &Stage, remote: &str) -> Result<Vec<u8>> {
     })?;
     stage.agent.process.signal(Signal::SIGSTOP)?;
     std::fs::write(stage.user.home.join("go"), "")?;
-    let shown = login.join().unwrap()?.stdout;
+    let login = login
+        .join()
+        .map_err(|_| anyhow!("the client's thread died"))?;
+    let shown = login?.stdout;
     stage.agent.process.signal(Signal::SIGCONT)?;
     Ok(shown)
 }

@@ -59,7 +59,7 @@ fn try_raw_sys_exit(context: &TracePointContext, thread: u64, pid: u32) {
     let is_write = call.nr == NR_WRITE.load();
     let direction = streams::direction(is_write);
     if call.class == CLASS_PTY_MASTER {
-        let kind = KIND_TERMINAL | call.secret * WAITED_FOR_SECRET;
+        let kind = KIND_TERMINAL | (call.secret * WAITED_FOR_SECRET);
         streams::emit_stream(u64::from(kind), call.object, call.buffer, result, direction);
     } else if call.class == CLASS_PIPE {
         streams::emit_stream(
