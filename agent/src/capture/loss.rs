@@ -96,10 +96,16 @@ impl LossCounters {
                 self.seen.remove(&key);
             }
         }
-        let unattributed = self.unattributed.iter().flatten();
-        let unattributed = unattributed
-            .map(|count| sum(&count))
-            .fold(LossCount::default(), plus);
+        // Only used when the other counters are full: without any, there is no
+        // need to look (see `census`).
+        let unattributed = if self.seen.is_empty() {
+            self.seen_unattributed
+        } else {
+            let counts = self.unattributed.iter().flatten();
+            counts
+                .map(|count| sum(&count))
+                .fold(LossCount::default(), plus)
+        };
         let seen = std::mem::replace(&mut self.seen_unattributed, unattributed);
         let missed = hooks.missed_runs();
         let newly_missed =

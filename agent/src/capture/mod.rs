@@ -8,6 +8,7 @@
 
 mod adopt;
 pub mod btf;
+mod census;
 mod check;
 mod decode;
 pub mod event;
@@ -32,8 +33,9 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 
 pub use adopt::is_alive;
+use census::Census;
 pub use check::{Check, check};
-use event::KernelEvent;
+use event::{Fact, KernelEvent, LossClass};
 use hooks::Hooks;
 use loss::LossCounters;
 use processes::Processes;
@@ -53,6 +55,9 @@ const SETTLE_NS: u64 = 2_000_000;
 
 /// How often losses and the table of connections are looked at.
 const HOUSEKEEPING_NS: u64 = 1_000_000_000;
+
+/// How often positions of dead streams are looked for. Rarely: see [`census`].
+const PRUNING_NS: u64 = 600_000_000_000;
 
 /// How long the hooks on system calls stay attached after the last connection:
 /// the next one is often not far.
@@ -115,9 +120,12 @@ pub struct Capture {
     always_attached: bool,
     /// Decoded, but perhaps not yet followed by everything older.
     pending: Vec<KernelEvent>,
-    serving: bool,
+    census: Census,
+    /// Events about processes were lost: the census is not to be trusted.
+    recount: bool,
     last_serving_boot_ns: u64,
     last_housekeeping_boot_ns: u64,
+    last_pruning_boot_ns: u64,
 }
 
 /// Nanoseconds since boot (`CLOCK_BOOTTIME`), 0 if the clock cannot be read.
@@ -135,8 +143,9 @@ impl Capture {
         let losses = LossCounters::new(&mut hooks, now)?;
         hooks.attach_processes()?;
         let pending = adopt::adopt(&mut processes)?;
-        let (_, serving) = processes.live();
-        if serving || options.always_attached {
+        let mut census = Census::default();
+        pending.iter().for_each(|event| census.count(event));
+        if census.is_serving() || options.always_attached {
             hooks.attach_streams()?;
         }
         Ok(Self {
@@ -146,9 +155,11 @@ impl Capture {
             losses,
             always_attached: options.always_attached,
             pending,
-            serving,
+            census,
+            recount: false,
             last_serving_boot_ns: now,
             last_housekeeping_boot_ns: now,
+            last_pruning_boot_ns: now,
         })
     }
 
@@ -201,7 +212,7 @@ impl Capture {
     }
 
     fn attach_on_demand(&mut self, starting: bool, now: u64) -> Result<(), CaptureError> {
-        if starting || self.serving {
+        if starting || self.census.is_serving() {
             self.last_serving_boot_ns = now;
         }
         if starting {
@@ -216,9 +227,14 @@ impl Capture {
 
     fn housekeeping(&mut self, now: u64) {
         self.last_housekeeping_boot_ns = now;
-        let (live, serving) = self.processes.live();
-        self.serving = serving;
-        self.processes.prune_positions();
+        if std::mem::take(&mut self.recount) {
+            self.census.replace(self.processes.table());
+        }
+        if now.saturating_sub(self.last_pruning_boot_ns) >= PRUNING_NS {
+            self.last_pruning_boot_ns = now;
+            self.processes.prune_positions();
+        }
+        let live = self.census.connections();
         let host = self.losses.poll_host(&self.hooks, now, &live);
         self.pending.extend(host);
     }
@@ -229,6 +245,11 @@ impl Capture {
         self.pending.sort_by_key(|event| event.boot_ns);
         let settled = self.pending.partition_point(|event| event.boot_ns <= until);
         let rest = self.pending.split_off(settled);
+        for event in &self.pending {
+            self.census.count(event);
+            self.recount |= matches!(&event.fact, Fact::Loss(loss)
+                if matches!(loss.class, LossClass::Process | LossClass::Any));
+        }
         Batch {
             now_boot_ns: until,
             events: std::mem::replace(&mut self.pending, rest),

@@ -1,7 +1,5 @@
-//! The kernel programs' table of processes: read to know which connections
-//! live, written once at the start for what was already running.
-
-use std::collections::HashSet;
+//! The kernel programs' table of processes: written once, at the start, for what
+//! was already running, and read when events about processes were lost.
 
 use auditty_capture_ebpf::{PROCESS_SERVER, Position, Process, WATCH_WORD};
 use aya::maps::{Array, HashMap, MapData};
@@ -47,16 +45,14 @@ impl Processes {
         })
     }
 
-    /// Connections that have a process, and whether any of these is an sshd.
-    pub fn live(&self) -> (HashSet<u64>, bool) {
-        let mut connections = HashSet::new();
-        let mut serving = false;
-        for (_, ProcessValue(process)) in self.processes.iter().flatten() {
-            connections.insert(process.connection);
-            serving |= process.kind == PROCESS_SERVER;
-        }
-        connections.remove(&0);
-        (connections, serving)
+    /// All processes that belong to a connection: id, connection, and whether
+    /// it is an sshd.
+    pub fn table(&self) -> impl Iterator<Item = (u32, u64, bool)> {
+        let all = self.processes.iter().flatten();
+        all.map(|(pid, ProcessValue(process))| {
+            (pid, process.connection, process.kind == PROCESS_SERVER)
+        })
+        .filter(|(_, connection, _)| *connection != 0)
     }
 
     /// Adds a process that was already running; `false` when it is known.
