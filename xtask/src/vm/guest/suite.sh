@@ -53,13 +53,24 @@ finished() {
     [ -s /tmp/finished ]
 }
 
-# The folder of the one recording, which must be complete.
+# Whether a loss is one that a fully preemptible kernel can cause and that the
+# recording declares: the kernel skipped a program, and counted it.
+declared() {
+    grep -q preempt=full /proc/cmdline || return 1
+    zstd -dcq "$1"/*.jsonl.zst | grep -q '"cause":"program_missed"' || return 1
+    echo "| declared: ${1##*/} lacks what skipped programs did not see" >/dev/console
+    touch /tmp/declared
+}
+
+# The folder of the one recording, which must be complete, or declare what a
+# fully preemptible kernel skipped: then /tmp/declared is there.
 recording() {
+    rm -f /tmp/declared
     wait_for finished "$1" || fail "no finished recording of '$1'"
     read -r verdict folder </tmp/finished
     [ "$(wc -l </tmp/finished)" = 1 ] || fail "not one recording of '$1': $(tr '\n' ' ' </tmp/finished)"
     (cd "$folder" && sha256sum -c -s SHA256SUMS) || fail "SHA256SUMS of '$1' differ"
-    if [ "$verdict" != complete ]; then
+    if [ "$verdict" != complete ] && ! { [ "$verdict" = lossy ] && declared "$folder"; }; then
         fail "'$1' is $verdict: $(zstd -dcq "$folder"/*.jsonl.zst | grep '"kind":"gap"' | tr '\n' ' ')"
     fi
     echo "$folder"
@@ -172,6 +183,7 @@ test_parallel() {
     wait
     for login in 1 2 3 4 5 6 7 8; do
         folder=$(recording "seq ${login}00001") || exit 1
+        [ -e /tmp/declared ] && continue
         stream=$([ $((login % 2)) = 0 ] && echo terminal || echo stdout)
         bytes "$folder" output $stream >/tmp/parallel.recorded
         same /tmp/parallel.$login /tmp/parallel.recorded "login $login"
@@ -188,6 +200,7 @@ test_storm() {
         seq 100 | sed "s/^/$loop-/"
     done | sort >/tmp/storm
     folder=$(recording "$STORM") || exit 1
+    [ -e /tmp/declared ] && return
     events "$folder" 'select(.kind == "exec" and .argv[0] == "/bin/true") | .argv[1], "\n"' |
         sort >/tmp/storm.recorded
     same /tmp/storm /tmp/storm.recorded "$(wc -l </tmp/storm.recorded) of 300 execs"
