@@ -81,7 +81,7 @@ impl Census {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::event::{ConnectionStart, Exec};
+    use crate::capture::event::ConnectionStart;
 
     fn event(pid: u32, fact: Fact) -> KernelEvent {
         KernelEvent {
@@ -98,7 +98,7 @@ mod tests {
         census.count(&event(1, Fact::ConnectionStart(ConnectionStart::default())));
         census.count(&event(2, Fact::Fork { parent: 1 }));
         assert!(census.is_serving());
-        census.count(&event(2, Fact::Exec(Box::new(Exec::default()))));
+        census.count(&event(2, Fact::Exec(Box::default())));
         census.count(&event(3, Fact::Fork { parent: 2 }));
         census.count(&event(1, Fact::Exit { wait_status: 0 }));
         assert!(!census.is_serving());
