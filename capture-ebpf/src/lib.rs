@@ -16,7 +16,7 @@ mod offsets;
 pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Room for the body of a record, bytes.
 pub const BODY_LEN: usize = 64;
@@ -49,6 +49,10 @@ pub struct Header {
     pub boot_ns: u64,
     /// The connection, 0 for none.
     pub connection: u64,
+    /// What the process belongs to below the server: the first program that a
+    /// server process started, inherited at fork. Minted at that exec, unique
+    /// within one boot; 0 for the server's own processes.
+    pub root: u64,
     /// Process (thread group) id.
     pub pid: u32,
     /// Always 0.
@@ -78,6 +82,17 @@ pub const KIND_WINDOW_SIZE: u32 = 9;
 pub const KIND_PIPE: u32 = 10;
 /// [`MonitorBody`]; the payload is the message's body.
 pub const KIND_MONITOR: u32 = 11;
+/// [`FileBody`]; its paths came before, as [`KIND_PATH`].
+pub const KIND_FILE: u32 = 12;
+/// [`SocketBody`]; the payload is the path of a Unix socket, if it is one.
+pub const KIND_SOCKET: u32 = 13;
+/// [`TerminalBody`]: the last descriptor of a pty master was closed.
+pub const KIND_TERMINAL_CLOSE: u32 = 14;
+/// [`TerminalBody`]: a process wrote to a pty that is not its controlling
+/// terminal, for the first time.
+pub const KIND_TERMINAL_WRITER: u32 = 15;
+/// [`TerminalBody`]: a process put a byte into a pty's input (`TIOCSTI`).
+pub const KIND_TERMINAL_INJECTION: u32 = 16;
 
 /// Body of [`KIND_CONNECTION`].
 #[repr(C)]
@@ -111,6 +126,107 @@ pub struct ForkBody {
     pub pad: [u32; 15],
 }
 
+/// Body of [`KIND_FILE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileBody {
+    /// Bytes read, for [`FILE_CLOSE`].
+    pub read: u64,
+    /// Bytes written, for [`FILE_CLOSE`].
+    pub written: u64,
+    /// When the file was opened, for [`FILE_CLOSE`]; nanoseconds since boot.
+    pub opened_boot_ns: u64,
+    /// One of the `FILE_*` constants.
+    pub operation: u32,
+    /// 0, or the error number.
+    pub error: u32,
+    /// Flags of the open.
+    pub flags: u32,
+    /// Mode of the file; for [`FILE_CHMOD`] the one it was given.
+    pub mode: u32,
+    /// New owner, for [`FILE_CHOWN`]; `u32::MAX` when it stays.
+    pub uid: u32,
+    /// New group, for [`FILE_CHOWN`]; `u32::MAX` when it stays.
+    pub gid: u32,
+    /// The path is the kernel's own, not what the process gave.
+    pub resolved: u32,
+    /// Always 0.
+    pub pad: [u32; 3],
+}
+
+/// A file was opened, and exists since then.
+pub const FILE_CREATE: u32 = 1;
+/// An existing file was opened for writing.
+pub const FILE_OPEN_WRITE: u32 = 2;
+/// A file was opened for reading.
+pub const FILE_OPEN_READ: u32 = 3;
+/// A file of which bytes were counted was closed.
+pub const FILE_CLOSE: u32 = 4;
+/// A name was removed.
+pub const FILE_DELETE: u32 = 5;
+/// A name was changed.
+pub const FILE_RENAME: u32 = 6;
+/// The mode was changed.
+pub const FILE_CHMOD: u32 = 7;
+/// The owner was changed.
+pub const FILE_CHOWN: u32 = 8;
+/// A directory was made.
+pub const FILE_MKDIR: u32 = 9;
+/// A directory was removed.
+pub const FILE_RMDIR: u32 = 10;
+/// A second name was made.
+pub const FILE_LINK: u32 = 11;
+/// A symbolic link was made; the target is what it says.
+pub const FILE_SYMLINK: u32 = 12;
+/// The length was changed.
+pub const FILE_TRUNCATE: u32 = 13;
+
+/// Body of [`KIND_SOCKET`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketBody {
+    /// Local address; IPv4 in the first four bytes.
+    pub local: [u8; 16],
+    /// Remote address; IPv4 in the first four bytes.
+    pub remote: [u8; 16],
+    /// Identity of the socket within one boot.
+    pub socket: u64,
+    /// Bytes sent, for [`SOCKET_CLOSE`].
+    pub sent: u64,
+    /// Bytes received, for [`SOCKET_CLOSE`].
+    pub received: u64,
+    /// Local port.
+    pub local_port: u16,
+    /// Remote port.
+    pub remote_port: u16,
+    /// `AF_UNIX`, `AF_INET`, `AF_INET6`.
+    pub family: u16,
+    /// One of the `SOCKET_*` constants.
+    pub operation: u16,
+}
+
+/// A connection was begun.
+pub const SOCKET_CONNECT: u16 = 1;
+/// The socket accepts connections from now on.
+pub const SOCKET_LISTEN: u16 = 2;
+/// A connection was accepted.
+pub const SOCKET_ACCEPT: u16 = 3;
+/// The connection, or the listening, ended.
+pub const SOCKET_CLOSE: u16 = 4;
+
+/// Body of [`KIND_TERMINAL_CLOSE`], [`KIND_TERMINAL_WRITER`] and
+/// [`KIND_TERMINAL_INJECTION`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TerminalBody {
+    /// Identity of the pty within one boot, 0 when it was never seen.
+    pub terminal: u64,
+    /// Index of the pty.
+    pub pts: u32,
+    /// Always 0.
+    pub pad: [u32; 13],
+}
+
 /// Body of [`KIND_PATH`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +243,10 @@ pub struct PathBody {
 pub const PATH_EXE: u32 = 1;
 /// The working directory.
 pub const PATH_CWD: u32 = 2;
+/// The file of a [`KIND_FILE`].
+pub const PATH_FILE: u32 = 3;
+/// Its second path: the new name, or a link's target.
+pub const PATH_TARGET: u32 = 4;
 
 /// Body of [`KIND_ARGS`].
 #[repr(C)]
@@ -202,14 +322,14 @@ pub struct ExitBody {
 pub struct StreamBody {
     /// Position of the first byte, [`OFFSET_UNKNOWN`] when not counted.
     pub offset: u64,
-    /// Inode number of the pipe.
+    /// Inode number of the pipe, or identity of the pty within one boot.
     pub inode: u64,
     /// Bytes that went through, also when they are masked.
     pub bytes: u32,
     /// `DIRECTION_OUTPUT` or `DIRECTION_INPUT`.
     pub direction: u32,
-    /// The bytes are masked: not in the payload.
-    pub masked: u32,
+    /// One of the `WITHHELD_*` constants: the bytes are not in the payload.
+    pub withheld: u32,
     /// Index of the pty.
     pub pts: u32,
     /// Height of the terminal in character cells.
@@ -219,6 +339,13 @@ pub struct StreamBody {
     /// Always 0.
     pub pad: [u32; 7],
 }
+
+/// Not withheld: the bytes are in the payload.
+pub const WITHHELD_NOT: u32 = 0;
+/// Input that is a secret, or not recorded on this host.
+pub const WITHHELD_MASKED: u32 = 1;
+/// Content of a file transfer.
+pub const WITHHELD_TRANSFER: u32 = 2;
 
 /// sshd read it: towards the client.
 pub const DIRECTION_OUTPUT: u32 = 0;
@@ -264,14 +391,16 @@ pub mod monitor {
 pub struct Process {
     /// The connection it belongs to, 0 for a listener.
     pub connection: u64,
+    /// See [`Header::root`].
+    pub root: u64,
     /// One of the `PROCESS_*` constants.
     pub kind: u32,
     /// Type of the monitor message whose body comes next, 0 for none.
     pub monitor_kind: u32,
     /// Length field of that message.
     pub monitor_len: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// `PROCESS_IS_*` bits.
+    pub flags: u32,
 }
 
 /// An sshd that waits for connections, or its child before it serves one.
@@ -280,6 +409,36 @@ pub const PROCESS_LISTENER: u32 = 1;
 pub const PROCESS_SERVER: u32 = 2;
 /// A process below it that runs anything else.
 pub const PROCESS_USER: u32 = 3;
+
+impl Process {
+    /// A process of this kind that belongs to nothing.
+    #[must_use]
+    pub const fn new(kind: u32) -> Self {
+        Self {
+            connection: 0,
+            root: 0,
+            kind,
+            monitor_kind: 0,
+            monitor_len: 0,
+            flags: 0,
+        }
+    }
+}
+
+/// Bits of the largest pid: the rest of a minted id is its time.
+const PID_BITS: u64 = (1 << 22) - 1;
+
+/// Mints the id of a connection or root: unique within one boot.
+#[must_use]
+pub const fn mint(boot_ns: u64, pid: u32) -> u64 {
+    boot_ns & !PID_BITS | pid as u64
+}
+
+/// The process an id was minted for.
+#[must_use]
+pub const fn minted_for(id: u64) -> u32 {
+    (id & PID_BITS) as u32
+}
 
 /// Where a byte stream stands.
 #[repr(C)]
@@ -300,6 +459,8 @@ pub struct Position {
 pub struct LossKey {
     /// The connection that lost it, 0 when it cannot be told.
     pub connection: u64,
+    /// What of it lost it, see [`Header::root`].
+    pub root: u64,
     /// One of the `CAUSE_*` constants.
     pub cause: u32,
     /// One of the `CLASS_*` constants.
@@ -331,6 +492,10 @@ pub const CLASS_STREAM: u32 = 1;
 pub const CLASS_PROCESS: u32 = 2;
 /// Connection starts and monitor messages.
 pub const CLASS_LOGIN: u32 = 3;
+/// File activity.
+pub const CLASS_FILE: u32 = 4;
+/// Network activity.
+pub const CLASS_NETWORK: u32 = 5;
 
 /// Pids a word of the watch table covers: one byte each.
 pub const WATCH_WORD: usize = 4096;
@@ -339,7 +504,7 @@ pub const WATCH_WORD: usize = 4096;
 pub const WATCH_WORDS: u32 = (1 << 22) / WATCH_WORD as u32;
 
 const _: () = {
-    assert!(size_of::<Header>() == 32);
+    assert!(size_of::<Header>() == 40);
     assert!(size_of::<ConnectionBody>() == BODY_LEN);
     assert!(size_of::<ForkBody>() == BODY_LEN);
     assert!(size_of::<PathBody>() == BODY_LEN);
@@ -348,8 +513,11 @@ const _: () = {
     assert!(size_of::<ExitBody>() == BODY_LEN);
     assert!(size_of::<StreamBody>() == BODY_LEN);
     assert!(size_of::<MonitorBody>() == BODY_LEN);
-    assert!(size_of::<Process>() == 24);
+    assert!(size_of::<FileBody>() == BODY_LEN);
+    assert!(size_of::<SocketBody>() == BODY_LEN);
+    assert!(size_of::<TerminalBody>() == BODY_LEN);
+    assert!(size_of::<Process>() == 32);
     assert!(size_of::<Position>() == 16);
-    assert!(size_of::<LossKey>() == 16);
+    assert!(size_of::<LossKey>() == 24);
     assert!(size_of::<LossCount>() == 16);
 };

@@ -118,6 +118,10 @@ impl From<&session::Session> for v1::Session {
             signal: session.signal.map(u32::from),
             adopted: session.adopted,
             running_process_count: session.running_processes,
+            parent_session_id: session
+                .parent_session_id
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
             counts: Some((&session.counts).into()),
             verdict: v1::Verdict::from(session.verdict).into(),
             recording: None,
@@ -215,6 +219,11 @@ impl From<&session::Counts> for v1::Counts {
             gap_count: counts.gaps,
             lost_event_count: counts.lost_events,
             lost_byte_count: counts.lost_bytes,
+            omitted_byte_count: counts.omitted_bytes,
+            inner_terminal_count: counts.inner_terminals,
+            file_count: counts.files,
+            transfer_count: counts.transfers,
+            connect_count: counts.connects,
         }
     }
 }
@@ -233,7 +242,7 @@ macro_rules! same_values {
 
 same_values! {
     session::SessionKind => SessionKind {
-        Shell => Shell, Exec => Exec, Subsystem => Subsystem, Unknown => Unspecified,
+        Shell => Shell, Exec => Exec, Subsystem => Subsystem, Forward => Forward, Unknown => Unspecified,
     }
     session::AuthMethod => AuthMethod {
         PublicKey => PublicKey, Certificate => Certificate, Password => Password,

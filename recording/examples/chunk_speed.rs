@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     terminal: Some(0),
                     offset: seq * size as u64,
                     data: Bytes(piece.to_vec()),
+                    omitted_bytes: None,
                 }),
             })
             .collect();

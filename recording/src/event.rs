@@ -7,6 +7,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::bytes::Bytes;
 use crate::session::{Connection, GrantMatch, Host, Login, SessionKind};
@@ -49,6 +50,19 @@ pub enum Body {
     Exec(Exec),
     /// A process of the session ended.
     Exit(Exit),
+    /// A process of the session changed a file, or read a sensitive one.
+    File(File),
+    /// A file was transferred by sftp, scp, rsync or git.
+    Transfer(Transfer),
+    /// A network connection was begun, accepted or waited for: by a process of
+    /// the session, or by sshd on the client's behalf (a forward).
+    Connect(Connect),
+    /// It ended.
+    Disconnect(Disconnect),
+    /// A tie to another session.
+    Link(Link),
+    /// Work was handed to something outside the session's process tree.
+    Handoff(Handoff),
     /// A declared loss.
     Gap(Gap),
     /// A note about the recording itself, such as a late start.
@@ -59,7 +73,7 @@ pub enum Body {
 }
 
 /// Every `kind` this version knows.
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 18] = [
     "session_start",
     "login",
     "grant",
@@ -69,6 +83,12 @@ pub const KINDS: [&str; 12] = [
     "input",
     "exec",
     "exit",
+    "file",
+    "transfer",
+    "connect",
+    "disconnect",
+    "link",
+    "handoff",
     "gap",
     "marker",
     "session_end",
@@ -87,6 +107,12 @@ impl Body {
             Self::Input(_) => "input",
             Self::Exec(_) => "exec",
             Self::Exit(_) => "exit",
+            Self::File(_) => "file",
+            Self::Transfer(_) => "transfer",
+            Self::Connect(_) => "connect",
+            Self::Disconnect(_) => "disconnect",
+            Self::Link(_) => "link",
+            Self::Handoff(_) => "handoff",
             Self::Gap(_) => "gap",
             Self::Marker(_) => "marker",
             Self::SessionEnd(_) => "session_end",
@@ -135,9 +161,13 @@ pub struct Output {
     /// Position of the first byte in this stream and direction. A hole between
     /// one event's end and the next one's offset is a loss, and a `gap` says so.
     pub offset: u64,
-    /// The bytes.
+    /// The bytes; empty when omitted.
     #[serde(flatten)]
     pub data: Bytes,
+    /// How many bytes went by that are not stored: the content of a file
+    /// transfer, of which `transfer` events give an account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted_bytes: Option<u64>,
 }
 
 /// Bytes the client sent. Where the terminal had echo off in canonical mode (a
@@ -159,15 +189,51 @@ pub struct Input {
     /// How many bytes were masked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masked_bytes: Option<u64>,
+    /// How many bytes went by that are not stored: the content of a file
+    /// transfer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted_bytes: Option<u64>,
+}
+
+impl Output {
+    /// Bytes that went by, stored or not.
+    pub fn len(&self) -> u64 {
+        self.data.0.len() as u64 + self.omitted_bytes.unwrap_or_default()
+    }
+
+    /// Whether none did.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Input {
+    /// Bytes that went by, stored, masked or omitted.
+    pub fn len(&self) -> u64 {
+        let withheld = self.masked_bytes.unwrap_or_default();
+        self.data.0.len() as u64 + withheld + self.omitted_bytes.unwrap_or_default()
+    }
+
+    /// Whether none did.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// A pty was first seen in this session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TerminalOpen {
     /// Number of the terminal within the session, from 0 (the client's own).
+    /// Others are inner terminals, as tmux, screen, script and sudo make them.
     pub terminal: u32,
     /// Its name on the host, such as `pts/3`. Names are reused.
     pub name: String,
+    /// Process that holds its master side; absent for the client's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Path of that process' image; absent for the client's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
 }
 
 /// The window size of a terminal.
@@ -243,6 +309,218 @@ pub struct ExitStatus {
     pub signal: Option<u8>,
 }
 
+/// What was done to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileOperation {
+    /// It was opened, and exists since then.
+    Create,
+    /// It existed and was opened for writing.
+    OpenWrite,
+    /// It was opened for reading, and is on the host's list of sensitive paths.
+    OpenRead,
+    /// The name was removed.
+    Delete,
+    /// It has the name `target` now.
+    Rename,
+    /// It has the mode `mode` now.
+    Chmod,
+    /// It belongs to `uid` and `gid` now.
+    Chown,
+    /// The directory was made.
+    Mkdir,
+    /// The directory was removed.
+    Rmdir,
+    /// It has the second name `target`.
+    Link,
+    /// It is a symbolic link that says `target`.
+    Symlink,
+    /// Its length was changed.
+    Truncate,
+}
+
+/// A process of the session changed a file, or read a sensitive one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Process id on the host.
+    pub pid: u32,
+    /// What it did.
+    pub operation: FileOperation,
+    /// Absolute path.
+    pub path: String,
+    /// Second path: the new name, or what a link says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The path is what the process gave and not what the kernel resolved: a
+    /// symbolic link or a race may have led elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub path_as_given: bool,
+    /// Permission bits, where they are known: of a chmod the new ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// New owner, of a chown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// New group, of a chown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// The error number; absent when it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<u32>,
+}
+
+/// How files went over the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferProtocol {
+    /// The sftp subsystem; also what scp uses since OpenSSH 9.0.
+    Sftp,
+    /// The old scp protocol.
+    Scp,
+    /// rsync.
+    Rsync,
+    /// git's pack protocol.
+    Git,
+}
+
+/// Which way a file went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferDirection {
+    /// From the client to the host.
+    Upload,
+    /// From the host to the client.
+    Download,
+}
+
+/// A file was transferred: one event when the host closed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Process id of the host's end.
+    pub pid: u32,
+    /// How.
+    pub protocol: TransferProtocol,
+    /// Which way.
+    pub direction: TransferDirection,
+    /// Absolute path on the host.
+    pub path: String,
+    /// Bytes of the file that were read or written.
+    pub bytes: u64,
+    /// Permission bits of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Nanoseconds from its opening to its closing.
+    pub duration_ns: u64,
+    /// The error number, where it could not even be opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<u32>,
+}
+
+/// How a network connection came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectRole {
+    /// This side began it.
+    Connect,
+    /// This side waits for connections at `local`.
+    Listen,
+    /// The other side began it.
+    Accept,
+}
+
+/// A network connection was begun, accepted or waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connect {
+    /// Process id on the host.
+    pub pid: u32,
+    /// sshd did it on the client's behalf: a forward (`-L`, `-R`, `-D`, `-W`,
+    /// X11, agent). Absent: a process of the session did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forwarded: bool,
+    /// Who began it.
+    pub role: ConnectRole,
+    /// This end: `address:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<std::net::SocketAddr>,
+    /// The other end: `address:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<std::net::SocketAddr>,
+    /// Path of a Unix socket; abstract names begin with `@`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unix_path: Option<String>,
+}
+
+/// A network connection ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disconnect {
+    /// `seq` of the `connect` this ends.
+    pub connect_seq: u64,
+    /// Bytes this side sent; absent when the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
+    /// Bytes this side received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
+    /// Nanoseconds since it was begun.
+    pub duration_ns: u64,
+}
+
+/// How two sessions are tied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkRelation {
+    /// This session's client is a process of the other one (`ssh localhost`,
+    /// a server of the user's own).
+    Parent,
+    /// The other session's client is a process of this one.
+    Child,
+    /// This session's terminal shows and drives a terminal of the other one,
+    /// as an attached tmux client does.
+    Drives,
+    /// A terminal of this session is shown and driven by the other one.
+    DrivenBy,
+}
+
+/// A tie to another session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// How.
+    pub relation: LinkRelation,
+    /// The other session.
+    pub session_id: Uuid,
+    /// The process that ties them.
+    pub pid: u32,
+}
+
+/// Who took the work over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandoffTo {
+    /// The service manager (`systemd-run`, `systemctl`, `machinectl`).
+    Systemd,
+    /// at or batch.
+    At,
+    /// cron (`crontab`).
+    Cron,
+    /// A container engine (`docker`, `podman`, `nerdctl`, `ctr`, `lxc`,
+    /// `kubectl`).
+    Container,
+    /// D-Bus activation (`busctl`, `dbus-send`, `gdbus`).
+    Dbus,
+}
+
+/// Work was handed to something outside the session's process tree: what comes
+/// of it is not this session's, and is not recorded with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handoff {
+    /// `seq` of the exec that asked for it.
+    pub exec_seq: u64,
+    /// The process that asked.
+    pub pid: u32,
+    /// Who took it over.
+    pub to: HandoffTo,
+}
+
 /// Why something is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -265,6 +543,10 @@ pub enum GapCause {
     Spool,
     /// A bound of the agent was reached.
     Bound,
+    /// Nobody was connected any more, so the hooks that cost something were
+    /// detached: inner terminals, files and network of what the session left
+    /// running were not captured.
+    Detached,
 }
 
 /// What class of events is missing.
@@ -279,6 +561,10 @@ pub enum GapClass {
     Process,
     /// Login and connection facts.
     Login,
+    /// File activity and transfers.
+    File,
+    /// Network activity.
+    Network,
     /// Anything: the cause does not say.
     Any,
 }
@@ -314,7 +600,8 @@ pub struct Gap {
 /// A note about the recording itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
-    /// What it marks: `adopted`, `agent_stopped`, `agent_resumed`, `recovered`.
+    /// What it marks: `adopted`, `agent_stopped`, `agent_resumed`, `recovered`,
+    /// `terminal_injection`.
     pub marker: String,
     /// In words.
     pub message: String,

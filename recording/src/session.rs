@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::event::EndReason;
+use crate::event::{Body, EndReason};
 
 /// The machine a session ran on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,8 @@ pub enum SessionKind {
     Exec,
     /// A subsystem such as sftp.
     Subsystem,
+    /// No session channel: forwards, or a connection that never opened one.
+    Forward,
     /// Not established.
     #[default]
     Unknown,
@@ -217,12 +219,66 @@ pub struct Counts {
     pub input_bytes: u64,
     /// Of those, bytes that were masked.
     pub masked_bytes: u64,
+    /// Bytes of file transfers that went by and are not stored.
+    #[serde(default)]
+    pub omitted_bytes: u64,
+    /// Inner terminals.
+    #[serde(default)]
+    pub inner_terminals: u64,
+    /// File events.
+    #[serde(default)]
+    pub files: u64,
+    /// File transfers.
+    #[serde(default)]
+    pub transfers: u64,
+    /// Network connections and forwards.
+    #[serde(default)]
+    pub connects: u64,
     /// Gap events.
     pub gaps: u64,
     /// Events known to be lost.
     pub lost_events: u64,
     /// Bytes known to be lost.
     pub lost_bytes: u64,
+}
+
+impl Counts {
+    /// Counts one more event.
+    pub fn add(&mut self, body: &Body) {
+        self.events += 1;
+        match body {
+            Body::Exec(_) => self.commands += 1,
+            Body::Output(output) => {
+                self.output_bytes += output.len();
+                self.omitted_bytes += output.omitted_bytes.unwrap_or_default();
+            }
+            Body::Input(input) => {
+                self.input_bytes += input.len();
+                self.masked_bytes += input.masked_bytes.unwrap_or_default();
+                self.omitted_bytes += input.omitted_bytes.unwrap_or_default();
+            }
+            Body::TerminalOpen(open) if open.terminal > 0 => self.inner_terminals += 1,
+            Body::File(_) => self.files += 1,
+            Body::Transfer(_) => self.transfers += 1,
+            Body::Connect(_) => self.connects += 1,
+            Body::Gap(gap) => {
+                self.gaps += 1;
+                self.lost_events += gap.events.unwrap_or_default();
+                self.lost_bytes += gap.bytes.unwrap_or_default();
+            }
+            Body::SessionStart(_)
+            | Body::Login(_)
+            | Body::Grant(_)
+            | Body::TerminalOpen(_)
+            | Body::Resize(_)
+            | Body::Exit(_)
+            | Body::Disconnect(_)
+            | Body::Link(_)
+            | Body::Handoff(_)
+            | Body::Marker(_)
+            | Body::SessionEnd(_) => {}
+        }
+    }
 }
 
 /// One SSH session channel.
@@ -266,6 +322,9 @@ pub struct Session {
     /// Processes still running after the end.
     #[serde(default)]
     pub running_processes: u32,
+    /// The session whose process is this one's client, as with `ssh localhost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_session_id: Option<Uuid>,
     /// What was counted.
     pub counts: Counts,
     /// Whether the recording is whole.

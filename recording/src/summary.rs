@@ -1,6 +1,6 @@
 //! A session's metadata, put together from its events.
 
-use crate::event::{Body, Event, Gap};
+use crate::event::{Body, Event, Gap, LinkRelation};
 use crate::manifest::{GapEntry, MAX_GAPS};
 use crate::session::{Session, SessionKind, Verdict};
 
@@ -25,7 +25,7 @@ impl Summary {
     /// Takes in the next event.
     pub fn apply(&mut self, event: &Event) {
         let session = &mut self.session;
-        session.counts.events += 1;
+        session.counts.add(&event.body);
         match &event.body {
             Body::SessionStart(start) => {
                 session.host.clone_from(&start.host);
@@ -40,15 +40,9 @@ impl Summary {
             Body::TerminalOpen(open) if open.terminal == 0 => {
                 session.terminal.clone_from(&open.name);
             }
-            Body::Output(output) => session.counts.output_bytes += output.data.0.len() as u64,
-            Body::Input(input) => {
-                let masked = input.masked_bytes.unwrap_or(0);
-                session.counts.input_bytes += input.data.0.len() as u64 + masked;
-                session.counts.masked_bytes += masked;
-            }
-            Body::Exec(exec) => {
-                session.counts.commands += 1;
-                take_command(session, &exec.argv);
+            Body::Exec(exec) => take_command(session, &exec.argv),
+            Body::Link(link) if link.relation == LinkRelation::Parent => {
+                session.parent_session_id = Some(link.session_id);
             }
             Body::Gap(gap) => self.apply_gap(event, gap),
             Body::SessionEnd(end) => {
@@ -58,15 +52,11 @@ impl Summary {
                 session.signal = end.status.signal;
                 session.running_processes = end.running_processes;
             }
-            Body::TerminalOpen(_) | Body::Resize(_) | Body::Exit(_) | Body::Marker(_) => {}
+            _ => {}
         }
     }
 
     fn apply_gap(&mut self, event: &Event, gap: &Gap) {
-        let counts = &mut self.session.counts;
-        counts.gaps += 1;
-        counts.lost_events += gap.events.unwrap_or(0);
-        counts.lost_bytes += gap.bytes.unwrap_or(0);
         if self.gaps.len() < MAX_GAPS {
             self.gaps.push(GapEntry {
                 seq: event.seq,

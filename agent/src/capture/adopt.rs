@@ -6,7 +6,9 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use auditty_capture_ebpf::{PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, Process};
+use auditty_capture_ebpf::{
+    PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, Process, mint, minted_for,
+};
 use procfs::{
     net::{TcpNetEntry, TcpState},
     process::{FDTarget, Process as ProcProcess, Stat},
@@ -21,9 +23,6 @@ use super::{
 /// Rounds that are looked at most: each finds what was forked, by a parent not
 /// yet known, during the one before.
 const ROUNDS: usize = 8;
-
-/// Bits of the largest pid, as in the kernel program that mints connection ids.
-const PID_BITS: u64 = (1 << 22) - 1;
 
 /// Adopts what is running and returns it as events, oldest first.
 pub fn adopt(processes: &mut Processes) -> Result<Vec<KernelEvent>, CaptureError> {
@@ -118,13 +117,6 @@ impl Scan {
         } else {
             None
         };
-        let none = Process {
-            connection: 0,
-            kind: 0,
-            monitor_kind: 0,
-            monitor_len: 0,
-            pad: 0,
-        };
         let kind = match parent {
             Some(parent) if parent.kind != PROCESS_LISTENER => {
                 let kind = if is_sshd && parent.kind == PROCESS_SERVER {
@@ -132,21 +124,23 @@ impl Scan {
                 } else {
                     PROCESS_USER
                 };
-                Process { kind, ..parent }
-            }
-            _ if !is_sshd => return None,
-            _ if self.client(pid).is_some() => {
-                let connection = start & !PID_BITS | u64::from(pid.unsigned_abs());
+                let root = if kind == PROCESS_USER && parent.kind == PROCESS_SERVER {
+                    mint(start, pid.unsigned_abs())
+                } else {
+                    parent.root
+                };
                 Process {
-                    connection,
-                    kind: PROCESS_SERVER,
-                    ..none
+                    kind,
+                    root,
+                    ..parent
                 }
             }
-            _ => Process {
-                kind: PROCESS_LISTENER,
-                ..none
+            _ if !is_sshd => return None,
+            _ if self.client(pid).is_some() => Process {
+                connection: mint(start, pid.unsigned_abs()),
+                ..Process::new(PROCESS_SERVER)
             },
+            _ => Process::new(PROCESS_LISTENER),
         };
         self.kinds.insert(pid, kind);
         Some(kind)
@@ -175,10 +169,11 @@ impl Scan {
         let event = |fact| KernelEvent {
             boot_ns: running.start_boot_ns,
             connection: kind.connection,
+            root: kind.root,
             pid: pid.unsigned_abs(),
             fact,
         };
-        if kind.connection & PID_BITS == u64::from(pid.unsigned_abs()) {
+        if minted_for(kind.connection) == pid.unsigned_abs() {
             let peers: Option<(SocketAddr, SocketAddr)> = self
                 .client(pid)
                 .map(|entry| (entry.remote_address, entry.local_address));

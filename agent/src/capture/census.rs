@@ -87,6 +87,7 @@ mod tests {
         KernelEvent {
             boot_ns: 1,
             connection: 7,
+            root: 0,
             pid,
             fact,
         }

@@ -81,7 +81,8 @@ impl Decoder {
         };
         let mut head = Fields(head);
         let (kind, len) = (head.u32(), head.u32());
-        let (boot_ns, connection, pid) = (head.u64(), head.u64(), head.u32());
+        let (boot_ns, connection, root) = (head.u64(), head.u64(), head.u64());
+        let pid = head.u32();
         let Some(payload) = rest.get(..len as usize) else {
             return Decoded::Malformed;
         };
@@ -117,6 +118,7 @@ impl Decoder {
         Decoded::Event(KernelEvent {
             boot_ns,
             connection,
+            root,
             pid,
             fact,
         })
@@ -221,7 +223,7 @@ struct StreamBody {
     inode: u64,
     len: u32,
     direction: Direction,
-    masked: bool,
+    withheld: u32,
     pts: u32,
     size: WindowSize,
 }
@@ -230,7 +232,7 @@ impl StreamBody {
     fn read(body: &mut Fields<'_>) -> Self {
         let (offset, inode) = (known(body.u64()), body.u64());
         let (len, direction) = (body.u32(), direction(body.u32()));
-        let (masked, pts) = (body.u32() != 0, body.u32());
+        let (withheld, pts) = (body.u32(), body.u32());
         let (rows, columns) = (body.u16(), body.u16());
         let size = WindowSize { columns, rows };
         Self {
@@ -238,7 +240,7 @@ impl StreamBody {
             inode,
             len,
             direction,
-            masked,
+            withheld,
             pts,
             size,
         }
@@ -249,13 +251,14 @@ impl StreamBody {
             offset,
             len,
             direction,
-            masked,
+            withheld,
             pts,
             size,
-            inode: _,
+            inode: terminal,
         } = self;
-        let data = (!masked).then(|| payload.to_vec());
+        let data = (withheld == layout::WITHHELD_NOT).then(|| payload.to_vec());
         TerminalData {
+            terminal,
             pts,
             direction,
             offset,
@@ -271,17 +274,18 @@ impl StreamBody {
             inode,
             len,
             direction,
-            masked,
+            withheld,
             pts: _,
             size: _,
         } = self;
-        let data = (!masked).then(|| payload.to_vec());
+        let data = (withheld == layout::WITHHELD_NOT).then(|| payload.to_vec());
         PipeData {
             inode,
             direction,
             offset,
             len,
             data,
+            transfer: withheld == layout::WITHHELD_TRANSFER,
         }
     }
 }
@@ -335,6 +339,7 @@ mod tests {
         bytes.extend((payload.len() as u32).to_ne_bytes());
         bytes.extend(boot_ns.to_ne_bytes());
         bytes.extend(7u64.to_ne_bytes());
+        bytes.extend(11u64.to_ne_bytes());
         bytes.extend(pid.to_ne_bytes());
         bytes.extend(0u32.to_ne_bytes());
         bytes.extend(body);
@@ -349,11 +354,11 @@ mod tests {
     fn golden_terminal_record() {
         let bytes = [
             &[
-                8, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 42, 0, 0,
-                0, 0, 0, 0, 0,
+                8, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0,
+                0, 0, 0, 0, 0, 42, 0, 0, 0, 0, 0, 0, 0,
             ][..],
             &[
-                5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+                5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
                 3, 0, 0, 0, 24, 0, 80, 0,
             ][..],
             &[0; 28],
@@ -364,6 +369,7 @@ mod tests {
             panic!("not an event")
         };
         let data = TerminalData {
+            terminal: 6,
             pts: 3,
             direction: Direction::Input,
             offset: Some(5),
@@ -379,6 +385,7 @@ mod tests {
             KernelEvent {
                 boot_ns: 9,
                 connection: 7,
+                root: 11,
                 pid: 42,
                 fact: Fact::Terminal(data)
             }

@@ -11,6 +11,10 @@ pub struct KernelEvent {
     /// The connection whose process tree it happened in. Never 0; minted in the
     /// kernel, unique within one boot.
     pub connection: u64,
+    /// What of the connection it happened in: the first program that a server
+    /// process started, and all that descends from it. Minted in the kernel,
+    /// unique within one boot; 0 for the server's own processes.
+    pub root: u64,
     /// Process (thread group) it is about: for [`Fact::Fork`] the child.
     pub pid: u32,
     /// What happened.
@@ -37,8 +41,30 @@ pub enum Fact {
         /// low seven bits.
         wait_status: u32,
     },
-    /// An sshd process moved bytes to or from a pty master.
+    /// Bytes went to or came from a pty master: `pid` holds it. For the client's
+    /// own terminal that is an sshd process, for an inner one (tmux, script,
+    /// sudo) a process of the session.
     Terminal(TerminalData),
+    /// The last descriptor of a pty master was closed.
+    TerminalClose {
+        /// See [`TerminalData::terminal`].
+        terminal: u64,
+    },
+    /// `pid` wrote to a pty that is not its controlling terminal, for the first
+    /// time: a tmux server shows itself on its client's terminal this way.
+    TerminalWriter {
+        /// See [`TerminalData::terminal`].
+        terminal: u64,
+        /// Index of the pty.
+        pts: u32,
+    },
+    /// `pid` put a byte into a pty's input queue (`TIOCSTI`).
+    TerminalInjection {
+        /// See [`TerminalData::terminal`].
+        terminal: u64,
+        /// Index of the pty.
+        pts: u32,
+    },
     /// sshd set the window size of a pty.
     WindowSize {
         /// Index of the pty, as in `/dev/pts/{index}`.
@@ -48,6 +74,10 @@ pub enum Fact {
     },
     /// An sshd process moved bytes to or from a pipe.
     Pipe(PipeData),
+    /// `pid` did something to a file.
+    File(Box<FileAccess>),
+    /// `pid` (0 where the kernel did it on its own) did something with a socket.
+    Socket(SocketEvent),
     /// A message of sshd's privilege-separation monitor protocol, sent by
     /// `pid`. Only harmless types carry their body.
     Monitor(MonitorMessage),
@@ -132,6 +162,9 @@ pub enum Direction {
 /// Bytes of a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TerminalData {
+    /// Identity of the pty within one boot: indices are used again at once, this
+    /// is not. 0 when not known.
+    pub terminal: u64,
     /// Index of the pty.
     pub pts: u32,
     /// Which way.
@@ -168,8 +201,107 @@ pub struct PipeData {
     pub offset: Option<u64>,
     /// Length of this piece in bytes, also when `data` is masked.
     pub len: u32,
-    /// The bytes; `None` when masked: input is not recorded on this host.
+    /// The bytes; `None` when they are withheld: input that is not recorded on
+    /// this host, or the content of a file transfer.
     pub data: Option<Vec<u8>>,
+    /// They are withheld because they are the content of a file transfer.
+    pub transfer: bool,
+}
+
+/// What was done to a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FileOperation {
+    /// It was opened, and exists since then.
+    #[default]
+    Create,
+    /// It existed and was opened for writing.
+    OpenWrite,
+    /// It was opened for reading.
+    OpenRead,
+    /// It was closed, after `read` and `written` bytes were counted.
+    Close,
+    /// The name was removed.
+    Delete,
+    /// It has the name `target` now.
+    Rename,
+    /// It has the mode `mode` now.
+    Chmod,
+    /// It belongs to `uid` and `gid` now.
+    Chown,
+    /// The directory was made.
+    Mkdir,
+    /// The directory was removed.
+    Rmdir,
+    /// It has the second name `target`.
+    Link,
+    /// It is a symbolic link that says `target`.
+    Symlink,
+    /// Its length was changed.
+    Truncate,
+}
+
+/// Something a process did, or tried to do, to a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileAccess {
+    /// What.
+    pub operation: FileOperation,
+    /// Absolute path where `resolved`, else as the process gave it, made
+    /// absolute with the directory it was relative to. Bytes that are not UTF-8
+    /// stand as `\xNN`.
+    pub path: String,
+    /// Second path; empty where there is none.
+    pub target: String,
+    /// The path is the kernel's own, out of the process' reach.
+    pub resolved: bool,
+    /// 0, or the error number.
+    pub error: u32,
+    /// Flags of the open.
+    pub flags: u32,
+    /// Mode of the file; for a chmod the one it was given.
+    pub mode: u32,
+    /// New owner, for a chown.
+    pub uid: Option<u32>,
+    /// New group, for a chown.
+    pub gid: Option<u32>,
+    /// Bytes read, for a close.
+    pub read: u64,
+    /// Bytes written, for a close.
+    pub written: u64,
+    /// When it was opened, for a close; nanoseconds since boot.
+    pub opened_boot_ns: u64,
+}
+
+/// What was done with a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SocketOperation {
+    /// A connection was begun.
+    Connect,
+    /// It accepts connections from now on.
+    Listen,
+    /// A connection was accepted.
+    Accept,
+    /// The connection, or the listening, ended.
+    Close,
+}
+
+/// Something a process did with a socket. Of sshd's own processes these are
+/// forwarded connections (`-L`, `-R`, `-D`, `-W`, X11, agent).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketEvent {
+    /// Identity of the socket within one boot.
+    pub socket: u64,
+    /// What.
+    pub operation: SocketOperation,
+    /// This end; `None` for a Unix socket.
+    pub local: Option<SocketAddr>,
+    /// The other end; `None` for a Unix socket, and when listening.
+    pub remote: Option<SocketAddr>,
+    /// Path of a Unix socket; abstract names begin with `@`; empty for others.
+    pub unix_path: String,
+    /// Bytes sent so far, for a close.
+    pub sent: u64,
+    /// Bytes received so far, for a close.
+    pub received: u64,
 }
 
 /// A message between sshd's processes before the login is complete.
@@ -211,6 +343,10 @@ pub enum LossClass {
     Process,
     /// Monitor messages and connection starts.
     Login,
+    /// File activity.
+    File,
+    /// Network activity.
+    Network,
     /// Not known.
     Any,
 }

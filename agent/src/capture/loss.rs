@@ -67,7 +67,7 @@ impl LossCounters {
             let lost = minus(total, seen);
             let (cause, class) = (cause(key.cause), class(key.class));
             events.extend(event(
-                key.connection,
+                (key.connection, key.root),
                 cause,
                 class,
                 lost,
@@ -118,13 +118,15 @@ impl LossCounters {
             (LossCause::Malformed, only(malformed)),
         ]
         .into_iter()
-        .filter_map(|(cause, lost)| event(0, cause, LossClass::Any, lost, since_boot_ns, boot_ns))
+        .filter_map(|(cause, lost)| {
+            event((0, 0), cause, LossClass::Any, lost, since_boot_ns, boot_ns)
+        })
         .collect()
     }
 }
 
 fn event(
-    connection: u64,
+    (connection, root): (u64, u64),
     cause: LossCause,
     class: LossClass,
     lost: LossCount,
@@ -142,6 +144,7 @@ fn event(
     (lost != LossCount::default()).then_some(KernelEvent {
         boot_ns,
         connection,
+        root,
         pid: 0,
         fact: Fact::Loss(loss),
     })
@@ -183,6 +186,8 @@ fn class(value: u32) -> LossClass {
         layout::CLASS_STREAM => LossClass::Stream,
         layout::CLASS_PROCESS => LossClass::Process,
         layout::CLASS_LOGIN => LossClass::Login,
+        layout::CLASS_FILE => LossClass::File,
+        layout::CLASS_NETWORK => LossClass::Network,
         _ => LossClass::Any,
     }
 }

@@ -102,10 +102,12 @@ mod tests {
             offset: Some(0),
             len: 0,
             data: Some(vec![0; MAX_WAITING_BYTES]),
+            transfer: false,
         };
         let event = KernelEvent {
             boot_ns: 1,
             connection: 1,
+            root: 0,
             pid: 1,
             fact: Fact::Pipe(data),
         };

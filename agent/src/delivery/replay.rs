@@ -1,6 +1,6 @@
 //! Brings a kept session up to date with events that were written after it.
 
-use auditty_recording::event::{Body, Event, Stream};
+use auditty_recording::event::{Body, Event, Gap, GapClass, LinkRelation, Stream};
 
 use crate::sessions::sink::{SessionRecord, StreamPosition};
 
@@ -13,43 +13,34 @@ pub(super) fn replay(record: &mut SessionRecord, event: &Event) {
     record.last_boot_ns = record.last_boot_ns.max(event.boot_ns);
     record.revision = record.revision.saturating_add(1);
     let session = &mut record.session;
-    let counts = &mut session.counts;
-    counts.events += 1;
+    session.counts.add(&event.body);
     match &event.body {
-        Body::Exec(_) => counts.commands += 1,
         Body::Output(output) => {
-            let bytes = output.data.0.len() as u64;
-            counts.output_bytes += bytes;
-            advance(
-                record,
-                output.stream,
-                output.terminal,
-                true,
-                output.offset + bytes,
-            );
+            let stream = (output.stream, output.terminal, true);
+            advance(record, stream, output.offset + output.len());
         }
         Body::Input(input) => {
-            let masked = input.masked_bytes.unwrap_or_default();
-            let bytes = input.data.0.len() as u64 + masked;
-            counts.input_bytes += bytes;
-            counts.masked_bytes += masked;
-            advance(
-                record,
-                input.stream,
-                input.terminal,
-                false,
-                input.offset + bytes,
-            );
+            let stream = (input.stream, input.terminal, false);
+            advance(record, stream, input.offset + input.len());
         }
-        Body::Gap(gap) => {
-            counts.gaps += 1;
-            counts.lost_events += gap.events.unwrap_or_default();
-            counts.lost_bytes += gap.bytes.unwrap_or_default();
+        Body::Gap(Gap {
+            stream: Some(stream),
+            terminal,
+            offset: Some(offset),
+            bytes: Some(bytes),
+            class,
+            ..
+        }) => {
+            let stream = (*stream, *terminal, *class != GapClass::Input);
+            advance(record, stream, offset.saturating_add(*bytes));
         }
         Body::Login(login) => session.login = login.clone(),
         Body::Grant(grant) => session.grant = grant.clone(),
         Body::TerminalOpen(terminal) if terminal.terminal == 0 => {
             session.terminal = terminal.name.clone()
+        }
+        Body::Link(link) if link.relation == LinkRelation::Parent => {
+            session.parent_session_id = Some(link.session_id);
         }
         Body::SessionEnd(end) => {
             session.end_time = Some(event.time);
@@ -58,19 +49,13 @@ pub(super) fn replay(record: &mut SessionRecord, event: &Event) {
             session.signal = end.status.signal;
             session.running_processes = end.running_processes;
         }
-        Body::TerminalOpen(_)
-        | Body::SessionStart(_)
-        | Body::Resize(_)
-        | Body::Exit(_)
-        | Body::Marker(_) => {}
+        _ => {}
     }
 }
 
 fn advance(
     record: &mut SessionRecord,
-    stream: Stream,
-    terminal: Option<u32>,
-    output: bool,
+    (stream, terminal, output): (Stream, Option<u32>, bool),
     next_offset: u64,
 ) {
     let known = record

@@ -112,6 +112,8 @@ fn cause(cause: LossCause) -> GapCause {
 fn class(class: LossClass) -> GapClass {
     match class {
         LossClass::Process => GapClass::Process,
+        LossClass::File => GapClass::File,
+        LossClass::Network => GapClass::Network,
         LossClass::Login => GapClass::Login,
         LossClass::Stream | LossClass::Any => GapClass::Any,
     }

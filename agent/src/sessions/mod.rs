@@ -105,6 +105,11 @@ impl Sessions {
             Fact::Pipe(data) => self.pipe(event, data, sink),
             Fact::Monitor(message) => self.monitor(event, message),
             Fact::Loss(loss) => self.loss(event, loss, sink),
+            Fact::TerminalClose { .. }
+            | Fact::TerminalWriter { .. }
+            | Fact::TerminalInjection { .. }
+            | Fact::File(_)
+            | Fact::Socket(_) => {}
         }
     }
 

@@ -99,7 +99,12 @@ impl OpenSession {
         self.emit(
             out,
             boot_ns,
-            Body::TerminalOpen(TerminalOpen { terminal, name }),
+            Body::TerminalOpen(TerminalOpen {
+                terminal,
+                name,
+                pid: None,
+                exe: None,
+            }),
         );
     }
 

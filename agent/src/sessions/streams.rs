@@ -81,6 +81,7 @@ impl Flow {
                 terminal,
                 offset,
                 data,
+                omitted_bytes: None,
             }),
             Direction::Input => Body::Input(Input {
                 stream,
@@ -88,6 +89,7 @@ impl Flow {
                 offset,
                 data,
                 masked_bytes,
+                omitted_bytes: None,
             }),
         }
     }

@@ -2,7 +2,6 @@
 //! take.
 
 use auditty_recording::event::{Body, Event, Gap, GapCause, GapClass};
-use auditty_recording::session::Counts;
 
 use super::clock::Clock;
 use super::limits::Counters;
@@ -91,7 +90,7 @@ impl Timeline {
             body,
         };
         let before = (self.record.session.counts, self.record.last_boot_ns);
-        count(&mut self.record.session.counts, &event.body);
+        self.record.session.counts.add(&event.body);
         self.record.next_seq = seq + 1;
         self.record.last_boot_ns = before.1.max(boot_ns);
         if out.sink.append(&self.record, &event).is_ok() {
@@ -120,26 +119,8 @@ impl Timeline {
 
 fn stream_bytes(body: &Body) -> u64 {
     match body {
-        Body::Output(output) => output.data.0.len() as u64,
-        Body::Input(input) => input.data.0.len() as u64 + input.masked_bytes.unwrap_or(0),
+        Body::Output(output) => output.len(),
+        Body::Input(input) => input.len(),
         _ => 0,
-    }
-}
-
-fn count(counts: &mut Counts, body: &Body) {
-    counts.events += 1;
-    match body {
-        Body::Output(_) => counts.output_bytes += stream_bytes(body),
-        Body::Input(input) => {
-            counts.input_bytes += stream_bytes(body);
-            counts.masked_bytes += input.masked_bytes.unwrap_or(0);
-        }
-        Body::Exec(_) => counts.commands += 1,
-        Body::Gap(gap) => {
-            counts.gaps += 1;
-            counts.lost_events += gap.events.unwrap_or(0);
-            counts.lost_bytes += gap.bytes.unwrap_or(0);
-        }
-        _ => {}
     }
 }

@@ -3,13 +3,14 @@
 use core::{ffi::c_void, hint::black_box};
 
 use auditty_capture_ebpf::{
-    BODY_LEN, CAUSE_READ_FAILED, CAUSE_RING_FULL, CLASS_LOGIN, CLASS_PROCESS, CLASS_STREAM, Header,
-    KIND_ARGS, KIND_CONNECTION, KIND_EXEC, KIND_EXIT, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR,
-    KIND_PATH, PAYLOAD_MAX,
+    BODY_LEN, CAUSE_READ_FAILED, CAUSE_RING_FULL, CLASS_FILE, CLASS_LOGIN, CLASS_NETWORK,
+    CLASS_PROCESS, CLASS_STREAM, Header, KIND_ARGS, KIND_CONNECTION, KIND_EXEC, KIND_EXIT,
+    KIND_FILE, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR, KIND_PATH, KIND_SOCKET, PAYLOAD_MAX,
 };
 use aya_ebpf::helpers::generated;
 
 use crate::{
+    kernel::Origin,
     loss,
     maps::{CONTROL, DATA, SCRATCH, Scratch},
 };
@@ -25,13 +26,14 @@ const HEAD: usize = size_of::<Header>() + BODY_LEN;
 /// This CPU's record under construction, with its header filled in and its body
 /// zeroed.
 #[inline(always)]
-pub fn begin(kind: u32, connection: u64, pid: u32, boot_ns: u64) -> Option<&'static mut Scratch> {
+pub fn begin(kind: u32, origin: Origin, pid: u32, boot_ns: u64) -> Option<&'static mut Scratch> {
     // SAFETY: a value of this CPU alone, see `SCRATCH`.
     let scratch = unsafe { SCRATCH.get_ptr_mut(0)?.as_mut()? };
     scratch.header.kind = kind;
     scratch.header.len = 0;
     scratch.header.boot_ns = boot_ns;
-    scratch.header.connection = connection;
+    scratch.header.connection = origin.connection;
+    scratch.header.root = origin.root;
     scratch.header.pid = pid;
     scratch.header.pad = 0;
     let words = scratch.body.as_mut_ptr().cast::<u64>();
@@ -103,7 +105,7 @@ pub extern "C" fn emit_user(source: u64, len: u64) -> i32 {
         if failed {
             let header = &(*scratch).header;
             loss::count(
-                header.connection,
+                origin(header),
                 CAUSE_READ_FAILED,
                 class(header.kind),
                 events(header.kind),
@@ -143,7 +145,7 @@ fn output(scratch: &Scratch, payload: u64, flags: u64) -> bool {
     };
     if result != 0 {
         loss::count(
-            header.connection,
+            origin(header),
             CAUSE_RING_FULL,
             class,
             events(header.kind),
@@ -151,6 +153,14 @@ fn output(scratch: &Scratch, payload: u64, flags: u64) -> bool {
         );
     }
     result == 0
+}
+
+#[inline(always)]
+fn origin(header: &Header) -> Origin {
+    Origin {
+        connection: header.connection,
+        root: header.root,
+    }
 }
 
 /// A piece of an exec is no event of its own.
@@ -164,6 +174,8 @@ fn class(kind: u32) -> u32 {
     match kind {
         KIND_FORK | KIND_PATH | KIND_ARGS | KIND_EXEC | KIND_EXIT => CLASS_PROCESS,
         KIND_LISTENER_FORK | KIND_CONNECTION | KIND_MONITOR => CLASS_LOGIN,
+        KIND_FILE => CLASS_FILE,
+        KIND_SOCKET => CLASS_NETWORK,
         _ => CLASS_STREAM,
     }
 }

@@ -54,6 +54,25 @@ pub fn boot_ns() -> u64 {
     unsafe { generated::bpf_ktime_get_boot_ns() }
 }
 
+/// Whose event it is.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    /// The connection, 0 for none.
+    pub connection: u64,
+    /// What of it, see [`auditty_capture_ebpf::Header::root`].
+    pub root: u64,
+}
+
+impl From<&Process> for Origin {
+    #[inline(always)]
+    fn from(process: &Process) -> Self {
+        Self {
+            connection: process.connection,
+            root: process.root,
+        }
+    }
+}
+
 /// What is known of a process.
 #[inline(always)]
 pub fn process(pid: u32) -> Option<&'static mut Process> {

@@ -43,7 +43,7 @@ pub static LOSSES: PerCpuHashMap<LossKey, LossCount> = PerCpuHashMap::with_max_e
 
 /// What was lost when [`LOSSES`] was full: events, by class.
 #[map]
-pub static UNATTRIBUTED: PerCpuArray<LossCount> = PerCpuArray::with_max_entries(4, 0);
+pub static UNATTRIBUTED: PerCpuArray<LossCount> = PerCpuArray::with_max_entries(8, 0);
 
 /// A record under construction. Classic tracepoint programs run with
 /// preemption disabled and never nest on one CPU, so one buffer each is enough.

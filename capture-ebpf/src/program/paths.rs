@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated;
 
 use crate::{
     emit,
-    kernel::{self, Address, read},
+    kernel::{self, Address, Origin, read},
     maps::{SCRATCH, offset},
 };
 
@@ -35,8 +35,15 @@ const ARRIVED: i32 = 1;
 /// Reports the path of a `struct path`. A global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn emit_path(path: u64, which: u64, connection: u64, boot_ns: u64) -> i32 {
-    let Some(scratch) = emit::begin(KIND_PATH, connection, kernel::current_pid(), boot_ns) else {
+pub extern "C" fn emit_path(
+    path: u64,
+    which: u64,
+    connection: u64,
+    root: u64,
+    boot_ns: u64,
+) -> i32 {
+    let origin = Origin { connection, root };
+    let Some(scratch) = emit::begin(KIND_PATH, origin, kernel::current_pid(), boot_ns) else {
         return 0;
     };
     scratch.walk.dentry = read(path, offset!(path_dentry));

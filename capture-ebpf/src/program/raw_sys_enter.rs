@@ -11,7 +11,8 @@ use aya_ebpf::{
 
 use crate::{
     files::{self, CLASS_OTHER, CLASS_PIPE, CLASS_PTY_MASTER},
-    kernel, loss,
+    kernel::{self, Origin},
+    loss,
     maps::{CALLS, Call, NR_CLOSE, NR_IOCTL, NR_READ, NR_WRITE},
     streams,
 };
@@ -92,6 +93,12 @@ fn try_raw_sys_enter(context: &TracePointContext, thread: u64, pid: u32) {
         return;
     }
     if CALLS.insert(thread, call, 0).is_err() {
-        loss::count(process.connection, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
+        loss::count(
+            Origin::from(&*process),
+            CAUSE_TABLE_FULL,
+            CLASS_STREAM,
+            1,
+            0,
+        );
     }
 }

@@ -49,7 +49,7 @@ fn try_raw_sys_exit(context: &TracePointContext, thread: u64, pid: u32) {
             && call.class == CLASS_PTY_MASTER
             && let Some(process) = kernel::process(pid)
         {
-            streams::emit_window_size(process.connection, pid, call.object);
+            streams::emit_window_size(process, pid, call.object);
         }
         return;
     }

@@ -8,12 +8,13 @@ use auditty_capture_ebpf::{
     ARGS_PIECES, CAUSE_TABLE_FULL, CLASS_PROCESS, ConnectionBody, EXEC_DELETED, EXEC_SERVER,
     EXEC_SESSION_LEADER, ExecBody, KIND_ARGS, KIND_CONNECTION, KIND_EXEC, PATH_CWD, PATH_EXE,
     PATH_MAX, PAYLOAD_MAX, PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, PieceBody, Process,
+    mint,
 };
 use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
     emit, files,
-    kernel::{self, Address, read},
+    kernel::{self, Address, Origin, read},
     loss,
     maps::{PROCESSES, offset},
 };
@@ -54,6 +55,7 @@ fn sort_out(
         process.monitor_kind = 0;
         if !is_sshd {
             process.kind = PROCESS_USER;
+            process.root = mint(boot_ns, pid);
             kernel::watch(pid, false);
         }
         return Some(*process);
@@ -66,16 +68,7 @@ fn sort_out(
         return known.map(|process| *process);
     }
     if is_sshd {
-        remember(
-            pid,
-            &Process {
-                connection: 0,
-                kind: PROCESS_LISTENER,
-                monitor_kind: 0,
-                monitor_len: 0,
-                pad: 0,
-            },
-        );
+        remember(pid, &Process::new(PROCESS_LISTENER));
     } else {
         let _ = PROCESSES.remove(pid);
     }
@@ -85,18 +78,13 @@ fn sort_out(
 /// An sshd with a client on its standard input: the connection starts here.
 #[inline(always)]
 fn start_connection(pid: u32, socket: Address, parent_connection: u64, boot_ns: u64) -> Process {
-    /// Bits of the largest pid: the rest of an id is its time.
-    const PID_BITS: u64 = (1 << 22) - 1;
     let process = Process {
-        connection: boot_ns & !PID_BITS | u64::from(pid),
-        kind: PROCESS_SERVER,
-        monitor_kind: 0,
-        monitor_len: 0,
-        pad: 0,
+        connection: mint(boot_ns, pid),
+        ..Process::new(PROCESS_SERVER)
     };
     remember(pid, &process);
     kernel::watch(pid, true);
-    if let Some(scratch) = emit::begin(KIND_CONNECTION, process.connection, pid, boot_ns) {
+    if let Some(scratch) = emit::begin(KIND_CONNECTION, Origin::from(&process), pid, boot_ns) {
         let cred: Address = read(kernel::current_task(), offset!(task_cred));
         let body = emit::body::<ConnectionBody>(scratch);
         body.parent_connection = parent_connection;
@@ -126,7 +114,7 @@ fn put(address: &mut [u8; 16], ipv4: u32) {
 #[inline(always)]
 fn remember(pid: u32, process: &Process) {
     if PROCESSES.insert(pid, process, 0).is_err() {
-        loss::count(process.connection, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
+        loss::count(Origin::from(process), CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
     }
 }
 
@@ -137,25 +125,27 @@ fn report(context: &TracePointContext, pid: u32, process: Process, boot_ns: u64)
     let mm: Address = read(task, offset!(task_mm));
     let exe: Address = read(mm, offset!(mm_exe_file));
     let fs: Address = read(task, offset!(task_fs));
-    let connection = process.connection;
+    let origin = Origin::from(&process);
     crate::paths::emit_path(
         exe.wrapping_add(offset!(file_path)),
         u64::from(PATH_EXE),
-        connection,
+        origin.connection,
+        origin.root,
         boot_ns,
     );
     crate::paths::emit_path(
         fs.wrapping_add(offset!(fs_pwd)),
         u64::from(PATH_CWD),
-        connection,
+        origin.connection,
+        origin.root,
         boot_ns,
     );
     let start: u64 = read(mm, offset!(mm_arg_start));
     let end: u64 = read(mm, offset!(mm_arg_end));
     let args_len = end.wrapping_sub(start);
-    emit_args(start, args_len, connection, boot_ns);
+    emit_args(start, args_len, origin.connection, origin.root, boot_ns);
 
-    let Some(scratch) = emit::begin(KIND_EXEC, connection, pid, boot_ns) else {
+    let Some(scratch) = emit::begin(KIND_EXEC, origin, pid, boot_ns) else {
         return;
     };
     let cred: Address = read(task, offset!(task_cred));
@@ -204,8 +194,9 @@ fn report(context: &TracePointContext, pid: u32, process: Process, boot_ns: u64)
 /// The arguments, in pieces. A global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn emit_args(start: u64, len: u64, connection: u64, boot_ns: u64) -> i32 {
-    let Some(scratch) = emit::begin(KIND_ARGS, connection, kernel::current_pid(), boot_ns) else {
+pub extern "C" fn emit_args(start: u64, len: u64, connection: u64, root: u64, boot_ns: u64) -> i32 {
+    let origin = Origin { connection, root };
+    let Some(scratch) = emit::begin(KIND_ARGS, origin, kernel::current_pid(), boot_ns) else {
         return 0;
     };
     for piece in 0..ARGS_PIECES {

@@ -8,7 +8,7 @@ use aya_ebpf::{
 
 use crate::{
     emit,
-    kernel::{self, Address, read},
+    kernel::{self, Address, Origin, read},
     maps::{CALLS, PROCESSES, offset},
 };
 
@@ -21,14 +21,14 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 pub fn sched_process_exit(_context: TracePointContext) -> u32 {
     let pid = kernel::current_pid();
     if let Some(process) = kernel::process(pid) {
-        let connection = process.connection;
-        try_sched_process_exit(pid, connection);
+        let origin = Origin::from(&*process);
+        try_sched_process_exit(pid, origin);
     }
     0
 }
 
 #[inline(always)]
-fn try_sched_process_exit(pid: u32, connection: u64) {
+fn try_sched_process_exit(pid: u32, origin: Origin) {
     let task = kernel::current_task();
     let _ = CALLS.remove(bpf_get_current_pid_tgid());
     let signal: Address = read(task, offset!(task_signal));
@@ -40,10 +40,10 @@ fn try_sched_process_exit(pid: u32, connection: u64) {
         return;
     }
     kernel::watch(pid, false);
-    if connection == 0 {
+    if origin.connection == 0 {
         return;
     }
-    let Some(scratch) = emit::begin(KIND_EXIT, connection, pid, kernel::boot_ns()) else {
+    let Some(scratch) = emit::begin(KIND_EXIT, origin, pid, kernel::boot_ns()) else {
         return;
     };
     let flags: u32 = read(signal, offset!(signal_flags));

@@ -3,13 +3,14 @@
 use auditty_capture_ebpf::{
     CAUSE_READ_FAILED, CAUSE_TABLE_FULL, CAUSE_TOO_LARGE, CLASS_LOGIN, CLASS_STREAM,
     DIRECTION_INPUT, DIRECTION_OUTPUT, KIND_MONITOR, KIND_TERMINAL, KIND_WINDOW_SIZE, MonitorBody,
-    OFFSET_UNKNOWN, PAYLOAD_MAX, Position, STREAM_PIECES, StreamBody, monitor,
+    OFFSET_UNKNOWN, PAYLOAD_MAX, Position, Process, STREAM_PIECES, StreamBody, WITHHELD_MASKED,
+    monitor,
 };
 use aya_ebpf::helpers::generated;
 
 use crate::{
     emit::{self, emit_user},
-    kernel::{self, Address, read},
+    kernel::{self, Address, Origin, read},
     loss,
     maps::{Call, POSITIONS, RECORD_INPUT, offset},
 };
@@ -49,7 +50,7 @@ pub extern "C" fn emit_stream(
         return 0;
     };
     let kind = kind_secret as u32 & !WAITED_FOR_SECRET;
-    let Some(scratch) = emit::begin(kind, process.connection, pid, kernel::boot_ns()) else {
+    let Some(scratch) = emit::begin(kind, Origin::from(&*process), pid, kernel::boot_ns()) else {
         return 0;
     };
     let body = emit::body::<StreamBody>(scratch);
@@ -64,10 +65,10 @@ pub extern "C" fn emit_stream(
         body.inode = object;
         object << 1
     };
-    let start = advance(process.connection, key | direction & 1, pid, len);
+    let start = advance(Origin::from(&*process), key | direction & 1, pid, len);
     body.direction = direction as u32 & 1;
     if body.direction == DIRECTION_INPUT && (secret || RECORD_INPUT.load() == 0) {
-        body.masked = 1;
+        body.withheld = WITHHELD_MASKED;
         body.offset = start;
         body.bytes = len as u32;
         emit::submit(scratch);
@@ -83,14 +84,19 @@ pub extern "C" fn emit_stream(
         body.bytes = size as u32;
         emit_user(buffer.wrapping_add(done), size);
     }
-    too_large(process.connection, len);
+    too_large(Origin::from(&*process), len);
     0
 }
 
 /// sshd set the window size of a pty.
 #[inline(always)]
-pub fn emit_window_size(connection: u64, pid: u32, master: Address) {
-    let Some(scratch) = emit::begin(KIND_WINDOW_SIZE, connection, pid, kernel::boot_ns()) else {
+pub fn emit_window_size(process: &Process, pid: u32, master: Address) {
+    let Some(scratch) = emit::begin(
+        KIND_WINDOW_SIZE,
+        Origin::from(process),
+        pid,
+        kernel::boot_ns(),
+    ) else {
         return;
     };
     describe_terminal(emit::body::<StreamBody>(scratch), master);
@@ -111,8 +117,12 @@ pub extern "C" fn emit_monitor(buffer: u64, len: u64) -> i32 {
     let kind = process.monitor_kind;
     process.monitor_kind = 0;
     if kind != 0 && u64::from(process.monitor_len) == len + 1 {
-        let Some(scratch) = emit::begin(KIND_MONITOR, process.connection, pid, kernel::boot_ns())
-        else {
+        let Some(scratch) = emit::begin(
+            KIND_MONITOR,
+            Origin::from(&*process),
+            pid,
+            kernel::boot_ns(),
+        ) else {
             return 0;
         };
         let body = emit::body::<MonitorBody>(scratch);
@@ -134,7 +144,13 @@ pub extern "C" fn emit_monitor(buffer: u64, len: u64) -> i32 {
         ) != 0
     };
     if failed {
-        loss::count(process.connection, CAUSE_READ_FAILED, CLASS_LOGIN, 1, 0);
+        loss::count(
+            Origin::from(&*process),
+            CAUSE_READ_FAILED,
+            CLASS_LOGIN,
+            1,
+            0,
+        );
         return 0;
     }
     let [a, b, c, d, kind, ..] = header;
@@ -175,7 +191,7 @@ fn forget_one(key: u64, pid: u32) {
 /// Moves a stream's position on by `len` and returns where it stood. Kernel
 /// addresses are even, so that the direction fits into the lowest bit.
 #[inline(always)]
-fn advance(connection: u64, key: u64, pid: u32, len: u64) -> u64 {
+fn advance(origin: Origin, key: u64, pid: u32, len: u64) -> u64 {
     if let Some(position) = POSITIONS.get_ptr_mut(key) {
         // SAFETY: a map value; only the stream's owner, one thread, writes it.
         unsafe {
@@ -192,7 +208,7 @@ fn advance(connection: u64, key: u64, pid: u32, len: u64) -> u64 {
         pad: 0,
     };
     if POSITIONS.insert(key, position, 0).is_err() {
-        loss::count(connection, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
+        loss::count(origin, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
         return OFFSET_UNKNOWN;
     }
     0
@@ -217,10 +233,10 @@ fn piece_len(rest: u64) -> u64 {
 }
 
 #[inline(always)]
-fn too_large(connection: u64, len: u64) {
+fn too_large(origin: Origin, len: u64) {
     let captured = u64::from(STREAM_PIECES) * PAYLOAD_MAX as u64;
     if len > captured {
-        loss::count(connection, CAUSE_TOO_LARGE, CLASS_STREAM, 1, len - captured);
+        loss::count(origin, CAUSE_TOO_LARGE, CLASS_STREAM, 1, len - captured);
     }
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::{EbpfContext, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
     emit,
-    kernel::{self, read},
+    kernel::{self, Origin, read},
     loss,
     maps::{PROCESSES, offset},
 };
@@ -36,14 +36,13 @@ fn try_task_newtask(context: &TracePointContext, parent_pid: u32, parent: &Proce
     }
     let pid: u32 = read(record, offset!(newtask_pid));
     let child = Process {
-        connection: parent.connection,
-        kind: parent.kind,
         monitor_kind: 0,
         monitor_len: 0,
-        pad: 0,
+        ..*parent
     };
+    let origin = Origin::from(parent);
     if PROCESSES.insert(pid, child, 0).is_err() {
-        loss::count(parent.connection, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
+        loss::count(origin, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
     }
     if parent.kind == PROCESS_SERVER {
         kernel::watch(pid, true);
@@ -53,7 +52,7 @@ fn try_task_newtask(context: &TracePointContext, parent_pid: u32, parent: &Proce
     } else {
         KIND_FORK
     };
-    let Some(scratch) = emit::begin(kind, parent.connection, pid, kernel::boot_ns()) else {
+    let Some(scratch) = emit::begin(kind, origin, pid, kernel::boot_ns()) else {
         return;
     };
     emit::body::<ForkBody>(scratch).parent = parent_pid;

@@ -234,6 +234,7 @@ mod tests {
                 terminal: Some(0),
                 offset: 0,
                 data: Bytes(bytes),
+                omitted_bytes: None,
             }),
         )
     }

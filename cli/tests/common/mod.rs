@@ -107,6 +107,7 @@ impl Timeline {
                 terminal: (stream == Stream::Terminal).then_some(0),
                 offset: 0,
                 data: Bytes(bytes.to_vec()),
+                omitted_bytes: None,
             }),
         )
     }
@@ -313,6 +314,7 @@ pub fn pty() -> Timeline {
                 offset: 0,
                 data: Bytes(Vec::new()),
                 masked_bytes: Some(9),
+                omitted_bytes: None,
             }),
         )
         .output(

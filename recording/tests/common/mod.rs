@@ -44,6 +44,7 @@ pub fn output(bytes: &[u8]) -> Body {
         terminal: Some(0),
         offset: 0,
         data: Bytes(bytes.to_vec()),
+        omitted_bytes: None,
     })
 }
 
@@ -54,6 +55,7 @@ pub fn input(bytes: &[u8], masked_bytes: Option<u64>) -> Body {
         offset: 0,
         data: Bytes(bytes.to_vec()),
         masked_bytes,
+        omitted_bytes: None,
     })
 }
 
@@ -134,6 +136,8 @@ pub fn one_of_each() -> Vec<Event> {
         Body::TerminalOpen(TerminalOpen {
             terminal: 0,
             name: "pts/3".to_owned(),
+            pid: None,
+            exe: None,
         }),
         resize(120, 40),
         exec(&["bash", "-c", "make test"]),
@@ -149,6 +153,51 @@ pub fn one_of_each() -> Vec<Event> {
                 signal: None,
             },
             duration_ns: 5,
+        }),
+        Body::File(File {
+            pid: 10,
+            operation: FileOperation::Rename,
+            path: "/etc/motd".to_owned(),
+            target: Some("/etc/motd.old".to_owned()),
+            path_as_given: true,
+            mode: None,
+            uid: None,
+            gid: None,
+            errno: Some(13),
+        }),
+        Body::Transfer(Transfer {
+            pid: 10,
+            protocol: TransferProtocol::Sftp,
+            direction: TransferDirection::Upload,
+            path: "/tmp/a".to_owned(),
+            bytes: 7,
+            mode: Some(0o644),
+            duration_ns: 9,
+            errno: None,
+        }),
+        Body::Connect(Connect {
+            pid: 10,
+            forwarded: true,
+            role: ConnectRole::Connect,
+            local: None,
+            remote: "[2001:db8::1]:443".parse().ok(),
+            unix_path: None,
+        }),
+        Body::Disconnect(Disconnect {
+            connect_seq: 14,
+            sent_bytes: Some(1),
+            received_bytes: None,
+            duration_ns: 3,
+        }),
+        Body::Link(Link {
+            relation: LinkRelation::DrivenBy,
+            session_id: Uuid::nil(),
+            pid: 10,
+        }),
+        Body::Handoff(Handoff {
+            exec_seq: 6,
+            pid: 10,
+            to: HandoffTo::Cron,
         }),
         gap(),
         Body::Marker(Marker {

@@ -39,6 +39,7 @@ fn announce(rig: &mut Rig, pid: u32, parent: u32, boot_ns: u64, argv: &[&str], l
     let fork = KernelEvent {
         boot_ns,
         connection: 9,
+        root: 0,
         pid,
         fact: Fact::Fork { parent },
     };

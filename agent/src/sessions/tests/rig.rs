@@ -219,6 +219,7 @@ impl Rig {
         let event = KernelEvent {
             boot_ns: self.now,
             connection,
+            root: 0,
             pid,
             fact,
         };
@@ -288,6 +289,7 @@ impl Rig {
 
     pub fn terminal(&mut self, direction: Direction, pts: u32, offset: Option<u64>, data: &[u8]) {
         let data = TerminalData {
+            terminal: u64::from(pts) + 1,
             pts,
             direction,
             offset,
@@ -309,6 +311,7 @@ impl Rig {
     pub fn masked(&mut self, pts: u32, offset: u64, len: u32) {
         let direction = Direction::Input;
         let data = TerminalData {
+            terminal: u64::from(pts) + 1,
             pts,
             direction,
             offset: Some(offset),
@@ -326,6 +329,7 @@ impl Rig {
             offset: Some(offset),
             len: data.len() as u32,
             data: Some(data.as_bytes().to_vec()),
+            transfer: false,
         };
         self.fact(pid, Fact::Pipe(data));
     }

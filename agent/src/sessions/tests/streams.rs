@@ -330,6 +330,7 @@ fn input_that_is_not_recorded_is_counted() {
             offset: Some(offset),
             len: 5,
             data: None,
+            transfer: false,
         })
     };
     rig.fact(SSHD, unrecorded(0));
