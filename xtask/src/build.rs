@@ -23,6 +23,16 @@ pub fn products() -> Result<()> {
     )
 }
 
+/// Builds what ships together with its tests. Test dependencies switch on
+/// features of others: built any other way, half of the dependencies would be
+/// built twice.
+pub fn tested_products() -> Result<()> {
+    workspace::run(
+        workspace::cargo()?.args(["test", "--release", "--locked", "--no-run"]),
+        "build the workspace and its tests",
+    )
+}
+
 /// Builds the rig of the end-to-end tests and the demo.
 pub fn rig() -> Result<()> {
     workspace::run(
