@@ -29,7 +29,8 @@ impl Case {
         let dir = tempfile::tempdir().unwrap();
         let store: AnyStore = Arc::new(LocalStore::new(dir.path()));
         let mut events = one_of_each();
-        events.extend((15..=30).map(|seq| event(seq, output(&[seq as u8; 50]))));
+        let next = events.len() as u64 + 1;
+        events.extend((next..=30).map(|seq| event(seq, output(&[seq as u8; 50]))));
         let built = build(&new_session_key(), &events, 5);
         Self {
             dir,
