@@ -16,7 +16,7 @@ mod offsets;
 pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Room for the body of a record, bytes.
 pub const BODY_LEN: usize = 64;
@@ -399,7 +399,7 @@ pub struct Process {
     pub monitor_kind: u32,
     /// Length field of that message.
     pub monitor_len: u32,
-    /// `PROCESS_IS_*` bits.
+    /// [`PROCESS_HOLDS_TERMINAL`] and others.
     pub flags: u32,
 }
 
@@ -440,7 +440,55 @@ pub const fn minted_for(id: u64) -> u32 {
     (id & PID_BITS) as u32
 }
 
-/// Where a byte stream stands.
+/// Flag of a [`Process`]: it reads and writes a pty master, which its end
+/// closes.
+pub const PROCESS_HOLDS_TERMINAL: u32 = 1;
+
+/// A pty, known by the address of its master's `tty_struct`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// Its identity: when it was first seen, nanoseconds since boot.
+    pub id: u64,
+    /// The connection of its holder.
+    pub connection: u64,
+    /// What of the connection holds it: 0 for the server itself, whose terminal
+    /// is the client's; see [`Header::root`].
+    pub root: u64,
+    /// Position of the next byte that comes out.
+    pub next_output: u64,
+    /// Position of the next byte that goes in.
+    pub next_input: u64,
+    /// Roots whose processes wrote to its slave side: the first, and the last
+    /// that was another. While a pty of theirs waits for a secret, what is typed
+    /// here may be that secret.
+    pub writers: [u64; 2],
+    /// The process that reads and writes the master.
+    pub holder: u32,
+    /// Index of the pty.
+    pub pts: u32,
+}
+
+/// Ptys of one root that are remembered at most.
+pub const INNER_TERMINALS: usize = 8;
+
+/// The last ptys that the processes of a root opened for others: those of tmux,
+/// screen, script and sudo.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inner {
+    /// Addresses of their masters, as in the keys of the table of terminals.
+    pub masters: [u64; INNER_TERMINALS],
+    /// Where the next goes.
+    pub next: u64,
+}
+
+/// Bit in the watch table: a process of [`PROCESS_SERVER`].
+pub const WATCH_SERVER: u8 = 1;
+/// Bit in the watch table: a process of [`PROCESS_USER`].
+pub const WATCH_USER: u8 = 2;
+
+/// Where the byte stream of a pipe stands.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
@@ -517,6 +565,8 @@ const _: () = {
     assert!(size_of::<SocketBody>() == BODY_LEN);
     assert!(size_of::<TerminalBody>() == BODY_LEN);
     assert!(size_of::<Process>() == 32);
+    assert!(size_of::<Terminal>() == 64);
+    assert!(size_of::<Inner>() == 72);
     assert!(size_of::<Position>() == 16);
     assert!(size_of::<LossKey>() == 24);
     assert!(size_of::<LossCount>() == 16);

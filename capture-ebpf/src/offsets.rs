@@ -54,6 +54,7 @@ offsets! {
     signal_leader = "signal_struct.leader", 4;
     signal_flags = "signal_struct.flags", 4;
     signal_group_exit_code = "signal_struct.group_exit_code", 4;
+    signal_tty = "signal_struct.tty", 8;
     mm_arg_start = "mm_struct.arg_start", 8;
     mm_arg_end = "mm_struct.arg_end", 8;
     mm_exe_file = "mm_struct.exe_file", 8;

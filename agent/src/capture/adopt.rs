@@ -35,7 +35,7 @@ pub fn adopt(processes: &mut Processes) -> Result<Vec<KernelEvent>, CaptureError
             break;
         }
     }
-    processes.watch_servers()?;
+    processes.watch_all()?;
     events.sort_by_key(|event| event.boot_ns);
     Ok(events)
 }

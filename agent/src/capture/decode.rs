@@ -107,6 +107,17 @@ impl Decoder {
                 let StreamBody { pts, size, .. } = StreamBody::read(&mut body);
                 Fact::WindowSize { pts, size }
             }
+            layout::KIND_TERMINAL_CLOSE => Fact::TerminalClose {
+                terminal: body.u64(),
+            },
+            layout::KIND_TERMINAL_WRITER => {
+                let (terminal, pts) = (body.u64(), body.u32());
+                Fact::TerminalWriter { terminal, pts }
+            }
+            layout::KIND_TERMINAL_INJECTION => {
+                let (terminal, pts) = (body.u64(), body.u32());
+                Fact::TerminalInjection { terminal, pts }
+            }
             layout::KIND_PIPE => Fact::Pipe(StreamBody::read(&mut body).pipe(payload)),
             layout::KIND_MONITOR => Fact::Monitor(MonitorMessage {
                 kind: u8::try_from(body.u32()).unwrap_or(0),

@@ -38,6 +38,17 @@ const STREAM_HOOKS: [Hook; 2] = [
     ("raw_sys_enter", "raw_syscalls", "sys_enter"),
 ];
 
+/// Numbers of system calls on this architecture, by the programs' names for
+/// them.
+const SYSTEM_CALLS: [(&str, libc::c_long); 6] = [
+    ("NR_READ", libc::SYS_read),
+    ("NR_WRITE", libc::SYS_write),
+    ("NR_READV", libc::SYS_readv),
+    ("NR_WRITEV", libc::SYS_writev),
+    ("NR_CLOSE", libc::SYS_close),
+    ("NR_IOCTL", libc::SYS_ioctl),
+];
+
 /// Where the kernel lists its tracepoints.
 pub const TRACEFS: &str = "/sys/kernel/tracing";
 
@@ -55,23 +66,16 @@ impl Hooks {
         const { assert!(size_of::<Offsets>() == size_of::<offsets::Values>()) };
         let btf = AyaBtf::from_sys_fs()
             .map_err(|error| CaptureError::Load("type information", error.to_string()))?;
-        let calls = [
-            libc::SYS_read,
-            libc::SYS_write,
-            libc::SYS_close,
-            libc::SYS_ioctl,
-        ]
-        .map(|call| call as u64);
-        let [read, write, close, ioctl] = &calls;
         let record_input = u32::from(options.record_input);
-        let mut ebpf = EbpfLoader::new()
+        let numbers = SYSTEM_CALLS.map(|(name, number)| (name, number as u64));
+        let mut loader = EbpfLoader::new();
+        for (name, number) in &numbers {
+            loader.override_global(name, number, true);
+        }
+        let mut ebpf = loader
             .btf(Some(&btf))
             .override_global("OFFSETS", members.as_slice(), true)
             .override_global("RECORD_INPUT", &record_input, true)
-            .override_global("NR_READ", read, true)
-            .override_global("NR_WRITE", write, true)
-            .override_global("NR_CLOSE", close, true)
-            .override_global("NR_IOCTL", ioctl, true)
             .map_max_entries("CONTROL", options.control_ring_bytes)
             .map_max_entries("DATA", options.data_ring_bytes)
             .load(OBJECT)

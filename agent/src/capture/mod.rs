@@ -123,7 +123,7 @@ pub struct Capture {
     census: Census,
     /// Events about processes were lost: the census is not to be trusted.
     recount: bool,
-    last_serving_boot_ns: u64,
+    last_busy_boot_ns: u64,
     last_housekeeping_boot_ns: u64,
     last_pruning_boot_ns: u64,
 }
@@ -145,7 +145,7 @@ impl Capture {
         let pending = adopt::adopt(&mut processes)?;
         let mut census = Census::default();
         pending.iter().for_each(|event| census.count(event));
-        if census.is_serving() || options.always_attached {
+        if census.is_busy() || options.always_attached {
             hooks.attach_streams()?;
         }
         Ok(Self {
@@ -157,7 +157,7 @@ impl Capture {
             pending,
             census,
             recount: false,
-            last_serving_boot_ns: now,
+            last_busy_boot_ns: now,
             last_housekeeping_boot_ns: now,
             last_pruning_boot_ns: now,
         })
@@ -212,13 +212,12 @@ impl Capture {
     }
 
     fn attach_on_demand(&mut self, starting: bool, now: u64) -> Result<(), CaptureError> {
-        if starting || self.census.is_serving() {
-            self.last_serving_boot_ns = now;
+        if starting || self.census.is_busy() {
+            self.last_busy_boot_ns = now;
         }
         if starting {
             self.hooks.attach_streams()
-        } else if self.always_attached || now.saturating_sub(self.last_serving_boot_ns) < LINGER_NS
-        {
+        } else if self.always_attached || now.saturating_sub(self.last_busy_boot_ns) < LINGER_NS {
             Ok(())
         } else {
             self.hooks.detach_streams()

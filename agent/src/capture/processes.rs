@@ -1,7 +1,9 @@
 //! The kernel programs' table of processes: written once, at the start, for what
 //! was already running, and read when events about processes were lost.
 
-use auditty_capture_ebpf::{PROCESS_SERVER, Position, Process, WATCH_WORD};
+use auditty_capture_ebpf::{
+    PROCESS_SERVER, PROCESS_USER, Position, Process, WATCH_SERVER, WATCH_USER, WATCH_WORD,
+};
 use aya::maps::{Array, HashMap, MapData};
 
 use super::{
@@ -16,6 +18,15 @@ const IF_ABSENT: u64 = 1;
 /// Streams that are remembered at most before those without an owner are
 /// looked for; three quarters of the map.
 const POSITIONS_HIGH: usize = 49_152;
+
+/// Why a process of this kind is watched.
+fn watch_bits(kind: u32) -> Option<u8> {
+    match kind {
+        PROCESS_SERVER => Some(WATCH_SERVER),
+        PROCESS_USER => Some(WATCH_USER),
+        _ => None,
+    }
+}
 
 /// Looks into the programs' maps.
 pub struct Processes {
@@ -45,14 +56,11 @@ impl Processes {
         })
     }
 
-    /// All processes that belong to a connection: id, connection, and whether
-    /// it is an sshd.
-    pub fn table(&self) -> impl Iterator<Item = (u32, u64, bool)> {
+    /// All processes that belong to a connection, and the connection.
+    pub fn table(&self) -> impl Iterator<Item = (u32, u64)> {
         let all = self.processes.iter().flatten();
-        all.map(|(pid, ProcessValue(process))| {
-            (pid, process.connection, process.kind == PROCESS_SERVER)
-        })
-        .filter(|(_, connection, _)| *connection != 0)
+        all.map(|(pid, ProcessValue(process))| (pid, process.connection))
+            .filter(|(_, connection)| *connection != 0)
     }
 
     /// Adds a process that was already running; `false` when it is known.
@@ -68,28 +76,27 @@ impl Processes {
         }
     }
 
-    /// Makes sure that every sshd in the table is watched. A word of the watch
+    /// Makes sure that every process in the table is watched. A word of the watch
     /// table is written as a whole, which can undo what a program did to a
     /// neighbour at that moment: hence until nothing is left to do.
-    pub fn watch_servers(&mut self) -> Result<(), CaptureError> {
+    pub fn watch_all(&mut self) -> Result<(), CaptureError> {
         const ATTEMPTS: usize = 16;
         let failed = |error: aya::maps::MapError| CaptureError::Adopt(error.to_string());
         for _ in 0..ATTEMPTS {
             let mut done = true;
-            let servers: Vec<u32> = self
+            let watched: Vec<(u32, u8)> = self
                 .processes
                 .iter()
                 .flatten()
-                .filter(|(_, ProcessValue(process))| process.kind == PROCESS_SERVER)
-                .map(|(pid, _)| pid)
+                .filter_map(|(pid, ProcessValue(process))| Some((pid, watch_bits(process.kind)?)))
                 .collect();
-            for pid in servers {
+            for (pid, bits) in watched {
                 let index = pid / WATCH_WORD as u32;
                 let WatchWord(mut word) = self.watched.get(&index, 0).map_err(failed)?;
                 if let Some(byte) = word.get_mut(pid as usize % WATCH_WORD)
-                    && *byte == 0
+                    && *byte != bits
                 {
-                    *byte = 1;
+                    *byte = bits;
                     self.watched
                         .set(index, WatchWord(word), 0)
                         .map_err(failed)?;

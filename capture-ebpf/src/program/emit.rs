@@ -89,20 +89,34 @@ pub fn wake(scratch: &Scratch) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn emit_user(source: u64, len: u64) -> i32 {
+    emit_copy::<false>(source, len)
+}
+
+/// As [`emit_user`], from the kernel's own memory.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn emit_kernel(source: u64, len: u64) -> i32 {
+    emit_copy::<true>(source, len)
+}
+
+#[inline(always)]
+fn emit_copy<const KERNEL: bool>(source: u64, len: u64) -> i32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
         return 0;
     };
     let len = bounded(len);
     // SAFETY: a value of this CPU alone; `len` is at most PAYLOAD_MAX. The
-    // helper writes `len` bytes: what it read, or zeros when it could not.
+    // helpers write `len` bytes: what they read, or zeros when they could not.
     unsafe {
         (*scratch).header.len = len as u32;
-        let failed = generated::bpf_probe_read_user(
-            (&raw mut (*scratch).payload).cast::<c_void>(),
-            len as u32,
-            source as *const c_void,
-        ) != 0;
-        if failed {
+        let target = (&raw mut (*scratch).payload).cast::<c_void>();
+        let source = source as *const c_void;
+        let result = if KERNEL {
+            generated::bpf_probe_read_kernel(target, len as u32, source)
+        } else {
+            generated::bpf_probe_read_user(target, len as u32, source)
+        };
+        if result != 0 {
             let header = &(*scratch).header;
             loss::count(
                 origin(header),
@@ -155,8 +169,9 @@ fn output(scratch: &Scratch, payload: u64, flags: u64) -> bool {
     result == 0
 }
 
+/// Whose record it is.
 #[inline(always)]
-fn origin(header: &Header) -> Origin {
+pub fn origin(header: &Header) -> Origin {
     Origin {
         connection: header.connection,
         root: header.root,

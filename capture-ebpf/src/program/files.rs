@@ -16,6 +16,8 @@ pub const CLASS_PTY_MASTER: u32 = 1;
 pub const CLASS_PIPE: u32 = 2;
 /// A Unix socket.
 pub const CLASS_UNIX_SOCKET: u32 = 3;
+/// Slave side of a pty.
+pub const CLASS_PTY_SLAVE: u32 = 4;
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
@@ -38,7 +40,7 @@ const TCP_ESTABLISHED: u8 = 1;
 pub struct Object {
     /// One of the `CLASS_*` constants.
     pub class: u32,
-    /// `tty_struct` of a pty master, inode number of a pipe.
+    /// `tty_struct` of a pty's master, for either side; inode number of a pipe.
     pub id: u64,
 }
 
@@ -57,13 +59,18 @@ pub fn classify(file: Address) -> Object {
     match mode & S_IFMT {
         S_IFCHR => {
             let device: u32 = read(inode, offset!(inode_rdev));
-            if device != PTMX {
+            if device == PTMX {
+                return Object {
+                    class: CLASS_PTY_MASTER,
+                    id: tty(file),
+                };
+            }
+            if !(PTS_FIRST_MAJOR..=PTS_LAST_MAJOR).contains(&(device >> 20)) {
                 return OTHER;
             }
-            let private: Address = read(file, offset!(file_private_data));
             Object {
-                class: CLASS_PTY_MASTER,
-                id: read(private, offset!(tty_file_tty)),
+                class: CLASS_PTY_SLAVE,
+                id: read(tty(file), offset!(tty_link)),
             }
         }
         S_IFIFO => Object {
@@ -171,6 +178,21 @@ pub extern "C" fn has_duplicate(wanted: u64) -> i32 {
         }
     }
     i32::from(found > 1)
+}
+
+/// The `tty_struct` behind an open terminal.
+#[inline(always)]
+fn tty(file: Address) -> Address {
+    let private: Address = read(file, offset!(file_private_data));
+    read(private, offset!(tty_file_tty))
+}
+
+/// The master's `tty_struct` of a pty master, 0 for any other file.
+#[inline(always)]
+pub fn pty_master(file: Address) -> Address {
+    let inode: Address = read(file, offset!(file_inode));
+    let device: u32 = read(inode, offset!(inode_rdev));
+    if device == PTMX { tty(file) } else { 0 }
 }
 
 #[inline(always)]

@@ -5,7 +5,9 @@ use core::{ffi::c_void, mem::MaybeUninit};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
 
 use crate::maps::{PROCESSES, WATCHED, offset};
-use auditty_capture_ebpf::{Process, WATCH_WORD};
+use auditty_capture_ebpf::{
+    PROCESS_SERVER, PROCESS_USER, Process, WATCH_SERVER, WATCH_USER, WATCH_WORD,
+};
 
 /// A kernel object, by its address. 0 reads as zeros.
 pub type Address = u64;
@@ -32,6 +34,21 @@ pub fn read<T: Plain>(base: Address, offset: u64) -> T {
         );
         value.assume_init()
     }
+}
+
+/// Reads eight bytes of the running process; 0 where it has no such memory.
+#[inline(always)]
+pub fn read_user(address: u64) -> u64 {
+    let mut value = 0u64;
+    // SAFETY: writes the eight bytes of `value`, zeros when it cannot read.
+    unsafe {
+        generated::bpf_probe_read_user(
+            (&raw mut value).cast::<c_void>(),
+            size_of::<u64>() as u32,
+            address as *const c_void,
+        );
+    }
+    value
 }
 
 /// The running task.
@@ -82,25 +99,35 @@ pub fn process(pid: u32) -> Option<&'static mut Process> {
     unsafe { process.as_mut() }
 }
 
-/// Whether the process' system calls are of interest.
+/// Whether and why the process' system calls are of interest: `WATCH_*` bits.
 #[inline(always)]
-pub fn is_watched(pid: u32) -> bool {
+pub fn watched(pid: u32) -> u8 {
     let Some(word) = WATCHED.get_ptr(pid / WATCH_WORD as u32) else {
-        return false;
+        return 0;
     };
     // SAFETY: the index is below WATCH_WORD, the length of the value.
-    unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) != 0 }
+    unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) }
 }
 
-/// Says whether the process' system calls are of interest. A byte store: other
-/// CPUs may write the neighbours at the same moment.
+/// Says whether and why the process' system calls are of interest. A byte
+/// store: other CPUs may write the neighbours at the same moment.
 #[inline(always)]
-pub fn watch(pid: u32, on: bool) {
+pub fn watch(pid: u32, bits: u8) {
     let Some(word) = WATCHED.get_ptr_mut(pid / WATCH_WORD as u32) else {
         return;
     };
-    // SAFETY: as in `is_watched`.
-    unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) = u8::from(on) }
+    // SAFETY: as in `watched`.
+    unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) = bits }
+}
+
+/// Why a process of this kind is watched.
+#[inline(always)]
+pub fn watch_bits(kind: u32) -> u8 {
+    match kind {
+        PROCESS_SERVER => WATCH_SERVER,
+        PROCESS_USER => WATCH_USER,
+        _ => 0,
+    }
 }
 
 /// Whether the task's program is an sshd: `sshd`, `sshd-session` (since 9.8) or

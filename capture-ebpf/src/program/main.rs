@@ -13,6 +13,7 @@ mod files;
 mod kernel;
 mod loss;
 mod maps;
+mod monitor;
 mod paths;
 mod raw_sys_enter;
 mod raw_sys_exit;
@@ -20,6 +21,7 @@ mod sched_process_exec;
 mod sched_process_exit;
 mod streams;
 mod task_newtask;
+mod terminals;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

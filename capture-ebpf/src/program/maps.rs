@@ -1,13 +1,13 @@
 //! The maps, and the constants that the agent sets before it loads.
 
 use auditty_capture_ebpf::{
-    BODY_LEN, Header, LossCount, LossKey, Offsets, PAYLOAD_MAX, Position, Process, WATCH_WORD,
-    WATCH_WORDS,
+    BODY_LEN, Header, Inner, LossCount, LossKey, Offsets, PAYLOAD_MAX, Position, Process, Terminal,
+    WATCH_WORD, WATCH_WORDS,
 };
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 
 use crate::paths::Walk;
@@ -33,7 +33,21 @@ pub static WATCHED: Array<[u8; WATCH_WORD]> = Array::with_max_entries(WATCH_WORD
 #[map]
 pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(16_384, 0);
 
-/// Where each byte stream stands.
+/// Every pty whose master a watched process holds, by the address of the
+/// master's `tty_struct`.
+#[map]
+pub static TERMINALS: HashMap<u64, Terminal> = HashMap::with_max_entries(16_384, 0);
+
+/// The ptys that a root's own processes opened, by root.
+#[map]
+pub static INNER: HashMap<u64, Inner> = HashMap::with_max_entries(8_192, 0);
+
+/// Terminals that are written to by processes they do not control, as already
+/// reported.
+#[map]
+pub static WRITERS: LruHashMap<Writer, u64> = LruHashMap::with_max_entries(8_192, 0);
+
+/// Where the byte stream of each pipe stands.
 #[map]
 pub static POSITIONS: HashMap<u64, Position> = HashMap::with_max_entries(65_536, 0);
 
@@ -67,15 +81,27 @@ pub struct Scratch {
     pub walk: Walk,
 }
 
-/// A system call of an sshd between its entry and its exit.
+/// A process that writes to a terminal it is not controlled by.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Writer {
+    /// Address of the master's `tty_struct`.
+    pub master: u64,
+    /// Its id.
+    pub pid: u64,
+}
+
+/// A system call between its entry and its exit.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Call {
     /// Its number.
     pub nr: u64,
-    /// The user's buffer.
+    /// The user's buffer, or its vectors.
     pub buffer: u64,
-    /// `tty_struct` of a pty master, inode number of a pipe.
+    /// Number of the vectors.
+    pub vectors: u64,
+    /// As in [`crate::files::Object`].
     pub object: u64,
     /// One of [`crate::files`]' classes.
     pub class: u32,
@@ -87,16 +113,25 @@ pub struct Call {
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::ZERO;
 
-/// 0: input is never copied; 1: copied, but not what is typed while echo is off
-/// in canonical mode.
+/// 0: input is never copied; 1: copied, but not what is typed while a terminal
+/// waits for a secret; 2: always copied.
 #[unsafe(no_mangle)]
 pub static RECORD_INPUT: Global<u32> = Global::new(1);
+
+/// Not 0: the bytes of terminals are taken at the line discipline, and not at
+/// the system calls of those who hold them.
+#[unsafe(no_mangle)]
+pub static LINE_DISCIPLINE: Global<u32> = Global::new(0);
 
 /// System call numbers of this architecture.
 #[unsafe(no_mangle)]
 pub static NR_READ: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static NR_WRITE: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_READV: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_WRITEV: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static NR_CLOSE: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]

@@ -1,24 +1,28 @@
 //! `trace_sys_enter(struct pt_regs *regs, long id)` (`raw_syscalls`), on every
-//! system call of the host while a connection exists; 2.6.33 and later.
+//! system call of the host while it is attached; 2.6.33 and later.
 //!
 //! What the call works on is noted here, while the descriptor still means the
 //! same, and the terminal's mode is read before the bytes can change it.
 
-use auditty_capture_ebpf::{CAUSE_TABLE_FULL, CLASS_STREAM, PROCESS_SERVER};
+use auditty_capture_ebpf::{CAUSE_TABLE_FULL, CLASS_STREAM, WATCH_SERVER, WATCH_USER};
 use aya_ebpf::{
     EbpfContext, helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext,
 };
 
 use crate::{
-    files::{self, CLASS_OTHER, CLASS_PIPE, CLASS_PTY_MASTER},
+    files::{self, CLASS_OTHER, CLASS_PIPE, CLASS_PTY_MASTER, CLASS_PTY_SLAVE, Object},
     kernel::{self, Origin},
     loss,
-    maps::{CALLS, Call, NR_CLOSE, NR_IOCTL, NR_READ, NR_WRITE},
-    streams,
+    maps::{
+        CALLS, Call, LINE_DISCIPLINE, NR_CLOSE, NR_IOCTL, NR_READ, NR_READV, NR_WRITE, NR_WRITEV,
+    },
+    streams, terminals,
 };
 
+/// Put a byte into the terminal's input.
+pub const TIOCSTI: u64 = 0x5412;
 /// Set the window size.
-const TIOCSWINSZ: u64 = 0x5414;
+pub const TIOCSWINSZ: u64 = 0x5414;
 
 /// Where the tracepoint's record holds them: the agent checks it against BTF,
 /// because the verifier takes only constants here.
@@ -28,10 +32,10 @@ const ARGS_AT: usize = 16;
 /// One load decides for a process that is not ours.
 #[tracepoint]
 pub fn raw_sys_enter(context: TracePointContext) -> u32 {
-    let thread = bpf_get_current_pid_tgid();
-    let pid = (thread >> 32) as u32;
-    if kernel::is_watched(pid) {
-        try_raw_sys_enter(&context, thread, pid);
+    let pid = kernel::current_pid();
+    let watched = kernel::watched(pid);
+    if watched != 0 {
+        try_raw_sys_enter(&context, watched);
     }
     0
 }
@@ -52,53 +56,123 @@ pub fn field(context: &TracePointContext, at: usize) -> u64 {
 }
 
 #[inline(always)]
-fn try_raw_sys_enter(context: &TracePointContext, thread: u64, pid: u32) {
+fn try_raw_sys_enter(context: &TracePointContext, watched: u8) {
     let number = field(context, ID_AT);
-    let argument = field(context, ARGS_AT + 8);
-    let wanted = number == NR_READ.load()
-        || number == NR_WRITE.load()
-        || number == NR_CLOSE.load()
-        || (number == NR_IOCTL.load() && argument == TIOCSWINSZ);
-    if !wanted {
-        return;
+    let first = field(context, ARGS_AT);
+    let second = field(context, ARGS_AT + 8);
+    let third = field(context, ARGS_AT + 16);
+    if watched & WATCH_SERVER != 0 {
+        server_call(number, first, second, third);
+    } else if watched & WATCH_USER != 0 {
+        user_call(number, first, second, third);
     }
-    let Some(process) = kernel::process(pid) else {
-        return;
-    };
-    if process.kind != PROCESS_SERVER {
-        return;
+}
+
+/// A call of sshd: its terminals, pipes and monitor. A global function: verified
+/// once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn server_call(number: u64, fd: u64, second: u64, third: u64) -> i32 {
+    let is_close = number == NR_CLOSE.load();
+    let is_resize = number == NR_IOCTL.load() && second == TIOCSWINSZ;
+    if !is_close && !is_resize && !moves_bytes(number) {
+        return 0;
     }
-    let fd = field(context, ARGS_AT) as u32;
-    let file = kernel::file(fd);
+    let file = kernel::file(fd as u32);
     let object = files::classify(file);
-    if object.class == CLASS_OTHER {
-        return;
+    if object.class == CLASS_OTHER || object.class == CLASS_PTY_SLAVE {
+        return 0;
     }
-    let secret = object.class == CLASS_PTY_MASTER
-        && number == NR_WRITE.load()
-        && streams::waits_for_secret(object.id);
+    if is_close {
+        let pid = kernel::current_pid();
+        if object.class == CLASS_PIPE {
+            streams::forget_pipe(object.id, pid);
+        } else if object.class == CLASS_PTY_MASTER {
+            close_master(file, object.id, pid);
+        }
+        return 0;
+    }
+    expect(number, second, third, &object);
+    0
+}
+
+/// A call of a session's process: the ptys it holds or writes to. A global
+/// function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn user_call(number: u64, fd: u64, second: u64, third: u64) -> i32 {
+    let is_close = number == NR_CLOSE.load();
+    let is_injection = number == NR_IOCTL.load() && second == TIOCSTI;
+    if !is_close && !is_injection && !moves_bytes(number) {
+        return 0;
+    }
+    let file = kernel::file(fd as u32);
+    let object = files::classify(file);
+    if is_injection {
+        if object.class == CLASS_PTY_SLAVE || object.class == CLASS_PTY_MASTER {
+            expect(number, second, third, &object);
+        }
+    } else if object.class == CLASS_PTY_MASTER {
+        if is_close {
+            close_master(file, object.id, kernel::current_pid());
+        } else {
+            expect(number, second, third, &object);
+        }
+    } else if object.class == CLASS_PTY_SLAVE && is_input(number) {
+        terminals::wrote_to_slave(object.id);
+    }
+    0
+}
+
+/// Whether the call reads or writes.
+#[inline(always)]
+fn moves_bytes(number: u64) -> bool {
+    number == NR_READ.load() || number == NR_READV.load() || is_input(number)
+}
+
+/// Whether the call writes: bytes go in.
+#[inline(always)]
+pub fn is_input(number: u64) -> bool {
+    number == NR_WRITE.load() || number == NR_WRITEV.load()
+}
+
+/// The running process closes a descriptor of a pty master. Where the line
+/// discipline is watched, the kernel says when it is the last.
+#[inline(always)]
+fn close_master(file: u64, master: u64, pid: u32) {
+    if LINE_DISCIPLINE.load() == 0 && files::has_duplicate(file) == 0 {
+        terminals::close(master, u64::from(pid));
+    }
+}
+
+/// Notes the call until its exit, which tells how many bytes went through.
+#[inline(always)]
+fn expect(number: u64, buffer: u64, vectors: u64, object: &Object) {
+    let mut secret = 0;
+    if object.class == CLASS_PTY_MASTER {
+        if terminals::sight(object.id) == 0 {
+            return;
+        }
+        if LINE_DISCIPLINE.load() != 0 && moves_bytes(number) {
+            return;
+        }
+        if is_input(number) {
+            secret = terminals::waits_for_secret(object.id) as u32;
+        }
+    }
+    let vectored = number == NR_READV.load() || number == NR_WRITEV.load();
     let call = Call {
         nr: number,
-        buffer: argument,
+        buffer,
+        vectors: if vectored { vectors } else { 0 },
         object: object.id,
         class: object.class,
-        secret: u32::from(secret),
+        secret,
     };
-    if number == NR_CLOSE.load() {
-        let last = object.class == CLASS_PIPE
-            || (object.class == CLASS_PTY_MASTER && files::has_duplicate(file) == 0);
-        if last {
-            streams::forget(&call, pid);
-        }
-        return;
-    }
-    if CALLS.insert(thread, call, 0).is_err() {
-        loss::count(
-            Origin::from(&*process),
-            CAUSE_TABLE_FULL,
-            CLASS_STREAM,
-            1,
-            0,
-        );
+    if CALLS.insert(bpf_get_current_pid_tgid(), call, 0).is_err()
+        && let Some(process) = kernel::process(kernel::current_pid())
+    {
+        let origin = Origin::from(&*process);
+        loss::count(origin, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
     }
 }

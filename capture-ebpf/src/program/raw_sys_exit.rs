@@ -1,9 +1,8 @@
 //! `trace_sys_exit(struct pt_regs *regs, long ret)` (`raw_syscalls`), on every
-//! system call of the host while a connection exists; 2.6.33 and later.
+//! system call of the host while it is attached; 2.6.33 and later.
 //!
 //! The return value is the number of bytes that really went through.
 
-use auditty_capture_ebpf::{KIND_PIPE, KIND_TERMINAL};
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext,
 };
@@ -12,8 +11,10 @@ use crate::{
     files::{CLASS_PIPE, CLASS_PTY_MASTER, CLASS_UNIX_SOCKET},
     kernel,
     maps::{CALLS, NR_IOCTL, NR_WRITE},
-    raw_sys_enter::{ID_AT, field},
-    streams::{self, WAITED_FOR_SECRET},
+    monitor::emit_monitor,
+    raw_sys_enter::{ID_AT, TIOCSTI, field, is_input},
+    streams::{self, way},
+    terminals,
 };
 
 const RETURN_AT: usize = 16;
@@ -24,52 +25,54 @@ const MAX_TRANSFER: u64 = 0x7fff_f000;
 /// One load decides for a process that is not ours.
 #[tracepoint]
 pub fn raw_sys_exit(context: TracePointContext) -> u32 {
-    let thread = bpf_get_current_pid_tgid();
-    let pid = (thread >> 32) as u32;
-    if kernel::is_watched(pid) {
-        try_raw_sys_exit(&context, thread, pid);
+    if kernel::watched(kernel::current_pid()) != 0 {
+        call_ended(field(&context, ID_AT), field(&context, RETURN_AT));
     }
     0
 }
 
-#[inline(always)]
-fn try_raw_sys_exit(context: &TracePointContext, thread: u64, pid: u32) {
+/// A call of a watched process ended. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn call_ended(number: u64, result: u64) -> i32 {
+    let thread = bpf_get_current_pid_tgid();
     let Some(call) = CALLS.get_ptr(thread) else {
-        return;
+        return 0;
     };
     // SAFETY: a map value of integers that only this thread writes.
     let call = unsafe { *call };
     let _ = CALLS.remove(thread);
-    if call.nr != field(context, ID_AT) {
-        return;
+    if call.nr != number {
+        return 0;
     }
-    let result = field(context, RETURN_AT);
-    if call.nr == NR_IOCTL.load() {
-        if result == 0
-            && call.class == CLASS_PTY_MASTER
-            && let Some(process) = kernel::process(pid)
-        {
-            streams::emit_window_size(process, pid, call.object);
+    if number == NR_IOCTL.load() {
+        if result == 0 && call.buffer == TIOCSTI {
+            terminals::injected(call.object);
+        } else if result == 0 && call.class == CLASS_PTY_MASTER {
+            terminals::emit_window_size(call.object);
         }
-        return;
+        return 0;
     }
     if result == 0 || result > MAX_TRANSFER {
-        return;
+        return 0;
     }
-    let is_write = call.nr == NR_WRITE.load();
-    let direction = streams::direction(is_write);
-    if call.class == CLASS_PTY_MASTER {
-        let kind = KIND_TERMINAL | (call.secret * WAITED_FOR_SECRET);
-        streams::emit_stream(u64::from(kind), call.object, call.buffer, result, direction);
-    } else if call.class == CLASS_PIPE {
-        streams::emit_stream(
-            u64::from(KIND_PIPE),
-            call.object,
-            call.buffer,
-            result,
-            direction,
-        );
-    } else if call.class == CLASS_UNIX_SOCKET && is_write {
-        streams::emit_monitor(call.buffer, result);
+    if call.class == CLASS_UNIX_SOCKET {
+        if number == NR_WRITE.load() {
+            emit_monitor(call.buffer, result);
+        }
+        return 0;
     }
+    let mut way = u64::from(is_input(number));
+    if call.secret != 0 {
+        way |= way::SECRET;
+    }
+    if call.class == CLASS_PIPE {
+        way |= way::PIPE;
+    }
+    if call.vectors == 0 {
+        streams::emit_bytes(call.object, call.buffer, result, way);
+    } else {
+        streams::emit_vectors(call.object, call.buffer, call.vectors, result, way);
+    }
+    0
 }

@@ -8,7 +8,7 @@ use auditty_capture_ebpf::{
     ARGS_PIECES, CAUSE_TABLE_FULL, CLASS_PROCESS, ConnectionBody, EXEC_DELETED, EXEC_SERVER,
     EXEC_SESSION_LEADER, ExecBody, KIND_ARGS, KIND_CONNECTION, KIND_EXEC, PATH_CWD, PATH_EXE,
     PATH_MAX, PAYLOAD_MAX, PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, PieceBody, Process,
-    mint,
+    WATCH_SERVER, WATCH_USER, mint,
 };
 use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
@@ -56,7 +56,7 @@ fn sort_out(
         if !is_sshd {
             process.kind = PROCESS_USER;
             process.root = mint(boot_ns, pid);
-            kernel::watch(pid, false);
+            kernel::watch(pid, WATCH_USER);
         }
         return Some(*process);
     }
@@ -83,7 +83,7 @@ fn start_connection(pid: u32, socket: Address, parent_connection: u64, boot_ns: 
         ..Process::new(PROCESS_SERVER)
     };
     remember(pid, &process);
-    kernel::watch(pid, true);
+    kernel::watch(pid, WATCH_SERVER);
     if let Some(scratch) = emit::begin(KIND_CONNECTION, Origin::from(&process), pid, boot_ns) {
         let cred: Address = read(kernel::current_task(), offset!(task_cred));
         let body = emit::body::<ConnectionBody>(scratch);

@@ -1,7 +1,7 @@
 //! `trace_sched_process_exit(struct task_struct *p)`, in the context of the
 //! ending task, for each of its threads; 3.4 and later.
 
-use auditty_capture_ebpf::{ExitBody, KIND_EXIT};
+use auditty_capture_ebpf::{ExitBody, KIND_EXIT, PROCESS_HOLDS_TERMINAL};
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext,
 };
@@ -9,7 +9,8 @@ use aya_ebpf::{
 use crate::{
     emit,
     kernel::{self, Address, Origin, read},
-    maps::{CALLS, PROCESSES, offset},
+    maps::{CALLS, LINE_DISCIPLINE, PROCESSES, offset},
+    terminals,
 };
 
 /// The whole group got `group_exit_code`
@@ -22,13 +23,14 @@ pub fn sched_process_exit(_context: TracePointContext) -> u32 {
     let pid = kernel::current_pid();
     if let Some(process) = kernel::process(pid) {
         let origin = Origin::from(&*process);
-        try_sched_process_exit(pid, origin);
+        let holds_terminal = process.flags & PROCESS_HOLDS_TERMINAL != 0;
+        try_sched_process_exit(pid, origin, holds_terminal);
     }
     0
 }
 
 #[inline(always)]
-fn try_sched_process_exit(pid: u32, origin: Origin) {
+fn try_sched_process_exit(pid: u32, origin: Origin, holds_terminal: bool) {
     let task = kernel::current_task();
     let _ = CALLS.remove(bpf_get_current_pid_tgid());
     let signal: Address = read(task, offset!(task_signal));
@@ -39,7 +41,10 @@ fn try_sched_process_exit(pid: u32, origin: Origin) {
     if PROCESSES.remove(pid).is_err() {
         return;
     }
-    kernel::watch(pid, false);
+    kernel::watch(pid, 0);
+    if holds_terminal && LINE_DISCIPLINE.load() == 0 {
+        terminals::close_all(u64::from(pid));
+    }
     if origin.connection == 0 {
         return;
     }

@@ -1,185 +1,170 @@
-//! Bytes that an sshd moved: to and from pty masters, pipes, and its monitor.
-
-use auditty_capture_ebpf::{
-    CAUSE_READ_FAILED, CAUSE_TABLE_FULL, CAUSE_TOO_LARGE, CLASS_LOGIN, CLASS_STREAM,
-    DIRECTION_INPUT, DIRECTION_OUTPUT, KIND_MONITOR, KIND_TERMINAL, KIND_WINDOW_SIZE, MonitorBody,
-    OFFSET_UNKNOWN, PAYLOAD_MAX, Position, Process, STREAM_PIECES, StreamBody, WITHHELD_MASKED,
-    monitor,
-};
-use aya_ebpf::helpers::generated;
+//! Bytes on their way through a pty master or a pipe, cut into records.
 
 use crate::{
-    emit::{self, emit_user},
-    kernel::{self, Address, Origin, read},
+    emit::{self, emit_kernel, emit_user},
+    kernel::{self, Origin},
     loss,
-    maps::{Call, POSITIONS, RECORD_INPUT, offset},
+    maps::{POSITIONS, RECORD_INPUT, Scratch, TERMINALS},
+    terminals,
+};
+use auditty_capture_ebpf::{
+    CAUSE_TABLE_FULL, CAUSE_TOO_LARGE, CLASS_STREAM, DIRECTION_INPUT, KIND_PIPE, KIND_TERMINAL,
+    OFFSET_UNKNOWN, PAYLOAD_MAX, Position, STREAM_PIECES, StreamBody, WITHHELD_MASKED,
 };
 
-/// See [`emit_stream`].
-pub const WAITED_FOR_SECRET: u32 = 1 << 16;
-
-const ICANON: u32 = 0o2;
-const ECHO: u32 = 0o10;
-
-/// Whether the terminal behind a pty master waits for a secret: echo off in
-/// canonical mode, as every password prompt has it. Line editors turn echo off
-/// too, but not in canonical mode.
-#[inline(always)]
-pub fn waits_for_secret(master: Address) -> bool {
-    let slave: Address = read(master, offset!(tty_link));
-    let flags: u32 = read(slave, offset!(tty_termios) + offset!(termios_lflag));
-    flags & ECHO == 0 && flags & ICANON != 0
+/// How bytes went, in one word: the direction is the lowest bit.
+pub mod way {
+    /// From the client.
+    pub const INPUT: u64 = auditty_capture_ebpf::DIRECTION_INPUT as u64;
+    /// A terminal waited for a secret when the call began.
+    pub const SECRET: u64 = 2;
+    /// Through a pipe, not a terminal.
+    pub const PIPE: u64 = 4;
 }
 
-/// Reports `len` bytes that went to (`DIRECTION_INPUT`) or came from
-/// (`DIRECTION_OUTPUT`) a pty master or pipe, in pieces. `kind_secret` is the
-/// record's kind, with [`WAITED_FOR_SECRET`] where the terminal waited for a
-/// secret when the call began. A global function: verified once, with scalars
-/// only.
+/// Vectors of one `readv` or `writev` that are followed.
+const VECTORS: u64 = 16;
+
+/// Nothing of the input is recorded.
+const INPUT_OFF: u32 = 0;
+/// Secrets are recorded too.
+const INPUT_FULL: u32 = 2;
+
+/// Reports what one `readv` or `writev` of the running process moved: `len`
+/// bytes, which lie in the first of `vectors`. A global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn emit_stream(
-    kind_secret: u64,
-    object: u64,
-    buffer: u64,
-    len: u64,
-    direction: u64,
-) -> i32 {
-    let pid = kernel::current_pid();
-    let Some(process) = kernel::process(pid) else {
-        return 0;
-    };
-    let kind = kind_secret as u32 & !WAITED_FOR_SECRET;
-    let Some(scratch) = emit::begin(kind, Origin::from(&*process), pid, kernel::boot_ns()) else {
-        return 0;
-    };
-    let body = emit::body::<StreamBody>(scratch);
-    // The reader may have turned echo on again since the call began: a secret
-    // at either end of the call is one.
-    let mut secret = kind_secret as u32 & WAITED_FOR_SECRET != 0;
-    let key = if kind == KIND_TERMINAL {
-        describe_terminal(body, object);
-        secret |= waits_for_secret(object);
-        object
-    } else {
-        body.inode = object;
-        object << 1
-    };
-    let start = advance(Origin::from(&*process), key | direction & 1, pid, len);
-    body.direction = direction as u32 & 1;
-    if body.direction == DIRECTION_INPUT && (secret || RECORD_INPUT.load() == 0) {
-        body.withheld = WITHHELD_MASKED;
-        body.offset = start;
-        body.bytes = len as u32;
-        emit::submit(scratch);
-        return 0;
+pub extern "C" fn emit_vectors(object: u64, vectors: u64, count: u64, len: u64, way: u64) -> i32 {
+    let mut rest = len;
+    for index in 0..VECTORS {
+        if index >= count || rest == 0 {
+            break;
+        }
+        // struct iovec: address and length.
+        let vector = vectors.wrapping_add(index * 16);
+        let there = kernel::read_user(vector.wrapping_add(8));
+        let size = if there < rest { there } else { rest };
+        if size != 0 {
+            emit_bytes(object, kernel::read_user(vector), size, way);
+        }
+        rest -= size;
     }
+    if rest != 0 {
+        skip(object, rest, way);
+    }
+    0
+}
+
+/// Reports `len` bytes that the running process read or wrote, in pieces. A
+/// global function: verified once, with scalars only.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn emit_bytes(object: u64, buffer: u64, len: u64, way: u64) -> i32 {
+    emit_pieces::<false>(object, buffer, len, way, kernel::boot_ns());
+    0
+}
+
+/// Reports `len` bytes of a terminal that lie in the kernel's own memory.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn emit_received(master: u64, buffer: u64, len: u64, way: u64, boot_ns: u64) -> i32 {
+    emit_pieces::<true>(master, buffer, len, way, boot_ns);
+    0
+}
+
+#[inline(always)]
+fn emit_pieces<const KERNEL: bool>(object: u64, buffer: u64, len: u64, way: u64, boot_ns: u64) {
+    let Some(scratch) = describe(object, len, way, boot_ns) else {
+        return;
+    };
+    let origin = emit::origin(&scratch.header);
+    let body = emit::body::<StreamBody>(scratch);
+    if body.withheld != 0 {
+        emit::submit(scratch);
+        return;
+    }
+    let start = body.offset;
     for piece in 0..STREAM_PIECES {
         let done = u64::from(piece) * PAYLOAD_MAX as u64;
         if done >= len {
-            return 0;
+            return;
         }
         let size = piece_len(len - done);
         body.offset = offset_at(start, done);
         body.bytes = size as u32;
-        emit_user(buffer.wrapping_add(done), size);
+        if KERNEL {
+            emit_kernel(buffer.wrapping_add(done), size);
+        } else {
+            emit_user(buffer.wrapping_add(done), size);
+        }
     }
-    too_large(Origin::from(&*process), len);
-    0
+    let captured = u64::from(STREAM_PIECES) * PAYLOAD_MAX as u64;
+    if len > captured {
+        loss::count(origin, CAUSE_TOO_LARGE, CLASS_STREAM, 1, len - captured);
+    }
 }
 
-/// sshd set the window size of a pty.
+/// Begins the record of a stream's next `len` bytes, and moves its position on.
 #[inline(always)]
-pub fn emit_window_size(process: &Process, pid: u32, master: Address) {
-    let Some(scratch) = emit::begin(
-        KIND_WINDOW_SIZE,
-        Origin::from(process),
-        pid,
-        kernel::boot_ns(),
-    ) else {
-        return;
+fn describe(object: u64, len: u64, way: u64, boot_ns: u64) -> Option<&'static mut Scratch> {
+    let input = way & way::INPUT;
+    let mut secret = way & way::SECRET != 0;
+    let scratch = if way & way::PIPE != 0 {
+        let pid = kernel::current_pid();
+        let origin = Origin::from(&*kernel::process(pid)?);
+        let scratch = emit::begin(KIND_PIPE, origin, pid, boot_ns)?;
+        let body = emit::body::<StreamBody>(scratch);
+        body.inode = object;
+        body.offset = advance(origin, object << 1 | input, pid, len);
+        scratch
+    } else {
+        // SAFETY: a map value; each of its positions has one writer.
+        let terminal = unsafe { TERMINALS.get_ptr_mut(object)?.as_mut()? };
+        let origin = Origin {
+            connection: terminal.connection,
+            root: terminal.root,
+        };
+        let scratch = emit::begin(KIND_TERMINAL, origin, terminal.holder, boot_ns)?;
+        let body = emit::body::<StreamBody>(scratch);
+        terminals::describe(body, object, terminal.id);
+        body.offset = terminals::advance(terminal, input != 0, len);
+        // The reader may have turned echo on again since the call began: a
+        // secret at either end of the call is one.
+        secret |= input != 0 && terminals::waits_for_secret(object) != 0;
+        scratch
     };
-    describe_terminal(emit::body::<StreamBody>(scratch), master);
-    emit::submit(scratch);
+    let body = emit::body::<StreamBody>(scratch);
+    body.direction = input as u32;
+    body.bytes = len as u32;
+    let record = RECORD_INPUT.load();
+    if body.direction == DIRECTION_INPUT
+        && (record == INPUT_OFF || (secret && record != INPUT_FULL))
+    {
+        body.withheld = WITHHELD_MASKED;
+    }
+    Some(scratch)
 }
 
-/// A write to a Unix socket: perhaps the header of a monitor message (length
-/// and type, five bytes), or the body of the one whose header was just written.
-/// <https://github.com/openssh/openssh-portable/blob/V_9_2_P1/monitor_wrap.c#L118>
+/// Moves a stream on by `len` bytes that are not looked at.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn emit_monitor(buffer: u64, len: u64) -> i32 {
-    const HEADER_LEN: u64 = 5;
-    let pid = kernel::current_pid();
-    let Some(process) = kernel::process(pid) else {
-        return 0;
-    };
-    let kind = process.monitor_kind;
-    process.monitor_kind = 0;
-    if kind != 0 && u64::from(process.monitor_len) == len + 1 {
-        let Some(scratch) = emit::begin(
-            KIND_MONITOR,
-            Origin::from(&*process),
-            pid,
-            kernel::boot_ns(),
-        ) else {
-            return 0;
-        };
-        let body = emit::body::<MonitorBody>(scratch);
-        body.kind = kind;
-        body.bytes = len as u32;
-        emit_user(buffer, piece_len(len));
-        return 0;
-    }
-    if len != HEADER_LEN {
-        return 0;
-    }
-    let mut header = [0u8; 8];
-    // SAFETY: writes five of the eight bytes.
-    let failed = unsafe {
-        generated::bpf_probe_read_user(
-            header.as_mut_ptr().cast(),
-            HEADER_LEN as u32,
-            buffer as *const _,
-        ) != 0
-    };
-    if failed {
-        loss::count(
-            Origin::from(&*process),
-            CAUSE_READ_FAILED,
-            CLASS_LOGIN,
-            1,
-            0,
-        );
-        return 0;
-    }
-    let [a, b, c, d, kind, ..] = header;
-    if is_harmless(u32::from(kind)) {
-        process.monitor_kind = u32::from(kind);
-        process.monitor_len = u32::from_be_bytes([a, b, c, d]);
+pub extern "C" fn skip(object: u64, len: u64, way: u64) -> i32 {
+    if let Some(scratch) = describe(object, len, way, kernel::boot_ns()) {
+        let origin = emit::origin(&scratch.header);
+        loss::count(origin, CAUSE_TOO_LARGE, CLASS_STREAM, 1, len);
     }
     0
 }
 
-/// Forgets where the streams of a file stood that its owner closes.
+/// Forgets where a pipe stood whose end its owner closes.
 #[inline(always)]
-pub fn forget(call: &Call, pid: u32) {
-    let key = stream_key(call);
-    forget_one(key, pid);
-    forget_one(key | 1, pid);
+pub fn forget_pipe(inode: u64, pid: u32) {
+    forget(inode << 1, pid);
+    forget(inode << 1 | way::INPUT, pid);
 }
 
 #[inline(always)]
-fn stream_key(call: &Call) -> u64 {
-    if call.class == crate::files::CLASS_PIPE {
-        call.object << 1
-    } else {
-        call.object
-    }
-}
-
-#[inline(always)]
-fn forget_one(key: u64, pid: u32) {
+fn forget(key: u64, pid: u32) {
     if let Some(position) = POSITIONS.get_ptr(key) {
         // SAFETY: a map value of integers.
         if unsafe { (*position).owner } == pid {
@@ -188,8 +173,7 @@ fn forget_one(key: u64, pid: u32) {
     }
 }
 
-/// Moves a stream's position on by `len` and returns where it stood. Kernel
-/// addresses are even, so that the direction fits into the lowest bit.
+/// Moves a pipe's position on by `len` and returns where it stood.
 #[inline(always)]
 fn advance(origin: Origin, key: u64, pid: u32, len: u64) -> u64 {
     if let Some(position) = POSITIONS.get_ptr_mut(key) {
@@ -230,41 +214,4 @@ fn piece_len(rest: u64) -> u64 {
     } else {
         rest
     }
-}
-
-#[inline(always)]
-fn too_large(origin: Origin, len: u64) {
-    let captured = u64::from(STREAM_PIECES) * PAYLOAD_MAX as u64;
-    if len > captured {
-        loss::count(origin, CAUSE_TOO_LARGE, CLASS_STREAM, 1, len - captured);
-    }
-}
-
-#[inline(always)]
-fn describe_terminal(body: &mut StreamBody, master: Address) {
-    let slave: Address = read(master, offset!(tty_link));
-    // struct winsize: rows, columns, and two of pixels.
-    let size: u32 = read(slave, offset!(tty_winsize));
-    body.rows = size as u16;
-    body.columns = (size >> 16) as u16;
-    body.pts = read(master, offset!(tty_index));
-}
-
-#[inline(always)]
-fn is_harmless(kind: u32) -> bool {
-    kind == monitor::PWNAM
-        || kind == monitor::ANS_AUTHPASSWORD
-        || kind == monitor::KEYVERIFY
-        || kind == monitor::ANS_KEYVERIFY
-        || kind == monitor::ANS_PAM_RESPOND
-}
-
-/// The direction of a read or a write, as the user sees it.
-#[inline(always)]
-pub fn direction(is_write: bool) -> u64 {
-    u64::from(if is_write {
-        DIRECTION_INPUT
-    } else {
-        DIRECTION_OUTPUT
-    })
 }

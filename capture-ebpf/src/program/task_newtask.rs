@@ -2,8 +2,8 @@
 //! in the context of the forking task; 3.4 and later.
 
 use auditty_capture_ebpf::{
-    CAUSE_TABLE_FULL, CLASS_PROCESS, ForkBody, KIND_FORK, KIND_LISTENER_FORK, PROCESS_LISTENER,
-    PROCESS_SERVER, Process,
+    CAUSE_TABLE_FULL, CLASS_PROCESS, ForkBody, KIND_FORK, KIND_LISTENER_FORK,
+    PROCESS_HOLDS_TERMINAL, PROCESS_LISTENER, Process,
 };
 use aya_ebpf::{EbpfContext, macros::tracepoint, programs::TracePointContext};
 
@@ -38,15 +38,15 @@ fn try_task_newtask(context: &TracePointContext, parent_pid: u32, parent: &Proce
     let child = Process {
         monitor_kind: 0,
         monitor_len: 0,
+        // The child closes the parent's ptys, or becomes their holder itself.
+        flags: parent.flags & !PROCESS_HOLDS_TERMINAL,
         ..*parent
     };
     let origin = Origin::from(parent);
     if PROCESSES.insert(pid, child, 0).is_err() {
         loss::count(origin, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
     }
-    if parent.kind == PROCESS_SERVER {
-        kernel::watch(pid, true);
-    }
+    kernel::watch(pid, kernel::watch_bits(parent.kind));
     let kind = if parent.kind == PROCESS_LISTENER {
         KIND_LISTENER_FORK
     } else {
