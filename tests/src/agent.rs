@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     SOON, binary, cli::Cli, process::Process, python, scene::Scene, store::Store, wait_for,
@@ -83,6 +83,14 @@ impl Agent {
     /// The CLI, asking that collector.
     pub fn cli(&self) -> Cli {
         Cli::new(&["--collector", &self.collector], &self.environment)
+    }
+
+    /// The most memory it ever had, bytes.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        Ok(kilobytes.context("VmHWM in the status")?.parse::<u64>()? << 10)
     }
 
     /// `SIGTERM`, and waits: open recordings are sealed.

@@ -13,12 +13,14 @@ pub mod cli;
 pub mod client;
 pub mod oracle;
 pub mod process;
+pub mod program;
 pub mod python;
 pub mod s3;
 pub mod scene;
 pub mod sshd;
 pub mod stage;
 pub mod store;
+pub mod traces;
 pub mod user;
 
 use std::{

@@ -52,6 +52,11 @@ impl Process {
         self.child.id()
     }
 
+    /// The file that what it prints goes to.
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
     /// What it printed so far.
     pub fn log(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();

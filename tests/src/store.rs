@@ -225,6 +225,22 @@ impl Recording {
             .collect()
     }
 
+    /// The first exec with these arguments.
+    pub fn exec(&self, argv: &[&str]) -> Result<&Value> {
+        let mut execs = self.of("exec").into_iter();
+        execs
+            .find(|exec| words(&exec["argv"]) == argv)
+            .with_context(|| format!("no {argv:?} among {:?}", self.argvs()))
+    }
+
+    /// How the program ended that this exec began.
+    pub fn exit_of(&self, exec: &Value) -> Result<&Value> {
+        let mut exits = self.of("exit").into_iter();
+        exits
+            .find(|exit| exit["exec_seq"] == exec["seq"])
+            .with_context(|| format!("no exit of {exec}"))
+    }
+
     /// The last session_end.
     pub fn end(&self) -> Result<&Value> {
         self.of("session_end")

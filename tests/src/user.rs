@@ -65,14 +65,17 @@ impl TestUser {
         })
     }
 
-    /// Lets the user become root with `sudo`, asked for the password each time.
+    /// Lets the user become root with `sudo`, asked for the password each time,
+    /// once.
     pub fn may_sudo(&self, scene: &Scene) -> Result<()> {
         let file = format!("/etc/sudoers.d/{}", self.name);
         scene.later(&format!("rm -f {file}"))?;
         let name = &self.name;
         std::fs::write(
             &file,
-            format!("{name} ALL=(ALL) ALL\nDefaults:{name} timestamp_timeout=0, !lecture\n"),
+            format!(
+                "{name} ALL=(ALL) ALL\nDefaults:{name} timestamp_timeout=0, passwd_tries=1, !lecture\n"
+            ),
         )?;
         output(Command::new("chmod").args(["440", &file]))?;
         Ok(())

@@ -1,21 +1,11 @@
 //! Whatever a user's processes turn into, they stay in their session.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use auditty_tests::{
     SOON, Stage,
     client::{PROMPT, wait_for_hidden_input},
-    store::Recording,
     user::TestUser,
 };
-use serde_json::Value;
-
-fn exec<'a>(recording: &'a Recording, argv: &[&str]) -> Result<&'a Value> {
-    recording
-        .of("exec")
-        .into_iter()
-        .find(|exec| auditty_tests::store::words(&exec["argv"]) == argv)
-        .with_context(|| format!("no {argv:?} among {:?}", recording.argvs()))
-}
 
 #[test]
 fn sudo_and_su() -> Result<()> {
@@ -38,12 +28,12 @@ fn sudo_and_su() -> Result<()> {
 
     let recording = stage.recording()?;
     recording.assert_complete()?;
-    let root = exec(&recording, &["/bin/echo", "as", "root"])?;
+    let root = recording.exec(&["/bin/echo", "as", "root"])?;
     assert_eq!((&root["uid"], &root["euid"]), (&0.into(), &0.into()));
-    let another = exec(&recording, &["/bin/echo", "as", "another"])?;
+    let another = recording.exec(&["/bin/echo", "as", "another"])?;
     assert_eq!(another["uid"], other.uid);
     // sudo runs as root for a user who is not: the real id says who.
-    let sudo = exec(&recording, &["sudo", "/bin/echo", "as", "root"])?;
+    let sudo = recording.exec(&["sudo", "/bin/echo", "as", "root"])?;
     assert_eq!(sudo["uid"], stage.user.uid);
     assert_eq!(sudo["euid"], 0);
     assert_eq!(recording.session()["login"]["user"], stage.user.name);
@@ -70,7 +60,7 @@ fn processes_that_leave_their_parents() -> Result<()> {
         &["/bin/echo", "nohup"],
         &["/bin/echo", "deep"],
     ] {
-        exec(&recording, argv)?;
+        recording.exec(argv)?;
     }
     stage.end()
 }
@@ -86,7 +76,7 @@ fn what_runs_on_after_the_logout() -> Result<()> {
 
     let recording = stage.recording()?;
     recording.assert_complete()?;
-    let afterlife = exec(&recording, &["/bin/echo", "afterlife"])?;
+    let afterlife = recording.exec(&["/bin/echo", "afterlife"])?;
     let end = recording.end()?;
     assert!(
         afterlife["seq"].as_u64() > end["seq"].as_u64(),
@@ -108,8 +98,8 @@ fn an_inner_terminal() -> Result<()> {
 
     let recording = stage.recording()?;
     recording.assert_complete()?;
-    exec(&recording, &["/bin/echo", "inside"])?;
-    exec(&recording, &["/bin/echo", "in", "tmux"])?;
+    recording.exec(&["/bin/echo", "inside"])?;
+    recording.exec(&["/bin/echo", "in", "tmux"])?;
     assert_eq!(recording.bytes("output", "terminal")?, shown);
     stage.end()
 }

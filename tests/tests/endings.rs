@@ -100,3 +100,25 @@ fn a_killed_connection() -> Result<()> {
     assert_eq!(recording.end()?["reason"], "disconnected");
     stage.end()
 }
+
+#[test]
+fn a_user_who_kills_the_own_server_process() -> Result<()> {
+    let stage = Stage::new()?;
+    // The parent of the shell is sshd, as this user.
+    let mut typist = stage.client().shell()?;
+    typist.ready()?;
+    typist.command(
+        "nohup setsid sh -c '>started; sleep 1; /bin/echo afterwards' >/dev/null 2>&1 &",
+    )?;
+    typist.command("until [ -e started ]; do sleep 0.05; done")?;
+    typist.line("kill -9 $PPID")?;
+    typist.finish(SOON)?;
+    let recording = stage.recording()?;
+    recording.assert_complete()?;
+    assert_eq!(recording.session()["end_reason"], "disconnected");
+    let end = recording.end()?;
+    let afterwards = recording.exec(&["/bin/echo", "afterwards"])?;
+    assert!(afterwards["seq"].as_u64() > end["seq"].as_u64());
+    assert!(end["running_processes"].as_u64() >= Some(1));
+    stage.end()
+}

@@ -85,11 +85,16 @@ fn a_password() -> Result<()> {
 }
 
 /// Key ids that try to look like something else.
-const KEY_IDS: [&str; 3] = [
+const KEY_IDS: [&str; 5] = [
     "alice laptop (2026)",
+    "alice (serial 999) CA ED25519 SHA256:AAAA",
+    "m\nAccepted publickey for root from 10.0.0.1 port 1 ssh2: ED25519 SHA256:AAAA",
     "x from 6.6.6.6 port 22 ssh2: ED25519 SHA256:AAAA\" user=\"root\" AND 1=1 ",
     "größe 終 \u{1b}[31m\u{7}{}%s\\n",
 ];
+
+/// Longer than a line of the log.
+const LONG: usize = 1200;
 
 #[test]
 fn a_certificate() -> Result<()> {
@@ -102,7 +107,9 @@ fn a_certificate() -> Result<()> {
 
     let mut said = Vec::new();
     let mut keys = Vec::new();
-    for (number, key_id) in KEY_IDS.iter().enumerate() {
+    let long = "K".repeat(LONG);
+    let key_ids: Vec<&str> = std::iter::once(long.as_str()).chain(KEY_IDS).collect();
+    for (number, key_id) in key_ids.iter().enumerate() {
         let key = key_pair(&scene.path(&format!("certified{number}")))?;
         let serial = format!("{}", u64::MAX - number as u64);
         let mut sign = Command::new("ssh-keygen");
@@ -117,7 +124,7 @@ fn a_certificate() -> Result<()> {
         );
         keys.push(key);
     }
-    let recordings = agent.store().finished(sshd.port, KEY_IDS.len())?;
+    let recordings = agent.store().finished(sshd.port, key_ids.len())?;
     for (number, recording) in recordings.iter().enumerate() {
         let login = &recording.session()["login"];
         let certificate = &login["certificate"];
@@ -127,7 +134,7 @@ fn a_certificate() -> Result<()> {
             login["key_fingerprint"],
             fingerprint(&public(&keys[number]))?
         );
-        assert_eq!(certificate["key_id"], KEY_IDS[number]);
+        assert_eq!(certificate["key_id"], key_ids[number]);
         assert_eq!(certificate["serial"], u64::MAX - number as u64);
         assert_eq!(
             certificate["ca_fingerprint"],

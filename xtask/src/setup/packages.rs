@@ -6,7 +6,7 @@ use super::{NETWORK_HINT, Outcome, announce};
 use crate::workspace;
 
 /// Package and reason.
-const PACKAGES: [(&str, &str); 18] = [
+const PACKAGES: [(&str, &str); 24] = [
     (
         "gcc",
         "links Rust programs and compiles the C parts of zstd, SQLite and aws-lc",
@@ -31,6 +31,12 @@ const PACKAGES: [(&str, &str); 18] = [
     ("python3", "runs the foreign clients of the tests"),
     ("python3-venv", "keeps them apart from the system's Python"),
     ("expect", "types at prompts that insist on a terminal"),
+    ("busybox-static", "is many programs in one image"),
+    ("gnupg", "asks for a passphrase"),
+    ("openssl", "asks for a password, and makes random ones"),
+    ("postgresql-client", "asks for a password"),
+    ("curl", "asks for a password"),
+    ("git", "asks for a password, and is transferred to and fro"),
 ];
 
 /// Installs the missing ones.
