@@ -597,11 +597,15 @@ pub struct Gap {
     pub to_boot_ns: u64,
 }
 
+/// [`Marker::marker`]: the last process that ran on after the end has ended.
+pub const PROCESSES_ENDED: &str = "processes_ended";
+
 /// A note about the recording itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     /// What it marks: `adopted`, `agent_stopped`, `agent_resumed`, `recovered`,
-    /// `terminal_injection`.
+    /// `terminal_injection` (a process put bytes into a terminal's input),
+    /// `processes_ended` (the last process that ran on after the end).
     pub marker: String,
     /// In words.
     pub message: String,

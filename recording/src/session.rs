@@ -322,6 +322,10 @@ pub struct Session {
     /// Processes still running after the end.
     #[serde(default)]
     pub running_processes: u32,
+    /// When the last process that ran on after the end had ended; absent where
+    /// none ran on, and while one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_end_time: Option<Timestamp>,
     /// The session whose process is this one's client, as with `ssh localhost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_session_id: Option<Uuid>,

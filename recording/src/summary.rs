@@ -1,6 +1,6 @@
 //! A session's metadata, put together from its events.
 
-use crate::event::{Body, Event, Gap, LinkRelation};
+use crate::event::{Body, Event, Gap, LinkRelation, PROCESSES_ENDED};
 use crate::manifest::{GapEntry, MAX_GAPS};
 use crate::session::{Session, SessionKind, Verdict};
 
@@ -45,6 +45,10 @@ impl Summary {
                 session.parent_session_id = Some(link.session_id);
             }
             Body::Gap(gap) => self.apply_gap(event, gap),
+            Body::Marker(marker) if marker.marker == PROCESSES_ENDED => {
+                session.processes_end_time = Some(event.time);
+                session.running_processes = 0;
+            }
             Body::SessionEnd(end) => {
                 session.end_time = Some(event.time);
                 session.end_reason = Some(end.reason);

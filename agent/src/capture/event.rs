@@ -81,6 +81,11 @@ pub enum Fact {
     /// A message of sshd's privilege-separation monitor protocol, sent by
     /// `pid`. Only harmless types carry their body.
     Monitor(MonitorMessage),
+    /// Nobody is connected any more: the hooks that cost something are detached,
+    /// and of what runs on only processes are captured. Concerns no connection.
+    Detached,
+    /// They are attached again. Concerns no connection.
+    Attached,
     /// Something was lost. `pid` is 0.
     Loss(Loss),
 }

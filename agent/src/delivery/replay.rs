@@ -1,6 +1,6 @@
 //! Brings a kept session up to date with events that were written after it.
 
-use auditty_recording::event::{Body, Event, Gap, GapClass, LinkRelation, Stream};
+use auditty_recording::event::{Body, Event, Gap, GapClass, LinkRelation, PROCESSES_ENDED, Stream};
 
 use crate::sessions::sink::{SessionRecord, StreamPosition};
 
@@ -41,6 +41,10 @@ pub(super) fn replay(record: &mut SessionRecord, event: &Event) {
         }
         Body::Link(link) if link.relation == LinkRelation::Parent => {
             session.parent_session_id = Some(link.session_id);
+        }
+        Body::Marker(marker) if marker.marker == PROCESSES_ENDED => {
+            session.processes_end_time = Some(event.time);
+            session.running_processes = 0;
         }
         Body::SessionEnd(end) => {
             session.end_time = Some(event.time);

@@ -66,14 +66,16 @@ fn command_kind(command: &str) -> SessionKind {
     }
 }
 
-fn arguments(block: &[u8]) -> Vec<&[u8]> {
+/// The arguments of a block that `execve` made of them.
+pub(super) fn arguments(block: &[u8]) -> Vec<&[u8]> {
     match block.strip_suffix(b"\0").unwrap_or(block) {
         [] if block.is_empty() => Vec::new(),
         block => block.split(|byte| *byte == 0).collect(),
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
+/// The text, with what is not UTF-8 replaced.
+pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

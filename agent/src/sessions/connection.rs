@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 
-use auditty_recording::event::{GapCause, Stream};
+use auditty_recording::event::{ExitStatus, GapCause, Stream};
 use auditty_recording::session::{self, Host};
 
+use super::forwards::HeldForwards;
 use super::identity::Identity;
 use super::lineage::SessionKey;
+use super::links::Parent;
 use crate::capture::event::{ConnectionStart, Direction, Exec, PipeData};
 
 /// A connection with a live server process or an open session.
@@ -24,6 +26,8 @@ pub(super) struct Connection {
     pub sessions_ever: u32,
     /// Last session on each pty.
     pub ptys: HashMap<u32, SessionKey>,
+    /// Session of each life of a pty, by the kernel's name for it.
+    pub terminals: HashMap<u64, SessionKey>,
     /// Pipes of sessions, by inode.
     pub pipes: HashMap<u64, ClaimedPipe>,
     pub pending: PendingPipes,
@@ -32,6 +36,13 @@ pub(super) struct Connection {
     held_events: usize,
     pub seen_boot_ns: u64,
     pub stream_loss: StreamLoss,
+    /// When the login was complete, where that was seen.
+    pub login_boot_ns: Option<u64>,
+    /// Its session of kind `forward`.
+    pub forwards: Option<SessionKey>,
+    pub held_forwards: HeldForwards,
+    /// The session whose process is its client.
+    pub parent: Option<Parent>,
 }
 
 /// A pipe that belongs to a session.
@@ -114,6 +125,16 @@ impl Connection {
         room
     }
 
+    /// One of its processes ended; `status` where that was seen. The pre-auth
+    /// child exits with 0 when the login is complete and with 255 when it fails
+    /// (OpenSSH `sshd.c`, `main`; `sshd-auth.c` since 10.0).
+    pub(super) fn process_ended(&mut self, pid: u32, boot_ns: u64, status: Option<ExitStatus>) {
+        let asked = self.identity.process_ended(pid);
+        if asked && status.is_some_and(|status| status.exit_code == Some(0)) {
+            self.login_boot_ns.get_or_insert(boot_ns);
+        }
+    }
+
     /// What the helpers of `server` did, in order.
     pub(super) fn take_held(&mut self, server: u32) -> HeldFacts {
         let held = self.held.remove(&server).unwrap_or_default();
@@ -147,8 +168,10 @@ pub(super) struct PendingPiece {
     pub direction: Direction,
     pub offset: Option<u64>,
     pub len: u32,
-    /// `None`: masked.
+    /// `None`: withheld.
     pub data: Option<Vec<u8>>,
+    /// Withheld as the content of a file transfer.
+    pub transfer: bool,
 }
 
 impl PendingPiece {
@@ -193,6 +216,7 @@ impl PendingPipes {
             offset: piece.offset,
             len: piece.len,
             data: piece.data.clone(),
+            transfer: piece.transfer,
         });
         true
     }

@@ -137,6 +137,7 @@ impl OpenSession {
         session.end_reason = Some(end.reason);
         (session.exit_code, session.signal) = (end.status.exit_code, end.status.signal);
         self.dirty = true;
+        self.ran_on = self.live > 0;
         self.streams.flush_all(&mut self.timeline, out);
         let boot_ns = end.boot_ns.max(self.timeline.last_boot_ns());
         let body = SessionEnd {
@@ -145,6 +146,11 @@ impl OpenSession {
             running_processes: self.live,
         };
         self.emit(out, boot_ns, Body::SessionEnd(body));
+    }
+
+    /// Whether its end is decided.
+    pub(super) fn has_ended(&self) -> bool {
+        !matches!(self.ending, Ending::Open)
     }
 
     /// Whether nothing more will come.

@@ -6,20 +6,39 @@
 //! deep. Terminals belong to a session by the pty's index, pipes by the inodes
 //! the root was started with. The login comes from sshd's monitor protocol.
 //!
+//! | what a process of the session does | where |
+//! |---|---|
+//! | starts and ends programs | [`processes`], [`commands`] |
+//! | holds ptys of its own | [`inner`] |
+//! | changes files, moves them to or from the client | [`files`], [`transfers`] |
+//! | talks to other hosts; sshd does, for the client | [`network`], [`forwards`] |
+//! | reaches into other sessions, or is their client | [`links`] |
+//! | hands work over | [`handoffs`] |
+//!
 //! Pure logic: the only way out is the [`Sink`](sink::Sink), the only clock is
 //! the one passed in.
 
+mod bounds;
 mod clock;
 mod commands;
 mod connection;
 mod ending;
+mod files;
+mod forwards;
+mod handoffs;
 mod identity;
+mod inner;
 mod limits;
 mod lineage;
+mod links;
 mod losses;
+mod marks;
+mod network;
 mod opening;
+mod paths;
 mod pipes;
 mod processes;
+mod programs;
 mod resume;
 mod session;
 pub mod sink;
@@ -28,6 +47,7 @@ mod terminals;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod transfers;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,7 +57,8 @@ use auditty_recording::session::Host;
 use crate::capture::event::{Fact, KernelEvent};
 use crate::grants::GrantBook;
 use connection::Connection;
-use lineage::{Processes, SessionKey};
+use lineage::{Owner, Processes, SessionKey};
+use network::Socket;
 use session::OpenSession;
 use sink::Sink;
 use timeline::Out;
@@ -45,6 +66,7 @@ use timeline::Out;
 pub use clock::Clock;
 pub use identity::{SystemUsers, UserNames};
 pub use limits::{Counters, Limits};
+pub use paths::PathPatterns;
 
 /// A connection of which no server process was ever seen cannot be seen to end:
 /// without sessions it is forgotten after this time of silence.
@@ -61,6 +83,10 @@ pub struct Sessions {
     connections: HashMap<u64, Connection>,
     processes: Processes,
     sessions: BTreeMap<SessionKey, OpenSession>,
+    /// Network connections whose end is waited for, by the kernel's name.
+    sockets: HashMap<u64, Socket>,
+    /// Paths of which a look is worth a record.
+    sensitive: PathPatterns,
     next_key: u64,
     /// Latest moment seen.
     now: u64,
@@ -85,9 +111,16 @@ impl Sessions {
             connections: HashMap::new(),
             processes: Processes::default(),
             sessions: BTreeMap::new(),
+            sockets: HashMap::new(),
+            sensitive: PathPatterns::default(),
             next_key: 0,
             now: 0,
         }
+    }
+
+    /// Opens for reading are recorded where the path matches.
+    pub fn watch_reads(&mut self, sensitive: PathPatterns) {
+        self.sensitive = sensitive;
     }
 
     /// Takes the next event. They come in the order of `boot_ns`, except those
@@ -107,17 +140,24 @@ impl Sessions {
             Fact::Pipe(data) => self.pipe(event, data, sink),
             Fact::Monitor(message) => self.monitor(event, message),
             Fact::Loss(loss) => self.loss(event, loss, sink),
-            Fact::TerminalClose { .. }
-            | Fact::TerminalWriter { .. }
-            | Fact::TerminalInjection { .. }
-            | Fact::File(_)
-            | Fact::Socket(_) => {}
+            Fact::TerminalClose { terminal } => self.terminal_close(event, *terminal, sink),
+            Fact::TerminalWriter { terminal, pts } => {
+                self.terminal_writer(event, (*terminal, *pts), sink);
+            }
+            Fact::TerminalInjection { terminal, pts } => {
+                self.terminal_injection(event, (*terminal, *pts));
+            }
+            Fact::File(access) => self.file(event, access, sink),
+            Fact::Socket(socket) => self.socket(event, socket, sink),
+            Fact::Detached => self.detached(event.boot_ns),
+            Fact::Attached => self.attached(event.boot_ns, sink),
         }
     }
 
     /// No more events are at hand: what was joined is written, and changes are
     /// reported.
     pub fn end_of_batch(&mut self, sink: &mut dyn Sink) {
+        self.settle_forwards(sink);
         for key in self.keys() {
             self.settle(key, sink, false);
         }
@@ -127,6 +167,7 @@ impl Sessions {
     /// every event before it has been applied.
     pub fn tick(&mut self, now: u64, sink: &mut dyn Sink) {
         self.now = self.now.max(now);
+        self.settle_forwards(sink);
         for key in self.keys() {
             self.settle(key, sink, true);
         }
@@ -166,6 +207,8 @@ impl Sessions {
     pub fn shutdown(&mut self, sink: &mut dyn Sink) {
         for key in self.keys() {
             self.settle(key, sink, false);
+            self.tell_notes(key, true, sink);
+            let now = self.now;
             let Some(mut session) = self.sessions.remove(&key) else {
                 continue;
             };
@@ -174,6 +217,7 @@ impl Sessions {
                 clock: self.clock,
                 counters: &mut self.counters,
             };
+            session.declare_detached(&mut out, now);
             session.tell_end(&mut out, self.now, true);
             session.streams.flush_all(&mut session.timeline, &mut out);
             if session.is_over(u64::MAX) {
@@ -204,9 +248,33 @@ impl Sessions {
         self.sessions.keys().copied().collect()
     }
 
+    /// The session to which the process of an event belongs.
+    fn session_of(&self, event: &KernelEvent) -> Option<SessionKey> {
+        match self.processes.owner(event.pid) {
+            Owner::Session(key) => Some(key),
+            Owner::Server | Owner::Helper(_) | Owner::Unknown => None,
+        }
+    }
+
+    /// An open session, and where its events go.
+    fn open<'a>(
+        &'a mut self,
+        key: SessionKey,
+        sink: &'a mut dyn Sink,
+    ) -> Option<(&'a mut OpenSession, Out<'a>)> {
+        let session = self.sessions.get_mut(&key)?;
+        let out = Out {
+            sink,
+            clock: self.clock,
+            counters: &mut self.counters,
+        };
+        Some((session, out))
+    }
+
     /// Writes, tells and reports what is due, and finishes what is over.
     fn settle(&mut self, key: SessionKey, sink: &mut dyn Sink, tick: bool) {
         let now = self.now;
+        self.tell_notes(key, false, sink);
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
         };
@@ -233,6 +301,10 @@ impl Sessions {
     }
 
     fn finish(&mut self, key: SessionKey, sink: &mut dyn Sink) {
+        self.tell_notes(key, true, sink);
+        if let Some((session, mut out)) = self.open(key, sink) {
+            session.tell_rest(&mut out);
+        }
         self.declare_unseen_stream_loss(key, sink);
         let Some(session) = self.sessions.remove(&key) else {
             return;
@@ -241,7 +313,9 @@ impl Sessions {
             connection.sessions.retain(|open| *open != key);
             connection.pipes.retain(|_, pipe| pipe.session != key);
             connection.ptys.retain(|_, open| *open != key);
+            connection.forwards = connection.forwards.filter(|open| *open != key);
         }
+        self.sockets.retain(|_, socket| socket.session != key);
         self.drop_if_over(session.connection);
         let mut out = Out {
             sink,

@@ -123,6 +123,7 @@ impl Sessions {
             session.emit(&mut out, boot_ns, Body::Marker(marker));
         }
         self.sessions.insert(key, session);
+        self.link_parent(key, boot_ns, sink);
         self.describe(key, boot_ns, seed, sink);
         Some(key)
     }
@@ -142,6 +143,7 @@ impl Sessions {
             return;
         };
         let record = &mut session.timeline.record;
+        let record_kind = seed.kind;
         record.session.session_kind = seed.kind;
         record.session.command = seed.command;
         if let Some(leader) = seed.leader {
@@ -163,8 +165,9 @@ impl Sessions {
             clock: self.clock,
             counters: &mut self.counters,
         };
-        // Nothing is known yet: the root will tell.
-        if session.root.is_some() || login.evidence != Evidence::None {
+        // Nothing is known yet: the root will tell, if one comes.
+        let rootless = record_kind == SessionKind::Forward;
+        if rootless || session.root.is_some() || login.evidence != Evidence::None {
             session.identify(&mut out, boot_ns, login, grant);
         }
         session.dirty = true;

@@ -13,7 +13,7 @@ use super::connection::{ClaimedPipe, PendingPipe};
 use super::lineage::{Owner, SessionKey};
 use super::opening::{Leader, Seed};
 use super::sink::Sink;
-use super::streams::Piece;
+use super::streams::{Piece, StreamId};
 use super::timeline::Out;
 use crate::capture::event::{Direction, Fd, KernelEvent, PipeData};
 
@@ -40,6 +40,7 @@ impl Sessions {
                     offset: data.offset,
                     len: u64::from(data.len),
                     data: data.data.as_deref(),
+                    transfer: data.transfer,
                 };
                 self.pipe_bytes(id, pipe, &piece, sink);
             }
@@ -119,6 +120,7 @@ impl Sessions {
                 offset: piece.offset,
                 len: u64::from(piece.len),
                 data: piece.data.as_deref(),
+                transfer: piece.transfer,
             };
             self.pipe_bytes(id, pipe, &piece, sink);
         }
@@ -131,7 +133,8 @@ impl Sessions {
             if let Some(session) = self.sessions.get_mut(&pipe.session) {
                 let (streams, timeline) = (&mut session.streams, &mut session.timeline);
                 let what = (bytes, self.now);
-                streams.declare_lost(pipe.stream, pipe.direction, what, timeline, &mut out);
+                let id = StreamId::pipe(pipe.stream, pipe.direction);
+                streams.declare_lost(id, what, timeline, &mut out);
             }
         }
     }
@@ -147,8 +150,8 @@ impl Sessions {
             clock: self.clock,
             counters: &mut self.counters,
         };
-        let flow = (pipe.stream, pipe.direction);
-        session.bytes(&mut out, flow, piece, &mut connection.stream_loss);
+        let id = StreamId::pipe(pipe.stream, pipe.direction);
+        session.bytes(&mut out, id, piece, &mut connection.stream_loss);
     }
 
     /// `reader` read a pipe: when its parent wrote it and both are sshd, it is a
@@ -189,6 +192,7 @@ impl Sessions {
             return;
         };
         self.set_owner(reader, Owner::Session(key));
+        self.subsystem_started(key, (child.start_boot_ns, reader));
         let stdin = ClaimedPipe {
             session: key,
             stream: Stream::Stdin,

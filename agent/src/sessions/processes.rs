@@ -16,6 +16,7 @@ use crate::capture::event::{ConnectionStart, Exec, Fd, KernelEvent, MonitorMessa
 
 impl Sessions {
     pub(super) fn connection_start(&mut self, event: &KernelEvent, start: &ConnectionStart) {
+        let parent = self.parent_of(event, start);
         self.forget(event.pid, event.boot_ns);
         if self.connections.len() >= self.limits.connections {
             self.counters.refused_connections += 1;
@@ -24,6 +25,7 @@ impl Sessions {
         self.counters.connections += 1;
         let mut connection = Connection::new(&self.host, event.connection, event.pid, Some(start));
         connection.seen_boot_ns = event.boot_ns;
+        connection.parent = parent;
         self.connections.insert(event.connection, connection);
         self.follow(event, 0, Owner::Server, start.adopted);
     }
@@ -32,6 +34,7 @@ impl Sessions {
         self.forget(event.pid, event.boot_ns);
         let owner = self.processes.owner(parent);
         self.follow(event, parent, owner, false);
+        self.program_forked(parent, event.pid);
     }
 
     pub(super) fn exec(&mut self, event: &KernelEvent, exec: &Exec, sink: &mut dyn Sink) {
@@ -224,6 +227,7 @@ impl Sessions {
         exec: &Exec,
         sink: &mut dyn Sink,
     ) {
+        self.program_started(key, (boot_ns, pid), exec);
         let known = |from| exec.adopted && boot_ns <= from;
         let resumed_from = self.sessions.get(&key).and_then(|s| s.resumed_from);
         if resumed_from.is_some_and(known) {
@@ -250,6 +254,7 @@ impl Sessions {
             counters: &mut self.counters,
         };
         let seq = session.emit(&mut out, boot_ns, Body::Exec(exec_event(pid, exec)))?;
+        self.handoff(key, (boot_ns, pid, seq), exec, sink);
         Some(Command { seq, boot_ns })
     }
 
@@ -263,7 +268,12 @@ impl Sessions {
         status: ExitStatus,
         sink: &mut dyn Sink,
     ) {
-        let (Some(session), Some(command)) = (self.sessions.get_mut(&key), command) else {
+        let Some((session, mut out)) = self.open(key, sink) else {
+            return;
+        };
+        session.last_exit_boot_ns = boot_ns;
+        session.program_ended(&mut out, boot_ns, pid);
+        let Some(command) = command else {
             return;
         };
         let exit = Exit {
@@ -271,11 +281,6 @@ impl Sessions {
             exec_seq: Some(command.seq),
             status,
             duration_ns: boot_ns.saturating_sub(command.boot_ns),
-        };
-        let mut out = Out {
-            sink,
-            clock: self.clock,
-            counters: &mut self.counters,
         };
         session.emit(&mut out, boot_ns, Body::Exit(exit));
     }
@@ -355,7 +360,8 @@ impl Sessions {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        connection.identity.process_ended(pid);
+        connection.process_ended(pid, boot_ns, status);
+        connection.seen_boot_ns = connection.seen_boot_ns.max(boot_ns);
         let over = was_server && connection.servers == 0;
         for key in connection.sessions.clone() {
             let Some(session) = self.sessions.get_mut(&key) else {
@@ -375,7 +381,7 @@ impl Sessions {
     /// Nothing more comes from a connection without server processes: without
     /// sessions it is done with.
     pub(super) fn drop_if_over(&mut self, id: u64) {
-        let over = |c: &Connection| c.servers == 0 && c.sessions.is_empty();
+        let over = |c: &Connection| c.servers == 0 && c.sessions.is_empty() && !c.owes_session();
         if self.connections.get(&id).is_some_and(over)
             && let Some(connection) = self.connections.remove(&id)
         {

@@ -1,13 +1,21 @@
 //! One session whose recording is open.
 
-use auditty_recording::event::{Body, Gap, GapCause, GapClass, Resize, Stream, TerminalOpen};
-use auditty_recording::session::{GrantMatch, Login, Verdict};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use auditty_recording::event::{Body, Gap, GapCause, GapClass, LinkRelation, Resize, TerminalOpen};
+use auditty_recording::session::{GrantMatch, Login, Verdict};
+use uuid::Uuid;
+
+use super::bounds::{Allowance, Bounded};
 use super::connection::StreamLoss;
 use super::ending::Ending;
-use super::streams::{CLIENT_TERMINAL, Piece, Streams};
+use super::inner::InnerTerminals;
+use super::marks::Injections;
+use super::programs::Program;
+use super::streams::{CLIENT_TERMINAL, Piece, StreamId, Streams};
 use super::timeline::{Out, Timeline};
-use crate::capture::event::{Direction, WindowSize};
+use crate::capture::event::WindowSize;
 
 /// Counts change with every event; the metadata follows this often.
 const STALE_NS: u64 = 5_000_000_000;
@@ -40,8 +48,25 @@ pub(super) struct OpenSession {
     pub matched: bool,
     /// Processes that were not followed at the bound, since the last gap.
     pub unfollowed: u64,
-    /// Size of its terminal.
-    pub size: Option<WindowSize>,
+    /// The kernel's name for the client's terminal, once it is known.
+    pub client_terminal: Option<u64>,
+    pub inner: InnerTerminals,
+    /// Sizes of its terminals.
+    pub sizes: HashMap<u32, WindowSize>,
+    /// What its processes run.
+    pub programs: HashMap<u32, Arc<Program>>,
+    pub file_allowance: Allowance,
+    pub network_allowance: Allowance,
+    pub bounded: Bounded,
+    pub injections: Injections,
+    /// Sessions it drives or that drive it, as told.
+    pub driving: HashSet<(LinkRelation, Uuid)>,
+    /// Since when less is captured of it.
+    pub detached_boot_ns: Option<u64>,
+    /// Processes ran on after its end.
+    pub ran_on: bool,
+    /// When the latest of its processes ended.
+    pub last_exit_boot_ns: u64,
     /// When the metadata was last reported, and its count of events then.
     pub reported_boot_ns: u64,
     pub reported_events: u64,
@@ -108,14 +133,19 @@ impl OpenSession {
         );
     }
 
-    /// The terminal has this size now. 0 × 0 is a pty whose size nobody set.
-    pub(super) fn resize(&mut self, out: &mut Out<'_>, boot_ns: u64, size: WindowSize) {
-        if self.size == Some(size) || size == WindowSize::default() {
+    /// A terminal has this size now. 0 × 0 is a pty whose size nobody set.
+    pub(super) fn resize(
+        &mut self,
+        out: &mut Out<'_>,
+        boot_ns: u64,
+        terminal: u32,
+        size: WindowSize,
+    ) {
+        if self.sizes.get(&terminal) == Some(&size) || size == WindowSize::default() {
             return;
         }
-        self.size = Some(size);
+        self.sizes.insert(terminal, size);
         let WindowSize { columns, rows } = size;
-        let terminal = CLIENT_TERMINAL;
         self.emit(
             out,
             boot_ns,
@@ -131,16 +161,14 @@ impl OpenSession {
     pub(super) fn bytes(
         &mut self,
         out: &mut Out<'_>,
-        (stream, direction): (Stream, Direction),
+        id: StreamId,
         piece: &Piece<'_>,
         loss: &mut StreamLoss,
     ) {
         self.active_boot_ns = self.active_boot_ns.max(piece.boot_ns);
         let cause = loss.cause.unwrap_or(GapCause::RingFull);
         let timeline = &mut self.timeline;
-        loss.shown_bytes += self
-            .streams
-            .push(stream, direction, piece, cause, timeline, out);
+        loss.shown_bytes += self.streams.push(id, piece, cause, timeline, out);
     }
 
     /// Declares a loss that has no place in a stream.
@@ -193,6 +221,7 @@ impl OpenSession {
 
     /// The last of it: verdict, metadata, and nothing more.
     pub(super) fn finish(mut self, out: &mut Out<'_>, now: u64) {
+        self.declare_detached(out, now);
         self.streams.flush_all(&mut self.timeline, out);
         if !self.timeline.declare_lost(out) {
             self.timeline.count_lost();

@@ -4,7 +4,8 @@
 //! counts from the session's first byte. A forward jump of the kernel's offset
 //! is a loss of exactly that many bytes. Adjacent pieces are joined within a
 //! batch, and the beginning of a UTF-8 character at the end of a piece waits for
-//! its rest, so that text stays text.
+//! its rest, so that text stays text. The content of file transfers is counted,
+//! not stored: one event a second says how much went by.
 
 use auditty_recording::Bytes;
 use auditty_recording::event::{Body, Gap, GapCause, GapClass, Input, Output, Stream};
@@ -22,14 +23,52 @@ const MAX_PIECE: usize = 32 << 10;
 /// How long the beginning of a character waits for its rest.
 const MAX_TAIL_NS: u64 = 100_000_000;
 
+/// For how long omitted bytes are counted together.
+const OMITTED_NS: u64 = 1_000_000_000;
+
+/// Names one stream of a session in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StreamId {
+    pub stream: Stream,
+    /// Number of the terminal, for terminals.
+    pub terminal: Option<u32>,
+    pub direction: Direction,
+}
+
+impl StreamId {
+    pub(super) fn terminal(number: u32, direction: Direction) -> Self {
+        Self {
+            stream: Stream::Terminal,
+            terminal: Some(number),
+            direction,
+        }
+    }
+
+    pub(super) fn pipe(stream: Stream, direction: Direction) -> Self {
+        Self {
+            stream,
+            terminal: None,
+            direction,
+        }
+    }
+
+    fn is_at(&self, position: &StreamPosition) -> bool {
+        let output = self.direction == Direction::Output;
+        (self.stream, self.terminal, output)
+            == (position.stream, position.terminal, position.output)
+    }
+}
+
 /// Bytes of one piece, as the kernel saw them.
 pub(super) struct Piece<'a> {
     pub boot_ns: u64,
     /// Position by the kernel's count.
     pub offset: Option<u64>,
     pub len: u64,
-    /// `None`: masked.
+    /// `None`: withheld.
     pub data: Option<&'a [u8]>,
+    /// Withheld as the content of a file transfer, not as a secret.
+    pub transfer: bool,
 }
 
 /// All streams of one session.
@@ -43,8 +82,7 @@ pub(super) struct Streams {
 /// One stream in one direction.
 #[derive(Debug)]
 struct Flow {
-    stream: Stream,
-    direction: Direction,
+    id: StreamId,
     /// Where the kernel's count should stand next; `None` makes no claim.
     kernel_next: Option<u64>,
     /// `kernel_next` is what another session left behind on the same pty.
@@ -54,11 +92,24 @@ struct Flow {
     /// Incomplete character, and since when. Its bytes lie before `next`.
     tail: Vec<u8>,
     tail_since: u64,
+    /// Bytes that are counted and not stored, and since when. They lie before
+    /// `next`.
+    omitted: u64,
+    omitted_since: u64,
 }
 
 impl Flow {
-    fn terminal(&self) -> Option<u32> {
-        (self.stream == Stream::Terminal).then_some(CLIENT_TERMINAL)
+    fn new(id: StreamId, kernel_next: Option<u64>, next: u64) -> Self {
+        Self {
+            id,
+            kernel_next,
+            carried: false,
+            next,
+            tail: Vec::new(),
+            tail_since: 0,
+            omitted: 0,
+            omitted_since: 0,
+        }
     }
 
     /// Bytes missing before a piece that stands at `offset` by the kernel.
@@ -73,15 +124,25 @@ impl Flow {
         }
     }
 
-    fn body(&self, offset: u64, data: Vec<u8>, masked_bytes: Option<u64>) -> Body {
-        let (stream, terminal, data) = (self.stream, self.terminal(), Bytes(data));
-        match self.direction {
+    fn body(&self, offset: u64, content: Content) -> Body {
+        let StreamId {
+            stream,
+            terminal,
+            direction,
+        } = self.id;
+        let (mut data, mut masked_bytes, mut omitted_bytes) = (Bytes(Vec::new()), None, None);
+        match content {
+            Content::Stored(bytes) => data = Bytes(bytes),
+            Content::Masked(count) => masked_bytes = Some(count),
+            Content::Omitted(count) => omitted_bytes = Some(count),
+        }
+        match direction {
             Direction::Output => Body::Output(Output {
                 stream,
                 terminal,
                 offset,
                 data,
-                omitted_bytes: None,
+                omitted_bytes,
             }),
             Direction::Input => Body::Input(Input {
                 stream,
@@ -89,7 +150,7 @@ impl Flow {
                 offset,
                 data,
                 masked_bytes,
-                omitted_bytes: None,
+                omitted_bytes,
             }),
         }
     }
@@ -97,14 +158,14 @@ impl Flow {
     fn gap(&self, cause: GapCause, bytes: u64, from: u64, to: u64) -> Body {
         Body::Gap(Gap {
             cause,
-            class: match self.direction {
+            class: match self.id.direction {
                 Direction::Output => GapClass::Output,
                 Direction::Input => GapClass::Input,
             },
             events: None,
             bytes: Some(bytes),
-            stream: Some(self.stream),
-            terminal: self.terminal(),
+            stream: Some(self.id.stream),
+            terminal: self.id.terminal,
             offset: Some(self.next),
             from_boot_ns: from,
             to_boot_ns: to,
@@ -112,21 +173,27 @@ impl Flow {
     }
 }
 
+/// What an event of a stream holds.
+enum Content {
+    Stored(Vec<u8>),
+    Masked(u64),
+    Omitted(u64),
+}
+
 impl Streams {
     /// Streams that go on where a record left them; the kernel's count starts
     /// anew.
     pub(super) fn resume(positions: &[StreamPosition]) -> Self {
-        let flows = positions.iter().map(|position| Flow {
-            stream: position.stream,
-            direction: match position.output {
-                true => Direction::Output,
-                false => Direction::Input,
-            },
-            kernel_next: None,
-            carried: false,
-            next: position.next_offset,
-            tail: Vec::new(),
-            tail_since: 0,
+        let flows = positions.iter().map(|position| {
+            let id = StreamId {
+                stream: position.stream,
+                terminal: position.terminal,
+                direction: match position.output {
+                    true => Direction::Output,
+                    false => Direction::Input,
+                },
+            };
+            Flow::new(id, None, position.next_offset)
         });
         Self {
             flows: flows.collect(),
@@ -136,8 +203,8 @@ impl Streams {
 
     /// The kernel's count of the stream goes on at `offset` although the session
     /// is new: the pty was another session's before.
-    pub(super) fn expect(&mut self, stream: Stream, direction: Direction, offset: Option<u64>) {
-        let index = self.index(stream, direction);
+    pub(super) fn expect(&mut self, id: StreamId, offset: Option<u64>) {
+        let index = self.index(id);
         if let Some(flow) = self.flows.get_mut(index) {
             flow.kernel_next = offset;
             flow.carried = true;
@@ -146,24 +213,43 @@ impl Streams {
 
     /// Where the kernel's count of the stream should stand next: 0 before its
     /// first byte.
-    pub(super) fn expected(&self, stream: Stream, direction: Direction) -> Option<u64> {
-        self.flows
-            .iter()
-            .find(|flow| flow.stream == stream && flow.direction == direction)
-            .map_or(Some(0), |flow| flow.kernel_next)
+    pub(super) fn expected(&self, id: StreamId) -> Option<u64> {
+        let known = self.flows.iter().find(|flow| flow.id == id);
+        known.map_or(Some(0), |flow| flow.kernel_next)
+    }
+
+    /// The kernel's count began at 0 after all: the terminal is a new one.
+    pub(super) fn expect_anew(&mut self, terminal: u32) {
+        let own = |flow: &&mut Flow| flow.carried && flow.id.terminal == Some(terminal);
+        for flow in self.flows.iter_mut().filter(own) {
+            (flow.kernel_next, flow.carried) = (Some(0), false);
+        }
+    }
+
+    /// How many bytes of the stream went by so far, as the recording counts.
+    pub(super) fn position(&self, id: StreamId) -> u64 {
+        let known = self.flows.iter().find(|flow| flow.id == id);
+        known.map_or(0, |flow| flow.next)
+    }
+
+    /// The terminal is gone: nothing more comes over its streams.
+    pub(super) fn close(&mut self, terminal: u32, timeline: &mut Timeline, out: &mut Out<'_>) {
+        self.flush_all(timeline, out);
+        self.flows.retain(|flow| flow.id.terminal != Some(terminal));
+        let positions = &mut timeline.record.streams;
+        positions.retain(|position| position.terminal != Some(terminal));
     }
 
     /// Takes a piece; the bytes found missing before it.
     pub(super) fn push(
         &mut self,
-        stream: Stream,
-        direction: Direction,
+        id: StreamId,
         piece: &Piece<'_>,
         cause: GapCause,
         timeline: &mut Timeline,
         out: &mut Out<'_>,
     ) -> u64 {
-        let index = self.index(stream, direction);
+        let index = self.index(id);
         let hole = self
             .flows
             .get(index)
@@ -175,8 +261,9 @@ impl Streams {
             flow.carried = false;
             flow.kernel_next = piece.offset.map(|offset| offset.saturating_add(piece.len));
         }
-        match (piece.data, direction) {
+        match (piece.data, id.direction) {
             (Some(data), _) => self.join(index, piece.boot_ns, data, timeline, out),
+            (None, _) if piece.transfer => self.omit(index, piece, timeline, out),
             // Only input is ever masked.
             (None, Direction::Output) => {
                 let cause = GapCause::ReadFailed;
@@ -190,13 +277,12 @@ impl Streams {
     /// Declares bytes of a stream that the agent itself could not hold.
     pub(super) fn declare_lost(
         &mut self,
-        stream: Stream,
-        direction: Direction,
+        id: StreamId,
         (bytes, boot_ns): (u64, u64),
         timeline: &mut Timeline,
         out: &mut Out<'_>,
     ) {
-        let index = self.index(stream, direction);
+        let index = self.index(id);
         self.lose(index, GapCause::Bound, bytes, boot_ns, timeline, out);
         if let Some(flow) = self.flows.get_mut(index) {
             flow.kernel_next = flow.kernel_next.map(|next| next.saturating_add(bytes));
@@ -215,45 +301,37 @@ impl Streams {
         flow.tail_since = boot_ns;
         let end = flow.next - flow.tail.len() as u64;
         if !data.is_empty() {
-            let body = flow.body(end - data.len() as u64, data, None);
+            let body = flow.body(end - data.len() as u64, Content::Stored(data));
             place(&mut timeline.record.streams, flow, end);
             timeline.emit(out, boot_ns, body);
         }
     }
 
-    /// Writes everything, also incomplete characters.
+    /// Writes everything, also incomplete characters and counts.
     pub(super) fn flush_all(&mut self, timeline: &mut Timeline, out: &mut Out<'_>) {
         self.flush(timeline, out);
         for flow in &mut self.flows {
-            write_tail(flow, timeline, out);
+            write_rest(flow, timeline, out);
         }
     }
 
-    /// Writes incomplete characters that have waited long enough.
+    /// Writes incomplete characters and counts that have waited long enough.
     pub(super) fn flush_old(&mut self, now: u64, timeline: &mut Timeline, out: &mut Out<'_>) {
         self.flush(timeline, out);
         for flow in &mut self.flows {
             if now.saturating_sub(flow.tail_since) >= MAX_TAIL_NS {
                 write_tail(flow, timeline, out);
             }
+            if now.saturating_sub(flow.omitted_since) >= OMITTED_NS {
+                write_omitted(flow, timeline, out);
+            }
         }
     }
 
-    fn index(&mut self, stream: Stream, direction: Direction) -> usize {
-        let known = self
-            .flows
-            .iter()
-            .position(|flow| flow.stream == stream && flow.direction == direction);
+    fn index(&mut self, id: StreamId) -> usize {
+        let known = self.flows.iter().position(|flow| flow.id == id);
         known.unwrap_or_else(|| {
-            self.flows.push(Flow {
-                stream,
-                direction,
-                kernel_next: Some(0),
-                carried: false,
-                next: 0,
-                tail: Vec::new(),
-                tail_since: 0,
-            });
+            self.flows.push(Flow::new(id, Some(0), 0));
             self.flows.len() - 1
         })
     }
@@ -275,6 +353,7 @@ impl Streams {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
+        write_omitted(flow, timeline, out);
         let tail = std::mem::take(&mut flow.tail);
         let (_, _, joined) = self.open.get_or_insert((index, boot_ns, tail));
         joined.extend_from_slice(data);
@@ -292,11 +371,33 @@ impl Streams {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        write_tail(flow, timeline, out);
-        let body = flow.body(flow.next, Vec::new(), Some(piece.len));
+        write_rest(flow, timeline, out);
+        let body = flow.body(flow.next, Content::Masked(piece.len));
         flow.next += piece.len;
         place(&mut timeline.record.streams, flow, flow.next);
         timeline.emit(out, piece.boot_ns, body);
+    }
+
+    /// Counts bytes that are not stored.
+    fn omit(
+        &mut self,
+        index: usize,
+        piece: &Piece<'_>,
+        timeline: &mut Timeline,
+        out: &mut Out<'_>,
+    ) {
+        if self.open.as_ref().is_some_and(|(open, ..)| *open == index) {
+            self.flush(timeline, out);
+        }
+        let Some(flow) = self.flows.get_mut(index) else {
+            return;
+        };
+        write_tail(flow, timeline, out);
+        if flow.omitted == 0 {
+            flow.omitted_since = piece.boot_ns;
+        }
+        flow.omitted += piece.len;
+        flow.next += piece.len;
     }
 
     fn lose(
@@ -312,7 +413,7 @@ impl Streams {
         let Some(flow) = self.flows.get_mut(index) else {
             return;
         };
-        write_tail(flow, timeline, out);
+        write_rest(flow, timeline, out);
         let gap = flow.gap(cause, bytes, timeline.last_boot_ns(), boot_ns);
         flow.next += bytes;
         place(&mut timeline.record.streams, flow, flow.next);
@@ -325,24 +426,41 @@ fn write_tail(flow: &mut Flow, timeline: &mut Timeline, out: &mut Out<'_>) {
     if tail.is_empty() {
         return;
     }
-    let body = flow.body(flow.next - tail.len() as u64, tail, None);
+    let body = flow.body(flow.next - tail.len() as u64, Content::Stored(tail));
     place(&mut timeline.record.streams, flow, flow.next);
     timeline.emit(out, timeline.last_boot_ns().max(flow.tail_since), body);
 }
 
+fn write_omitted(flow: &mut Flow, timeline: &mut Timeline, out: &mut Out<'_>) {
+    let omitted = std::mem::take(&mut flow.omitted);
+    if omitted == 0 {
+        return;
+    }
+    let body = flow.body(flow.next - omitted, Content::Omitted(omitted));
+    place(&mut timeline.record.streams, flow, flow.next);
+    timeline.emit(out, timeline.last_boot_ns().max(flow.omitted_since), body);
+}
+
+/// A flow has a tail or omitted bytes at its end, never both.
+fn write_rest(flow: &mut Flow, timeline: &mut Timeline, out: &mut Out<'_>) {
+    write_tail(flow, timeline, out);
+    write_omitted(flow, timeline, out);
+}
+
 /// Notes in the record that the flow is written up to `next_offset`.
 fn place(positions: &mut Vec<StreamPosition>, flow: &Flow, next_offset: u64) {
-    let output = flow.direction == Direction::Output;
+    let StreamId {
+        stream,
+        terminal,
+        direction,
+    } = flow.id;
     let position = StreamPosition {
-        stream: flow.stream,
-        terminal: flow.terminal(),
-        output,
+        stream,
+        terminal,
+        output: direction == Direction::Output,
         next_offset,
     };
-    match positions
-        .iter_mut()
-        .find(|known| known.stream == flow.stream && known.output == output)
-    {
+    match positions.iter_mut().find(|known| flow.id.is_at(known)) {
         Some(known) => *known = position,
         None => positions.push(position),
     }

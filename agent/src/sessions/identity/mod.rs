@@ -126,9 +126,12 @@ impl Identity {
         self.frozen = true;
     }
 
-    /// A process of the connection ended.
-    pub(super) fn process_ended(&mut self, pid: u32) {
-        self.frozen |= self.child == Some(pid);
+    /// A process of the connection ended. Returns whether it was the pre-auth
+    /// child.
+    pub(super) fn process_ended(&mut self, pid: u32) -> bool {
+        let asked = self.child == Some(pid);
+        self.frozen |= asked;
+        asked
     }
 
     /// The login of a session whose own process runs as `uid`, where that is

@@ -188,10 +188,17 @@ fn background_processes_follow_the_end() {
     rig.pass(1);
     let recorded = rig.session(0);
     assert_eq!(
-        recorded.story()[recorded.events.len() - 4..],
-        ["end Exited", "exec late", "exit 121 of 9", "exit 120 of 6"]
+        recorded.story()[recorded.events.len() - 5..],
+        [
+            "end Exited",
+            "exec late",
+            "exit 121 of 9",
+            "exit 120 of 6",
+            "marker processes_ended"
+        ]
     );
     assert_eq!(recorded.session().running_processes, 0);
+    assert!(recorded.session().processes_end_time.is_some());
     assert!(recorded.finished);
 }
 

@@ -3,7 +3,10 @@
 
 mod attribution;
 mod endings;
+mod files;
 mod losses;
+mod network;
 mod restart;
 mod rig;
 mod streams;
+mod terminals;

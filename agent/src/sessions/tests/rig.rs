@@ -134,20 +134,49 @@ impl Recorded {
 
 fn short(body: &Body) -> String {
     match body {
-        Body::Output(o) => format!("{:?}>{}", o.stream, String::from_utf8_lossy(&o.data.0)),
-        Body::Input(i) => match i.masked_bytes {
-            Some(bytes) => format!("{:?}<masked {bytes}", i.stream),
-            None => format!("{:?}<{}", i.stream, String::from_utf8_lossy(&i.data.0)),
+        Body::Output(o) => match o.omitted_bytes {
+            Some(bytes) => format!("{:?}>omitted {bytes}", o.stream),
+            None => format!("{}>{}", place(o.stream, o.terminal), text(&o.data.0)),
+        },
+        Body::Input(i) => match (i.masked_bytes, i.omitted_bytes) {
+            (Some(bytes), _) => format!("{:?}<masked {bytes}", i.stream),
+            (_, Some(bytes)) => format!("{:?}<omitted {bytes}", i.stream),
+            _ => format!("{}<{}", place(i.stream, i.terminal), text(&i.data.0)),
         },
         Body::Exec(exec) => format!("exec {}", exec.argv.join(" ")),
         Body::Exit(exit) => format!("exit {} of {}", exit.pid, exit.exec_seq.unwrap()),
         Body::Gap(gap) => format!("gap {:?}", gap.cause),
         Body::Marker(marker) => format!("marker {}", marker.marker),
         Body::Resize(size) => format!("resize {}x{}", size.columns, size.rows),
+        Body::File(file) => format!("{:?} {}", file.operation, file.path),
+        Body::Transfer(t) => format!("{:?} {:?} {} {}", t.protocol, t.direction, t.path, t.bytes),
+        Body::Connect(c) => format!("{:?} forwarded={}", c.role, c.forwarded),
+        Body::Disconnect(d) => format!("disconnect {}", d.connect_seq),
+        Body::Link(link) => format!("link {:?}", link.relation),
+        Body::Handoff(handoff) => format!("handoff {:?} of {}", handoff.to, handoff.exec_seq),
         Body::SessionEnd(end) => format!("end {:?}", end.reason),
-        Body::TerminalOpen(open) => format!("open {}", open.name),
+        Body::TerminalOpen(open) => match open.pid {
+            None => format!("open {}", open.name),
+            Some(pid) => format!(
+                "open {} as {} by {pid} {}",
+                open.name,
+                open.terminal,
+                open.exe.as_deref().unwrap_or("?")
+            ),
+        },
         other => other.kind().to_owned(),
     }
+}
+
+fn place(stream: Stream, terminal: Option<u32>) -> String {
+    match terminal {
+        Some(number @ 1..) => format!("{stream:?}{number}"),
+        _ => format!("{stream:?}"),
+    }
+}
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 /// Sessions, their sink, and a clock that moves 1 ms with every event.
@@ -156,6 +185,10 @@ pub struct Rig {
     pub sink: Memory,
     pub now: u64,
     pub connection: u64,
+    /// The kernel's name for the ptys; 0: it has none.
+    pub life: u64,
+    /// The process that holds the ptys.
+    pub holder: u32,
 }
 
 pub fn host() -> Host {
@@ -178,6 +211,8 @@ impl Rig {
             sink: Memory::default(),
             now: 1_000 * MS,
             connection: 7,
+            life: 0,
+            holder: SSHD,
         }
     }
 
@@ -289,7 +324,7 @@ impl Rig {
 
     pub fn terminal(&mut self, direction: Direction, pts: u32, offset: Option<u64>, data: &[u8]) {
         let data = TerminalData {
-            terminal: u64::from(pts) + 1,
+            terminal: self.life,
             pts,
             direction,
             offset,
@@ -297,7 +332,7 @@ impl Rig {
             data: Some(data.to_vec()),
             size: SIZE,
         };
-        self.fact(SSHD, Fact::Terminal(data));
+        self.fact(self.holder, Fact::Terminal(data));
     }
 
     pub fn output(&mut self, pts: u32, offset: u64, data: &str) {
@@ -311,7 +346,7 @@ impl Rig {
     pub fn masked(&mut self, pts: u32, offset: u64, len: u32) {
         let direction = Direction::Input;
         let data = TerminalData {
-            terminal: u64::from(pts) + 1,
+            terminal: self.life,
             pts,
             direction,
             offset: Some(offset),
@@ -319,7 +354,7 @@ impl Rig {
             data: None,
             size: SIZE,
         };
-        self.fact(SSHD, Fact::Terminal(data));
+        self.fact(self.holder, Fact::Terminal(data));
     }
 
     pub fn pipe(&mut self, pid: u32, inode: u64, direction: Direction, offset: u64, data: &str) {

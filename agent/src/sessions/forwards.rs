@@ -1,0 +1,178 @@
+//! Forwards, and connections without a session.
+//!
+//! What sshd does on the client's behalf (`-L`, `-R`, `-D`, `-W`, X11, agent)
+//! belongs to a connection, not to one of its sessions. It goes to the
+//! connection's session where exactly one is open, else to a session of kind
+//! `forward`. Clients ask for `-R`, X11 and the agent before their shell
+//! starts, so what comes before the first session waits for it.
+//!
+//! A connection that logged in and has no session after that time, or ended
+//! without one, leaves a session of kind `forward` too: `ssh -N` was there.
+
+use auditty_recording::event::{ConnectRole, GapClass};
+use auditty_recording::session::SessionKind;
+
+use super::Sessions;
+use super::connection::Connection;
+use super::lineage::SessionKey;
+use super::opening::Seed;
+use super::sink::Sink;
+use crate::capture::event::{KernelEvent, SocketEvent, SocketOperation};
+
+/// How long a login may take to its first session: a shell starts after the
+/// host's PAM modules, which may ask other hosts.
+const GRACE_NS: u64 = 3_000_000_000;
+
+/// Forwards of one connection that wait for its first session.
+const MAX_HELD: usize = 256;
+
+/// What sshd did with sockets before the connection had a session.
+#[derive(Debug, Default)]
+pub(super) struct HeldForwards {
+    waiting: Vec<(KernelEvent, SocketEvent)>,
+    /// What found no room.
+    lost: u64,
+}
+
+impl HeldForwards {
+    fn push(&mut self, event: &KernelEvent, socket: &SocketEvent) {
+        if self.waiting.len() < MAX_HELD {
+            self.waiting.push((event.clone(), socket.clone()));
+        } else {
+            self.lost += 1;
+        }
+    }
+}
+
+impl Connection {
+    /// It logged in, and nothing tells of it.
+    pub(super) fn owes_session(&self) -> bool {
+        let silent = self.login_boot_ns.is_some() && self.sessions_ever == 0;
+        silent || !self.held_forwards.waiting.is_empty()
+    }
+
+    /// When the wait for its first session began.
+    fn waits_since(&self) -> Option<u64> {
+        let first = self.held_forwards.waiting.first();
+        let first = first.map(|(event, _)| event.boot_ns);
+        self.login_boot_ns.or(first)
+    }
+}
+
+impl Sessions {
+    /// sshd began, accepted or waits for a connection on the client's behalf.
+    pub(super) fn forward(
+        &mut self,
+        event: &KernelEvent,
+        socket: &SocketEvent,
+        role: ConnectRole,
+        sink: &mut dyn Sink,
+    ) {
+        let Some(connection) = self.connection(event.connection, event.boot_ns) else {
+            return;
+        };
+        if connection.sessions_ever == 0 {
+            connection.held_forwards.push(event, socket);
+            return;
+        }
+        if let Some(key) = self.forwarding_session(event.connection, event.boot_ns, sink) {
+            self.connect(key, event, socket, (role, true), sink);
+        }
+    }
+
+    /// The end of a connection whose beginning may be held.
+    pub(super) fn hold_close(&mut self, event: &KernelEvent, socket: &SocketEvent) {
+        let Some(connection) = self.connections.get_mut(&event.connection) else {
+            return;
+        };
+        let mut held = connection.held_forwards.waiting.iter();
+        if held.any(|(_, known)| known.socket == socket.socket) {
+            connection.held_forwards.push(event, socket);
+        }
+    }
+
+    /// Opens the sessions that connections owe, and tells what was held.
+    pub(super) fn settle_forwards(&mut self, sink: &mut dyn Sink) {
+        let now = self.now;
+        let due = |c: &Connection| {
+            let over = c.servers == 0;
+            let waited = c
+                .waits_since()
+                .is_some_and(|t| now >= t.saturating_add(GRACE_NS));
+            c.owes_session() && (over || waited || c.sessions_ever > 0)
+        };
+        let connections = self.connections.iter().filter(|(_, c)| due(c));
+        let due: Vec<u64> = connections.map(|(id, _)| *id).collect();
+        for id in due {
+            self.release_forwards(id, sink);
+        }
+    }
+
+    fn release_forwards(&mut self, id: u64, sink: &mut dyn Sink) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let since = connection.waits_since().unwrap_or(self.now);
+        let held = std::mem::take(&mut connection.held_forwards);
+        let ended = (connection.servers == 0).then_some(connection.seen_boot_ns);
+        let Some(key) = self.forwarding_session(id, since, sink) else {
+            // At the bound of sessions; counted there.
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.login_boot_ns = None;
+            }
+            self.drop_if_over(id);
+            return;
+        };
+        for (event, socket) in &held.waiting {
+            let role = match socket.operation {
+                SocketOperation::Connect => ConnectRole::Connect,
+                SocketOperation::Listen => ConnectRole::Listen,
+                SocketOperation::Accept => ConnectRole::Accept,
+                SocketOperation::Close => {
+                    self.disconnect(event.boot_ns, socket, sink);
+                    continue;
+                }
+            };
+            self.connect(key, event, socket, (role, true), sink);
+        }
+        if let Some(session) = self.sessions.get_mut(&key) {
+            if held.lost > 0 {
+                session
+                    .bounded
+                    .add(GapClass::Network, (held.lost, 0), since);
+            }
+            if let Some(boot_ns) = ended {
+                session.disconnected(boot_ns);
+            }
+        }
+    }
+
+    /// The session that tells what sshd does on the client's behalf.
+    fn forwarding_session(
+        &mut self,
+        id: u64,
+        boot_ns: u64,
+        sink: &mut dyn Sink,
+    ) -> Option<SessionKey> {
+        let connection = self.connections.get(&id)?;
+        if let Some(key) = connection.forwards {
+            return Some(key);
+        }
+        let mut open = connection.sessions.iter().filter(|key| {
+            let session = self.sessions.get(key);
+            session.is_some_and(|session| !session.has_ended())
+        });
+        if let (Some(only), None) = (open.next(), open.next()) {
+            return Some(*only);
+        }
+        let seed = Seed {
+            kind: SessionKind::Forward,
+            ..Seed::default()
+        };
+        let key = self.open_session(id, boot_ns, seed, sink)?;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.forwards = Some(key);
+        }
+        Some(key)
+    }
+}

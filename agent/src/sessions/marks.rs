@@ -1,0 +1,135 @@
+//! Notes on the timeline: injected input, the end of what was left running, and
+//! times at which less was captured.
+
+use auditty_recording::event::{Body, GapCause, GapClass, Marker, PROCESSES_ENDED};
+
+use super::Sessions;
+use super::lineage::SessionKey;
+use super::session::OpenSession;
+use super::sink::Sink;
+use super::timeline::Out;
+use crate::capture::event::KernelEvent;
+
+/// Injected bytes are told together, this often: each is a system call of its
+/// own.
+const INJECTION_NS: u64 = 1_000_000_000;
+
+/// Processes and ptys that are told apart until then.
+const MAX_INJECTORS: usize = 16;
+
+/// Input that processes put into ptys (`TIOCSTI`) since it was last told.
+#[derive(Debug, Default)]
+pub(super) struct Injections(Vec<Injection>);
+
+#[derive(Debug)]
+struct Injection {
+    pid: u32,
+    pts: u32,
+    bytes: u64,
+    since_boot_ns: u64,
+}
+
+impl Sessions {
+    /// A process put a byte into a pty's input: news for its own session, and
+    /// for the one that has the pty.
+    pub(super) fn terminal_injection(&mut self, event: &KernelEvent, (terminal, pts): (u64, u32)) {
+        let own = self.session_of(event);
+        let target = self.session_with_terminal(terminal, pts);
+        let other = target.filter(|target| Some(*target) != own);
+        for key in own.into_iter().chain(other) {
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.injections.add(event.pid, pts, event.boot_ns);
+            }
+        }
+    }
+
+    /// The hooks that cost something are detached: nobody is connected.
+    pub(super) fn detached(&mut self, boot_ns: u64) {
+        for session in self.sessions.values_mut().filter(|s| s.live > 0) {
+            session.detached_boot_ns.get_or_insert(boot_ns);
+        }
+    }
+
+    /// They are attached again.
+    pub(super) fn attached(&mut self, boot_ns: u64, sink: &mut dyn Sink) {
+        for key in self.keys() {
+            if let Some((session, mut out)) = self.open(key, sink) {
+                session.declare_detached(&mut out, boot_ns);
+            }
+        }
+    }
+
+    /// Tells notes that have waited long enough, or all of them.
+    pub(super) fn tell_notes(&mut self, key: SessionKey, at_once: bool, sink: &mut dyn Sink) {
+        let now = self.now;
+        if let Some((session, mut out)) = self.open(key, sink) {
+            session.tell_injections(&mut out, now, at_once);
+            session.declare_bounded(&mut out, now, at_once);
+        }
+    }
+}
+
+impl Injections {
+    fn add(&mut self, pid: u32, pts: u32, boot_ns: u64) {
+        let full = self.0.len() >= MAX_INJECTORS;
+        let same = |known: &&mut Injection| (known.pid, known.pts) == (pid, pts) || full;
+        match self.0.iter_mut().rev().find(same) {
+            Some(known) => known.bytes += 1,
+            None => self.0.push(Injection {
+                pid,
+                pts,
+                bytes: 1,
+                since_boot_ns: boot_ns,
+            }),
+        }
+    }
+}
+
+impl OpenSession {
+    fn tell_injections(&mut self, out: &mut Out<'_>, now: u64, at_once: bool) {
+        let due = |known: &mut Injection| {
+            at_once || now.saturating_sub(known.since_boot_ns) >= INJECTION_NS
+        };
+        let due: Vec<Injection> = self.injections.0.extract_if(.., due).collect();
+        for Injection {
+            pid,
+            pts,
+            bytes,
+            since_boot_ns,
+        } in due
+        {
+            let message =
+                format!("Process {pid} put {bytes} bytes into the input of pts/{pts} (TIOCSTI).");
+            let marker = Marker {
+                marker: "terminal_injection".into(),
+                message,
+            };
+            self.emit(out, since_boot_ns, Body::Marker(marker));
+        }
+    }
+
+    /// Declares the time at which less was captured, once it is over.
+    pub(super) fn declare_detached(&mut self, out: &mut Out<'_>, until_boot_ns: u64) {
+        if let Some(from) = self.detached_boot_ns.take() {
+            let what = (GapCause::Detached, GapClass::Any);
+            self.lose(out, what, (None, None), (from, until_boot_ns));
+        }
+    }
+
+    /// Tells that the last of the processes that ran on after the end has
+    /// ended.
+    pub(super) fn tell_rest(&mut self, out: &mut Out<'_>) {
+        if !std::mem::take(&mut self.ran_on) {
+            return;
+        }
+        let boot_ns = self.last_exit_boot_ns.max(self.timeline.last_boot_ns());
+        let session = &mut self.timeline.record.session;
+        session.processes_end_time = Some(out.clock.wall(boot_ns));
+        self.dirty = true;
+        let marker = Marker {
+            marker: PROCESSES_ENDED.into(),
+            message: "The last process that ran on after the session's end has ended.".into(),
+        };
+        self.emit(out, boot_ns, Body::Marker(marker));
+    }
+}
