@@ -133,8 +133,6 @@ impl Sessions {
             Fact::Fork { parent } => self.fork(event, *parent),
             Fact::Exec(exec) => self.exec(event, exec, sink),
             Fact::Exit { wait_status } => self.exit(event, *wait_status, sink),
-            // An inner terminal: the client sees of it what its holder shows.
-            Fact::Terminal(_) if event.root != 0 => {}
             Fact::Terminal(data) => self.terminal(event, data, sink),
             Fact::WindowSize { pts, size } => self.window_size(event, *pts, *size, sink),
             Fact::Pipe(data) => self.pipe(event, data, sink),
