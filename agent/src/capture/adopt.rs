@@ -1,5 +1,5 @@
-//! What was already running when the agent started: sshd's listeners,
-//! connections and their processes, found in `/proc`.
+//! What was already running when the agent started: listeners of sshd and
+//! dropbear, connections and their processes, found in `/proc`.
 //!
 //! The hooks on fork, exec and exit are attached first, so that nothing begins
 //! unseen while this looks; it looks until it finds nothing new.
@@ -111,7 +111,7 @@ impl Scan {
         }
         let running = self.running.get(&pid)?;
         let (parent_pid, start) = (running.stat.ppid, running.start_boot_ns);
-        let is_sshd = is_sshd(&running.stat.comm);
+        let is_server = is_server(&running.stat.comm);
         let parent = if depth < MAX_DEPTH {
             self.kind(parent_pid, depth + 1)
         } else {
@@ -119,7 +119,7 @@ impl Scan {
         };
         let kind = match parent {
             Some(parent) if parent.kind != PROCESS_LISTENER => {
-                let kind = if is_sshd && parent.kind == PROCESS_SERVER {
+                let kind = if is_server && parent.kind == PROCESS_SERVER {
                     PROCESS_SERVER
                 } else {
                     PROCESS_USER
@@ -135,7 +135,7 @@ impl Scan {
                     ..parent
                 }
             }
-            _ if !is_sshd => return None,
+            _ if !is_server => return None,
             _ if self.client(pid).is_some() => Process {
                 connection: mint(start, pid.unsigned_abs()),
                 ..Process::new(PROCESS_SERVER)
@@ -146,7 +146,7 @@ impl Scan {
         Some(kind)
     }
 
-    /// The client of an sshd: the peer of its only connected socket. A
+    /// The client of a server: the peer of its first connected socket. A
     /// listener has none that is connected.
     fn client(&self, pid: i32) -> Option<&TcpNetEntry> {
         let fds = self.running.get(&pid)?.process.fd().ok()?;
@@ -242,9 +242,10 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// As the kernel programs tell it: `sshd`, `sshd-session`, `sshd-auth`.
-fn is_sshd(comm: &str) -> bool {
-    comm == "sshd" || comm.starts_with("sshd-")
+/// As the kernel programs tell it: `sshd`, `sshd-session`, `sshd-auth`,
+/// `dropbear`.
+fn is_server(comm: &str) -> bool {
+    comm == "sshd" || comm.starts_with("sshd-") || comm == "dropbear"
 }
 
 /// Whether the process that started then still runs: pids are reused.
@@ -280,12 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn names_of_sshd() {
-        assert!(
-            ["sshd", "sshd-session", "sshd-auth"]
-                .iter()
-                .all(|name| is_sshd(name))
-        );
-        assert!(!["ssh", "sshdx", "bash"].iter().any(|name| is_sshd(name)));
+    fn names_of_servers() {
+        let servers = ["sshd", "sshd-session", "sshd-auth", "dropbear"];
+        assert!(servers.iter().all(|name| is_server(name)));
+        let others = ["ssh", "sshdx", "bash", "dropbearkey", "dbclient"];
+        assert!(!others.iter().any(|name| is_server(name)));
     }
 }

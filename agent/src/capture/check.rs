@@ -21,18 +21,20 @@ pub struct Check {
     pub verified_instructions: Vec<(String, Option<u32>)>,
 }
 
-const HOOKS: [&str; 5] = [
+const HOOKS: [&str; 6] = [
     "task:task_newtask — lineage of processes (always attached)",
     "sched:sched_process_exec — commands and connections (always attached)",
     "sched:sched_process_exit — exit codes and ends (always attached)",
     "raw_syscalls:sys_enter — terminals, pipes, login (attached while a connection exists)",
     "raw_syscalls:sys_exit — terminals, pipes, login (attached while a connection exists)",
+    "sock:inet_sock_set_state — network connections and forwards (attached while a connection exists)",
 ];
 
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 7] = [
     "inner terminals (tmux, screen, script): their commands are captured, their screens only as the client sees them",
     "passwords at prompts that put the terminal into raw mode, or on the far side of a nested ssh, are not masked",
-    "SSH servers other than OpenSSH, and an OpenSSH started with -i on a Unix socket",
+    "SSH servers other than OpenSSH and dropbear",
+    "datagrams (UDP, ICMP), the ends of connections over Unix sockets, and those that io_uring accepts or makes over Unix sockets",
     "commands that other daemons run on a user's behalf (cron, at, systemd-run, containers)",
     "contents of forwarded connections (-L, -R, -D), and of X11 and agent forwarding",
     "whatever happens while no agent runs: it is declared as a gap in every session that was open",

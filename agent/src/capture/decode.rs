@@ -11,8 +11,8 @@ use std::{
 use auditty_capture_ebpf::{self as layout, BODY_LEN, Header};
 
 use super::event::{
-    ConnectionStart, Direction, Exec, Fact, Fd, KernelEvent, MonitorMessage, PipeData,
-    TerminalData, WindowSize,
+    ConnectionStart, Direction, Exec, Fact, Fd, KernelEvent, MonitorMessage, PipeData, SocketEvent,
+    SocketOperation, TerminalData, WindowSize,
 };
 
 /// Execs whose pieces are under way at most: a program emits all pieces of one
@@ -119,6 +119,10 @@ impl Decoder {
                 Fact::TerminalInjection { terminal, pts }
             }
             layout::KIND_PIPE => Fact::Pipe(StreamBody::read(&mut body).pipe(payload)),
+            layout::KIND_SOCKET => match socket(&mut body, payload) {
+                Some(socket) => Fact::Socket(socket),
+                None => return Decoded::Malformed,
+            },
             layout::KIND_MONITOR => Fact::Monitor(MonitorMessage {
                 kind: u8::try_from(body.u32()).unwrap_or(0),
                 len: body.u32(),
@@ -214,6 +218,40 @@ fn connection_start(body: &mut Fields<'_>) -> ConnectionStart {
         parent_connection: body.u64(),
         server_uid: body.u32(),
         adopted: false,
+    }
+}
+
+/// `None` for an operation of another layout.
+fn socket(body: &mut Fields<'_>, payload: &[u8]) -> Option<SocketEvent> {
+    let (local, remote) = (body.take::<16>(), body.take::<16>());
+    let (socket, sent, received) = (body.u64(), body.u64(), body.u64());
+    let (local_port, remote_port) = (body.u16(), body.u16());
+    let family = u32::from(body.u16());
+    let operation = match body.u16() {
+        layout::SOCKET_CONNECT => SocketOperation::Connect,
+        layout::SOCKET_LISTEN => SocketOperation::Listen,
+        layout::SOCKET_ACCEPT => SocketOperation::Accept,
+        layout::SOCKET_CLOSE => SocketOperation::Close,
+        _ => return None,
+    };
+    Some(SocketEvent {
+        socket,
+        operation,
+        local: address(family, local, local_port),
+        // A socket that listens has no other end.
+        remote: address(family, remote, remote_port).filter(|address| address.port() != 0),
+        unix_path: unix_path(payload),
+        sent,
+        received,
+    })
+}
+
+/// The name of a Unix socket: a path ends with its NUL, an abstract name begins
+/// with one and may hold more, which stand as `\x00`.
+fn unix_path(name: &[u8]) -> String {
+    match name.split_first() {
+        Some((0, name)) => format!("@{}", readable(name).replace('\0', "\\x00")),
+        _ => readable(name.split(|byte| *byte == 0).next().unwrap_or_default()),
     }
 }
 
@@ -401,6 +439,68 @@ mod tests {
                 fact: Fact::Terminal(data)
             }
         );
+    }
+
+    fn socket_record(operation: u16, family: i32, body: [&[u8]; 2], payload: &[u8]) -> SocketEvent {
+        let ends = body.map(|end| [end, &vec![0; 16 - end.len()]].concat());
+        let numbers = [99u64, 10, 20].map(u64::to_ne_bytes).concat();
+        let words = [5555, 443, family as u16, operation].map(u16::to_ne_bytes);
+        let body = [ends.concat(), numbers, words.concat()].concat();
+        assert_eq!(body.len(), BODY_LEN);
+        let bytes = record(layout::KIND_SOCKET, 5, 100, &body, payload);
+        match Decoder::default().decode(&bytes) {
+            Decoded::Event(KernelEvent {
+                fact: Fact::Socket(event),
+                ..
+            }) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn ends_of_sockets() {
+        let v4 = socket_record(
+            layout::SOCKET_CLOSE,
+            libc::AF_INET,
+            [&[10, 0, 0, 1], &[10, 0, 0, 2]],
+            b"",
+        );
+        assert_eq!(v4.operation, SocketOperation::Close);
+        assert_eq!((v4.socket, v4.sent, v4.received), (99, 10, 20));
+        assert_eq!(v4.local, Some("10.0.0.1:5555".parse().unwrap()));
+        assert_eq!(v4.remote, Some("10.0.0.2:443".parse().unwrap()));
+
+        let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 2];
+        let real = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        let v6 = socket_record(
+            layout::SOCKET_CONNECT,
+            libc::AF_INET6,
+            [&real, &mapped],
+            b"",
+        );
+        assert_eq!(v6.local, Some("[2001:db8::7]:5555".parse().unwrap()));
+        assert_eq!(v6.remote, Some("10.0.0.2:443".parse().unwrap()));
+    }
+
+    #[test]
+    fn names_of_unix_sockets() {
+        let path = |name| {
+            let event = socket_record(layout::SOCKET_CONNECT, libc::AF_UNIX, [&[], &[]], name);
+            assert_eq!((event.local, event.remote), (None, None));
+            event.unix_path
+        };
+        assert_eq!(path(b"/run/docker.sock\0"), "/run/docker.sock");
+        assert_eq!(path(b"/tmp/a\xff\0"), "/tmp/a\\xff");
+        assert_eq!(path(b"\0bus\0x"), "@bus\\x00x");
+        assert_eq!(path(b""), "");
+    }
+
+    #[test]
+    fn an_unknown_socket_operation_is_malformed() {
+        let mut body = [0; BODY_LEN];
+        body[62] = 9;
+        let bytes = record(layout::KIND_SOCKET, 1, 1, &body, b"");
+        assert_eq!(Decoder::default().decode(&bytes), Decoded::Malformed);
     }
 
     #[test]

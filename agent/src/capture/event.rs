@@ -290,7 +290,12 @@ pub enum SocketOperation {
 }
 
 /// Something a process did with a socket. Of sshd's own processes these are
-/// forwarded connections (`-L`, `-R`, `-D`, `-W`, X11, agent).
+/// forwarded connections (`-L`, `-R`, `-D`, `-W`, X11, agent), but for those it
+/// makes for itself before the login is complete.
+///
+/// A connect is told when both ends are known or it has failed; a failed one
+/// closes at once. A `Close` names the process that began the connection, which
+/// may be gone. Unix sockets close without a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketEvent {
     /// Identity of the socket within one boot.

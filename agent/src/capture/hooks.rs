@@ -6,10 +6,11 @@
 //! | `sched:sched_process_exec` | always | commands; the start of a connection |
 //! | `sched:sched_process_exit` | always | ends, exit codes |
 //! | `raw_syscalls:sys_enter`, `raw_syscalls:sys_exit` | while a connection exists | bytes of terminals, pipes and the login |
+//! | `sock:inet_sock_set_state` | while a connection exists | network connections and forwards |
 //!
 //! All are classic tracepoints: trampolines and raw tracepoints lose events
-//! silently on preemptible kernels. The last two cost every system call of the
-//! host a little, hence on demand.
+//! silently on preemptible kernels. Those on system calls and sockets cost the
+//! whole host a little, hence on demand.
 
 use std::{fs, io, os::fd::AsRawFd, path::Path};
 
@@ -33,20 +34,25 @@ const PROCESS_HOOKS: [Hook; 3] = [
 ];
 
 /// The exit first: an entry without an exit would be left behind in a map.
-const STREAM_HOOKS: [Hook; 2] = [
+const STREAM_HOOKS: [Hook; 3] = [
+    ("inet_sock_set_state", "sock", "inet_sock_set_state"),
     ("raw_sys_exit", "raw_syscalls", "sys_exit"),
     ("raw_sys_enter", "raw_syscalls", "sys_enter"),
 ];
 
 /// Numbers of system calls on this architecture, by the programs' names for
 /// them.
-const SYSTEM_CALLS: [(&str, libc::c_long); 6] = [
+const SYSTEM_CALLS: [(&str, libc::c_long); 10] = [
     ("NR_READ", libc::SYS_read),
     ("NR_WRITE", libc::SYS_write),
     ("NR_READV", libc::SYS_readv),
     ("NR_WRITEV", libc::SYS_writev),
     ("NR_CLOSE", libc::SYS_close),
     ("NR_IOCTL", libc::SYS_ioctl),
+    ("NR_CONNECT", libc::SYS_connect),
+    ("NR_LISTEN", libc::SYS_listen),
+    ("NR_ACCEPT", libc::SYS_accept),
+    ("NR_ACCEPT4", libc::SYS_accept4),
 ];
 
 /// Where the kernel lists its tracepoints.

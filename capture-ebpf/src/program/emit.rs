@@ -134,7 +134,7 @@ fn emit_copy<const KERNEL: bool>(source: u64, len: u64) -> i32 {
 /// `len`, as a number from 1 to [`PAYLOAD_MAX`] also for the verifier; 0 stays
 /// what it means: [`submit`] has no payload.
 #[inline(always)]
-fn bounded(len: u64) -> u64 {
+pub fn bounded(len: u64) -> u64 {
     (black_box(len).wrapping_sub(1) & (PAYLOAD_MAX as u64 - 1)) + 1
 }
 

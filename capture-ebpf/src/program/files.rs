@@ -18,6 +18,8 @@ pub const CLASS_PIPE: u32 = 2;
 pub const CLASS_UNIX_SOCKET: u32 = 3;
 /// Slave side of a pty.
 pub const CLASS_PTY_SLAVE: u32 = 4;
+/// A socket that is connected, or listens from now on.
+pub const CLASS_SOCKET: u32 = 5;
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
@@ -133,16 +135,12 @@ pub fn describe(file: Address) -> FdBody {
 /// begins to serve a connection; 0 when there is none.
 #[inline(always)]
 pub fn client_socket() -> Address {
-    let file = kernel::file(0);
-    if file == 0 {
-        return 0;
-    }
-    let inode: Address = read(file, offset!(file_inode));
-    let mode: u16 = read(inode, offset!(inode_mode));
-    if mode & S_IFMT != S_IFSOCK {
-        return 0;
-    }
-    let sock = socket(file);
+    connected(any_socket(kernel::file(0)))
+}
+
+/// The socket, if it is a network socket and has a client; else 0.
+#[inline(always)]
+fn connected(sock: Address) -> Address {
     let family: u16 = read(sock, offset!(sk_family));
     let state: u8 = read(sock, offset!(sk_state));
     // sshd may exec itself after the client has already gone: any state but
@@ -154,6 +152,53 @@ pub fn client_socket() -> Address {
     } else {
         0
     }
+}
+
+/// The connected Unix socket on standard input, 0 when there is none.
+#[inline(always)]
+pub fn local_socket() -> Address {
+    let sock = any_socket(kernel::file(0));
+    let family: u16 = read(sock, offset!(sk_family));
+    let state: u8 = read(sock, offset!(sk_state));
+    if family == AF_UNIX && state == TCP_ESTABLISHED {
+        sock
+    } else {
+        0
+    }
+}
+
+/// Descriptors that are looked at for a client: what listens has few.
+const LISTENER_DESCRIPTORS: u32 = 32;
+
+/// The client's socket among the first descriptors of a server that has just
+/// accepted it, 0 when there is none: the last one, because whatever else it
+/// has was opened before. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn accepted_socket() -> u64 {
+    let table = kernel::descriptors();
+    let mut found = 0;
+    for fd in 0..u64::from(LISTENER_DESCRIPTORS) {
+        if fd >= table.length {
+            break;
+        }
+        let sock = connected(any_socket(read(table.files, fd * 8)));
+        if sock != 0 {
+            found = sock;
+        }
+    }
+    found
+}
+
+/// Whether the running program's file is called `dropbear…`. Its name as a task
+/// is another one when it executed itself by a descriptor.
+#[inline(always)]
+pub fn is_dropbear() -> bool {
+    let mm: Address = read(kernel::current_task(), offset!(task_mm));
+    let exe: Address = read(mm, offset!(mm_exe_file));
+    let dentry: Address = read(exe, offset!(file_path) + offset!(path_dentry));
+    let name: Address = read(dentry, offset!(dentry_name) + offset!(qstr_name));
+    read::<u64>(name, 0) == u64::from_ne_bytes(*b"dropbear")
 }
 
 /// Descriptors that are looked at for a duplicate: one sshd serves at most some
@@ -193,6 +238,21 @@ pub fn pty_master(file: Address) -> Address {
     let inode: Address = read(file, offset!(file_inode));
     let device: u32 = read(inode, offset!(inode_rdev));
     if device == PTMX { tty(file) } else { 0 }
+}
+
+/// The socket behind an open file, 0 when it is none.
+#[inline(always)]
+pub fn any_socket(file: Address) -> Address {
+    if file == 0 {
+        return 0;
+    }
+    let inode: Address = read(file, offset!(file_inode));
+    let mode: u16 = read(inode, offset!(inode_mode));
+    if mode & S_IFMT == S_IFSOCK {
+        socket(file)
+    } else {
+        0
+    }
 }
 
 #[inline(always)]

@@ -130,17 +130,40 @@ pub fn watch_bits(kind: u32) -> u8 {
     }
 }
 
-/// Whether the task's program is an sshd: `sshd`, `sshd-session` (since 9.8) or
-/// `sshd-auth` (since 10.0). The kernel sets the name at exec from the file's.
+/// An IPv4 address, as it lies in memory, in the first four bytes.
 #[inline(always)]
-pub fn is_sshd_image() -> bool {
+pub fn put_ipv4(address: &mut [u8; 16], ipv4: u32) {
+    // SAFETY: four of the sixteen bytes; unaligned is fine for bytes.
+    unsafe { address.as_mut_ptr().cast::<u32>().write_unaligned(ipv4) };
+}
+
+/// The task's name: the kernel sets it at exec from the file's.
+#[inline(always)]
+fn name() -> [u8; 16] {
     let mut name = [0u8; 16];
     // SAFETY: writes at most the 16 bytes of `name`.
     unsafe { generated::bpf_get_current_comm(name.as_mut_ptr().cast::<c_void>(), 16) };
-    let [b's', b's', b'h', b'd', next, ..] = name else {
-        return false;
-    };
-    next == 0 || next == b'-'
+    name
+}
+
+/// Whether the task has the name of an SSH server: `sshd`, `sshd-session` (since
+/// OpenSSH 9.8), `sshd-auth` (since 10.0), or `dropbear`.
+#[inline(always)]
+pub fn is_server_name() -> bool {
+    match name() {
+        [b's', b's', b'h', b'd', next, ..] => next == 0 || next == b'-',
+        [b'd', b'r', b'o', b'p', b'b', b'e', b'a', b'r', 0, ..] => true,
+        _ => false,
+    }
+}
+
+/// Whether the task has dropbear's name.
+#[inline(always)]
+pub fn is_dropbear_name() -> bool {
+    matches!(
+        name(),
+        [b'd', b'r', b'o', b'p', b'b', b'e', b'a', b'r', 0, ..]
+    )
 }
 
 /// Open files of the running task, by descriptor.

@@ -8,6 +8,7 @@
 // Only for the empty assembly that keeps bounds visible to the verifier.
 #![feature(asm_experimental_arch)]
 
+mod connections;
 mod emit;
 mod files;
 mod kernel;
@@ -19,6 +20,7 @@ mod raw_sys_enter;
 mod raw_sys_exit;
 mod sched_process_exec;
 mod sched_process_exit;
+mod sockets;
 mod streams;
 mod task_newtask;
 mod terminals;

@@ -51,6 +51,11 @@ pub static WRITERS: LruHashMap<Writer, u64> = LruHashMap::with_max_entries(8_192
 #[map]
 pub static POSITIONS: HashMap<u64, Position> = HashMap::with_max_entries(65_536, 0);
 
+/// TCP sockets of connections' processes between their beginning and their
+/// end, by kernel address.
+#[map]
+pub static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(16_384, 0);
+
 /// What was lost, by connection.
 #[map]
 pub static LOSSES: PerCpuHashMap<LossKey, LossCount> = PerCpuHashMap::with_max_entries(4_096, 0);
@@ -109,6 +114,26 @@ pub struct Call {
     pub secret: u32,
 }
 
+/// A TCP socket that is to be reported again.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Socket {
+    /// Identity within one boot.
+    pub id: u64,
+    /// The connection it belongs to.
+    pub connection: u64,
+    /// See [`Header::root`].
+    pub root: u64,
+    /// The process that began it.
+    pub pid: u32,
+    /// Remote and local port, once it is announced.
+    pub ports: u32,
+    /// Its beginning was reported.
+    pub announced: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
 /// Offsets of the members that are read.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::ZERO;
@@ -136,6 +161,14 @@ pub static NR_WRITEV: Global<u64> = Global::new(0);
 pub static NR_CLOSE: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static NR_IOCTL: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_CONNECT: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_LISTEN: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_ACCEPT: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_ACCEPT4: Global<u64> = Global::new(0);
 
 /// The constant offset of one member.
 macro_rules! offset {

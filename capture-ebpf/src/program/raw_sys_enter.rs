@@ -16,7 +16,7 @@ use crate::{
     maps::{
         CALLS, Call, LINE_DISCIPLINE, NR_CLOSE, NR_IOCTL, NR_READ, NR_READV, NR_WRITE, NR_WRITEV,
     },
-    streams, terminals,
+    sockets, streams, terminals,
 };
 
 /// Put a byte into the terminal's input.
@@ -61,6 +61,10 @@ fn try_raw_sys_enter(context: &TracePointContext, watched: u8) {
     let first = field(context, ARGS_AT);
     let second = field(context, ARGS_AT + 8);
     let third = field(context, ARGS_AT + 16);
+    if sockets::begins(number) {
+        sockets::enter(number, first);
+        return;
+    }
     if watched & WATCH_SERVER != 0 {
         server_call(number, first, second, third);
     } else if watched & WATCH_USER != 0 {

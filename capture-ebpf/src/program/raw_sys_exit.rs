@@ -8,11 +8,12 @@ use aya_ebpf::{
 };
 
 use crate::{
-    files::{CLASS_PIPE, CLASS_PTY_MASTER, CLASS_UNIX_SOCKET},
+    files::{CLASS_PIPE, CLASS_PTY_MASTER, CLASS_SOCKET, CLASS_UNIX_SOCKET},
     kernel,
     maps::{CALLS, NR_IOCTL, NR_WRITE},
     monitor::emit_monitor,
     raw_sys_enter::{ID_AT, TIOCSTI, field, is_input},
+    sockets,
     streams::{self, way},
     terminals,
 };
@@ -35,6 +36,9 @@ pub fn raw_sys_exit(context: TracePointContext) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn call_ended(number: u64, result: u64) -> i32 {
+    if sockets::accepts(number) {
+        return sockets::accepted(result);
+    }
     let thread = bpf_get_current_pid_tgid();
     let Some(call) = CALLS.get_ptr(thread) else {
         return 0;
@@ -44,6 +48,9 @@ pub extern "C" fn call_ended(number: u64, result: u64) -> i32 {
     let _ = CALLS.remove(thread);
     if call.nr != number {
         return 0;
+    }
+    if call.class == CLASS_SOCKET {
+        return sockets::begun(number, call.object, result);
     }
     if number == NR_IOCTL.load() {
         if result == 0 && call.buffer == TIOCSTI {

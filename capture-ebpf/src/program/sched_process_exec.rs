@@ -5,17 +5,15 @@
 //! other threads and processes can change.
 
 use auditty_capture_ebpf::{
-    ARGS_PIECES, CAUSE_TABLE_FULL, CLASS_PROCESS, ConnectionBody, EXEC_DELETED, EXEC_SERVER,
-    EXEC_SESSION_LEADER, ExecBody, KIND_ARGS, KIND_CONNECTION, KIND_EXEC, PATH_CWD, PATH_EXE,
-    PATH_MAX, PAYLOAD_MAX, PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, PieceBody, Process,
-    WATCH_SERVER, WATCH_USER, mint,
+    ARGS_PIECES, EXEC_DELETED, EXEC_SERVER, EXEC_SESSION_LEADER, ExecBody, KIND_ARGS, KIND_EXEC,
+    PATH_CWD, PATH_EXE, PATH_MAX, PAYLOAD_MAX, PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER,
+    PieceBody, Process, WATCH_USER, mint,
 };
 use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
-    emit, files,
+    connections, emit, files,
     kernel::{self, Address, Origin, read},
-    loss,
     maps::{PROCESSES, offset},
 };
 
@@ -25,12 +23,12 @@ use crate::{
 pub fn sched_process_exec(context: TracePointContext) -> u32 {
     let pid = kernel::current_pid();
     let known = kernel::process(pid);
-    let is_sshd = kernel::is_sshd_image();
-    if known.is_none() && !is_sshd {
+    let is_server = kernel::is_server_name() || (known.is_some() && files::is_dropbear());
+    if known.is_none() && !is_server {
         return 0;
     }
     let boot_ns = kernel::boot_ns();
-    if let Some(process) = sort_out(pid, known, is_sshd, boot_ns) {
+    if let Some(process) = sort_out(pid, known, is_server, boot_ns) {
         report(&context, pid, process, boot_ns);
     }
     0
@@ -41,7 +39,7 @@ pub fn sched_process_exec(context: TracePointContext) -> u32 {
 fn sort_out(
     pid: u32,
     known: Option<&'static mut Process>,
-    is_sshd: bool,
+    is_server: bool,
     boot_ns: u64,
 ) -> Option<Process> {
     let (kind, connection) = match &known {
@@ -53,68 +51,50 @@ fn sort_out(
         // the user asked for.
         let process = known?;
         process.monitor_kind = 0;
-        if !is_sshd {
+        if !is_server {
             process.kind = PROCESS_USER;
             process.root = mint(boot_ns, pid);
             kernel::watch(pid, WATCH_USER);
         }
         return Some(*process);
     }
-    let socket = if is_sshd { files::client_socket() } else { 0 };
+    // What a listener's child runs with the client on its standard input is the
+    // server, whatever its name: dropbear executes itself by a descriptor.
+    let mut socket = if is_server || kind == PROCESS_LISTENER {
+        files::client_socket()
+    } else {
+        0
+    };
+    if socket == 0 && is_server {
+        socket = local_client();
+    }
     if socket != 0 {
-        return Some(start_connection(pid, socket, connection, boot_ns));
+        return Some(connections::start(pid, socket, connection, boot_ns));
     }
     if kind == PROCESS_USER {
         return known.map(|process| *process);
     }
-    if is_sshd {
-        remember(pid, &Process::new(PROCESS_LISTENER));
+    if is_server {
+        connections::remember(pid, &Process::new(PROCESS_LISTENER));
     } else {
         let _ = PROCESSES.remove(pid);
     }
     None
 }
 
-/// An sshd with a client on its standard input: the connection starts here.
+/// The Unix socket on the standard input of a server that takes it for its
+/// client; 0 when there is none.
 #[inline(always)]
-fn start_connection(pid: u32, socket: Address, parent_connection: u64, boot_ns: u64) -> Process {
-    let process = Process {
-        connection: mint(boot_ns, pid),
-        ..Process::new(PROCESS_SERVER)
-    };
-    remember(pid, &process);
-    kernel::watch(pid, WATCH_SERVER);
-    if let Some(scratch) = emit::begin(KIND_CONNECTION, Origin::from(&process), pid, boot_ns) {
-        let cred: Address = read(kernel::current_task(), offset!(task_cred));
-        let body = emit::body::<ConnectionBody>(scratch);
-        body.parent_connection = parent_connection;
-        body.uid = read(cred, offset!(cred_euid));
-        body.family = u32::from(read::<u16>(socket, offset!(sk_family)));
-        body.client_port = u16::from_be(read(socket, offset!(sk_dport)));
-        body.server_port = read(socket, offset!(sk_num));
-        if body.family == 10 {
-            body.client = read(socket, offset!(sk_v6_daddr));
-            body.server = read(socket, offset!(sk_v6_rcv_saddr));
-        } else {
-            put(&mut body.client, read(socket, offset!(sk_daddr)));
-            put(&mut body.server, read(socket, offset!(sk_rcv_saddr)));
-        }
-        emit::submit(scratch);
+fn local_client() -> Address {
+    let socket = files::local_socket();
+    if socket == 0 {
+        return 0;
     }
-    process
-}
-
-/// An IPv4 address, as it lies in memory, in the first four bytes.
-#[inline(always)]
-fn put(address: &mut [u8; 16], ipv4: u32) {
-    // SAFETY: four of the sixteen bytes; unaligned is fine for bytes.
-    unsafe { address.as_mut_ptr().cast::<u32>().write_unaligned(ipv4) };
-}
-
-#[inline(always)]
-fn remember(pid: u32, process: &Process) {
-    if PROCESSES.insert(pid, process, 0).is_err() {
-        loss::count(Origin::from(process), CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
+    let mm: Address = read(kernel::current_task(), offset!(task_mm));
+    if connections::serves_stdin(read(mm, offset!(mm_arg_start))) != 0 {
+        socket
+    } else {
+        0
     }
 }
 

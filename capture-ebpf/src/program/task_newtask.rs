@@ -3,12 +3,12 @@
 
 use auditty_capture_ebpf::{
     CAUSE_TABLE_FULL, CLASS_PROCESS, ForkBody, KIND_FORK, KIND_LISTENER_FORK,
-    PROCESS_HOLDS_TERMINAL, PROCESS_LISTENER, Process,
+    PROCESS_HOLDS_TERMINAL, PROCESS_LISTENER, PROCESS_SERVER, Process,
 };
 use aya_ebpf::{EbpfContext, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
-    emit,
+    connections, emit, files,
     kernel::{self, Origin, read},
     loss,
     maps::{PROCESSES, offset},
@@ -35,6 +35,14 @@ fn try_task_newtask(context: &TracePointContext, parent_pid: u32, parent: &Proce
         return;
     }
     let pid: u32 = read(record, offset!(newtask_pid));
+    // dropbear forks for each client it accepts, and need not execute anything.
+    if parent.kind != PROCESS_SERVER && kernel::is_dropbear_name() {
+        let socket = files::accepted_socket();
+        if socket != 0 {
+            connections::start(pid, socket, parent.connection, kernel::boot_ns());
+            return;
+        }
+    }
     let child = Process {
         monitor_kind: 0,
         monitor_len: 0,
