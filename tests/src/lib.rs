@@ -41,12 +41,16 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Waits until `condition` gives something, for at most `within`.
+/// Waits until `condition` gives something, for at most `within`, times
+/// `AUDITTY_PATIENCE` on a machine that is emulated.
 pub fn wait_for<T>(
     what: &str,
     within: Duration,
     mut condition: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
+    let patience = std::env::var("AUDITTY_PATIENCE").ok();
+    let patience: u32 = patience.map_or(Ok(1), |times| times.parse())?;
+    let within = within * patience;
     let deadline = Instant::now() + within;
     loop {
         if let Some(value) = condition()? {
@@ -55,7 +59,7 @@ pub fn wait_for<T>(
         if Instant::now() > deadline {
             bail!("{what}: not within {} s", within.as_secs());
         }
-        thread::sleep(LOOK);
+        thread::sleep(LOOK * patience);
     }
 }
 
@@ -70,9 +74,12 @@ pub fn tools() -> PathBuf {
         .map_or_else(|| workspace().join("target/tools"), PathBuf::from)
 }
 
-/// A binary of the product.
+/// A binary of the product. `AUDITTY_BINARIES` says where they are on a machine
+/// without the checkout, such as a guest.
 pub fn binary(name: &str) -> PathBuf {
-    workspace().join("target/release").join(name)
+    std::env::var_os("AUDITTY_BINARIES")
+        .map_or_else(|| workspace().join("target/release"), PathBuf::from)
+        .join(name)
 }
 
 /// Ends the test as skipped, with the reason; `cargo xtask test` counts it.
