@@ -9,8 +9,8 @@ use crate::{buf, build, report::Report, setup, vm, workspace};
 /// Sets up and builds what is missing, then: `unit`, the tests of every crate,
 /// with a real S3 server for those that store; `lint`, rustfmt, clippy (for the
 /// kernel programs on their own target) and buf; `e2e`, real logins to a real
-/// sshd, one test after the other; `vm`, logins on other kernels, emulated. The
-/// last line counts; anything that failed makes the exit status non-zero.
+/// sshd, one test after the other; `capture`, the capture suite on this machine's
+/// kernel; `vm`, the same on other kernels, emulated. The last line counts; anything that failed makes the exit status non-zero.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Run only these
@@ -28,7 +28,9 @@ enum Suite {
     Lint,
     /// Real logins on this machine
     E2e,
-    /// Real logins on other kernels
+    /// The capture suite on this machine's kernel
+    Capture,
+    /// The capture suite on other kernels
     Vm,
 }
 
@@ -45,6 +47,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if chosen(Suite::E2e) {
         end_to_end(&mut report, filter)?;
+    }
+    if chosen(Suite::Capture) && filter.is_none() {
+        vm::native_suite(&mut report);
     }
     if chosen(Suite::Vm) && filter.is_none() {
         vm::suite(&mut report)?;

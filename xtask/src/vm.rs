@@ -1,10 +1,16 @@
-//! `cargo xtask vm`: real logins on kernels that are not this machine's.
+//! `cargo xtask vm`: real sessions on kernels that are not this machine's.
 
+mod apt;
 mod archive;
+mod btf;
+mod console;
+mod docs;
 mod guest;
 mod kernels;
 mod machine;
+mod native;
 mod results;
+mod userland;
 
 use std::{
     fs,
@@ -17,26 +23,49 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::{
-    kernels::{Kernel, MATRIX},
+    console::Console,
+    kernels::{Kernel, LEFT_OUT, MATRIX, MODES},
+    machine::Plan,
+    native::NATIVE,
     results::Results,
 };
 use crate::{build, report::Report, setup, workspace};
 
-/// Records real SSH logins on other kernels
+/// Runs the capture suite on other kernels
 ///
 /// Boots each kernel of the matrix in QEMU, emulated, so that no virtualization
-/// is needed: Debian's cloud kernels 5.10, 6.1, 6.12 and 7.2, the last two also
-/// fully preemptible. In each the release binaries record logins to a real
-/// sshd, and the recordings are compared with what the ssh client saw. Kernels
-/// come from the Debian mirror of this machine and are kept in target/vm. The
-/// table at the end is also in target/vm/report.md, what the guests printed in
+/// is needed: Debian's cloud kernels 5.10, 6.1, 6.12 and 7.2, in the preemption
+/// modes they know, with OpenSSH 9.2 or 10.0. In each the release binaries record
+/// real sessions, and the recordings are compared with what the client or
+/// another witness saw. Kernels and packages come from the Debian mirror of this
+/// machine and are kept in target/vm, with their digests. The tables at the end
+/// are also in target/vm/report.md, what the guests printed in
 /// target/vm/console-*.log.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct Arguments {
     /// Boot only these
     #[arg(long = "kernel", value_name = "NAME", num_args = 1.., value_parser = kernels::parse)]
     kernels: Vec<&'static Kernel>,
-    /// Keep the guests' file system and print how to boot it by hand
+    /// Boot also those that are left out otherwise
+    #[arg(long)]
+    full: bool,
+    /// Only these ways of capture
+    #[arg(long = "mode", value_name = "MODE", num_args = 1..)]
+    modes: Vec<String>,
+    /// Only these tests
+    #[arg(long = "test", value_name = "TEST", num_args = 1..)]
+    tests: Vec<String>,
+    /// Run the suite on this machine's own kernel instead
+    #[arg(long)]
+    native: bool,
+    /// Check what the kernel programs rely on against the type information of
+    /// each kernel, and boot none
+    #[arg(long)]
+    btf: bool,
+    /// Write docs/kernels.md from the logs that are kept, and run nothing
+    #[arg(long)]
+    docs: bool,
+    /// Keep the guests' file systems and print how to boot them by hand
     #[arg(long)]
     keep: bool,
     /// Take the binaries in target/release as they are
@@ -44,39 +73,98 @@ pub struct Arguments {
     no_build: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    setup::ready()?;
-    if !setup::emulator_present() {
-        bail!("{}", setup::NO_EMULATOR);
+impl Arguments {
+    fn plan(&self, modes: &[&str]) -> Plan {
+        let modes = modes.iter().map(|mode| (*mode).to_owned()).collect();
+        Plan {
+            modes: Some(self.modes.clone())
+                .filter(|chosen| !chosen.is_empty())
+                .unwrap_or(modes),
+            tests: self.tests.clone(),
+        }
     }
+
+    /// The kernels to boot, each with what is tested in it; and what is left out.
+    fn machines(&self) -> (Vec<(&'static Kernel, Plan)>, Vec<(String, String)>) {
+        let mut machines = Vec::new();
+        let mut left_out = Vec::new();
+        let all = self.full || !self.kernels.is_empty();
+        let chosen = |kernel: &&Kernel| self.kernels.is_empty() || self.kernels.contains(kernel);
+        for kernel in MATRIX.iter().filter(chosen) {
+            let modes = if all { &MODES[..] } else { kernel.modes };
+            for mode in MODES.iter().filter(|mode| !modes.contains(mode)) {
+                left_out.push((format!("{} {mode}", kernel.name), LEFT_OUT.to_owned()));
+            }
+            if !modes.is_empty() {
+                machines.push((kernel, self.plan(modes)));
+            }
+        }
+        (machines, left_out)
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.docs {
+        return docs::write();
+    }
+    setup::ready()?;
     if !arguments.no_build {
         build::products()?;
+        build::rig()?;
     }
-    let all = || MATRIX.iter().collect();
-    let chosen = Some(&arguments.kernels).filter(|list| !list.is_empty());
-    let results = boot_all(&chosen.cloned().unwrap_or_else(all), arguments.keep)?;
+    if arguments.btf {
+        let mut report = Report::default();
+        btf::check(&mut report);
+        return report.finish();
+    }
+    let results = if arguments.native {
+        native::run(&arguments.plan(&native::MODES))?
+    } else {
+        if !setup::emulator_present() {
+            bail!("{}", setup::NO_EMULATOR);
+        }
+        boot_all(arguments)?
+    };
+    show(&results)?;
     match results.failures() {
         0 => Ok(()),
         failures => bail!("{failures} failed; see target/vm/console-*.log"),
     }
 }
 
-/// The whole matrix as a part of `cargo xtask test`.
+/// The capture suite as a part of `cargo xtask test`: on other kernels.
 pub fn suite(report: &mut Report) -> Result<()> {
     if !setup::emulator_present() {
         report.skip("vm", setup::NO_EMULATOR);
         return Ok(());
     }
-    if let Err(error) = build::products() {
+    if let Err(error) = build::products().and_then(|()| build::rig()) {
         report.fail("vm: the product", &error);
         return Ok(());
     }
-    println!("\n== vm: real logins on other kernels");
-    match boot_all(&MATRIX.iter().collect::<Vec<_>>(), false) {
-        Ok(results) => results.count_in(report),
+    btf::check(report);
+    println!("\n== vm: the capture suite on other kernels");
+    match boot_all(&Arguments::default()) {
+        Ok(results) => {
+            show(&results)?;
+            results.count_in(report);
+        }
         Err(error) => report.fail("vm", &error),
     }
     Ok(())
+}
+
+/// The same on this machine's own kernel.
+pub fn native_suite(report: &mut Report) {
+    println!("\n== capture: the capture suite on this machine's kernel");
+    let plan = Arguments::default().plan(&native::MODES);
+    match build::tested_products().and_then(|()| native::run(&plan)) {
+        Ok(results) => {
+            println!("\n{}", results.report());
+            results.count_in(report);
+        }
+        Err(error) => report.fail("capture", &error),
+    }
 }
 
 /// Where kernels, consoles and the report are.
@@ -87,31 +175,59 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// What a machine said.
+fn log(machine: &str) -> Result<PathBuf> {
+    Ok(folder()?.join(format!("console-{machine}.log")))
+}
+
+/// All machines in the order of the tables.
+fn machines() -> Vec<&'static str> {
+    let kernels = MATRIX.iter().map(|kernel| kernel.name);
+    kernels.chain([NATIVE]).collect()
+}
+
+/// Prints the tables and keeps them.
+fn show(results: &Results) -> Result<()> {
+    let text = results.report();
+    println!("\n{text}");
+    let report = folder()?.join("report.md");
+    fs::write(&report, text).with_context(|| format!("could not write {}", report.display()))
+}
+
 /// Boots them, as many at a time as there are processors: half of what a guest
 /// does waits for something.
-fn boot_all(chosen: &[&'static Kernel], keep: bool) -> Result<Results> {
-    let initramfs = guest::build()?;
-    let mut results = Results::default();
-    let mut images = Vec::new();
-    for kernel in chosen {
-        match kernel.image() {
-            Ok(image) => images.push((*kernel, image)),
+fn boot_all(arguments: &Arguments) -> Result<Results> {
+    let (chosen, skipped) = arguments.machines();
+    let mut results = Results {
+        columns: Vec::new(),
+        skipped,
+    };
+    let mut machines = Vec::new();
+    for (kernel, plan) in chosen {
+        match kernel
+            .image()
+            .and_then(|image| Ok((image, guest::build(&kernel.userland)?)))
+        {
+            Ok((image, initramfs)) => machines.push((kernel, plan, image, initramfs)),
             Err(error) => {
                 println!("{}: skipped: {error:#}", kernel.name);
-                results.skip(kernel, &format!("{error:#}"));
+                results
+                    .skipped
+                    .push((kernel.name.to_owned(), format!("{error:#}")));
             }
         }
     }
     let at_a_time = thread::available_parallelism().map_or(1, NonZero::get);
-    let (queue, results) = (Mutex::new(images.iter()), Mutex::new(results));
+    let (queue, shared) = (Mutex::new(machines.iter()), Mutex::new(results));
     thread::scope(|scope| {
         let work = || -> Result<()> {
             loop {
-                let Some((kernel, image)) = lock(&queue).next() else {
+                let Some((kernel, plan, image, initramfs)) = lock(&queue).next() else {
                     return Ok(());
                 };
-                let column = machine::test(kernel, image, &initramfs)?;
-                lock(&results).add(kernel, column);
+                let console: Console = machine::boot(kernel, image, initramfs, plan)?;
+                let columns = console.columns(kernel.name, kernel.preempt);
+                lock(&shared).columns.extend(columns);
             }
         };
         let workers: Vec<_> = (0..at_a_time).map(|_| scope.spawn(work)).collect();
@@ -119,20 +235,17 @@ fn boot_all(chosen: &[&'static Kernel], keep: bool) -> Result<Results> {
             .into_iter()
             .try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a thread panicked")))
     })?;
-    for (kernel, image) in images.iter().filter(|_| keep) {
-        let command = machine::command(kernel, image, &initramfs);
-        println!("{}: {}", kernel.name, workspace::show(&command));
+    for (kernel, plan, image, initramfs) in &machines {
+        if arguments.keep {
+            let command = machine::command(kernel, image, initramfs, plan);
+            println!("{}: {}", kernel.name, workspace::show(&command));
+        } else {
+            // Two machines may have the same one.
+            let _ = fs::remove_file(initramfs);
+        }
     }
-    if !keep {
-        fs::remove_file(&initramfs)
-            .with_context(|| format!("could not remove {}", initramfs.display()))?;
-    }
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort();
-    let table = results.table();
-    println!("\n{table}");
-    let report = folder()?.join("report.md");
-    fs::write(&report, table).with_context(|| format!("could not write {}", report.display()))?;
+    let mut results = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort(&self::machines());
     Ok(results)
 }
 

@@ -1,19 +1,20 @@
-//! QEMU and what its guests are made of. They can be missing: only the tests on
-//! other kernels need them.
+//! QEMU. It can be missing: only the tests on other kernels need it.
 
 use anyhow::Result;
 
 use super::{Outcome, packages};
 
 /// Package and reason.
-const PACKAGES: [(&str, &str); 2] = [
+const PACKAGES: [(&str, &str); 4] = [
     ("qemu-system-x86", "boots the other kernels of the tests"),
-    ("busybox-static", "is the guests' user space"),
+    ("binutils", "takes their type information out of them"),
+    ("lz4", "unpacks those up to 6.1"),
+    ("xz-utils", "unpacks those that are built so"),
 ];
 
 /// Why there are no tests on other kernels.
 pub const NO_EMULATOR: &str =
-    "qemu-system-x86 and busybox-static cannot be installed here: no tests on other kernels";
+    "QEMU, or what unpacks kernels, cannot be installed here: no tests on other kernels";
 
 /// Whether it is installed.
 pub fn present() -> bool {

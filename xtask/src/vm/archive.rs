@@ -8,8 +8,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
+    fs::{self, File},
     io::{self, BufWriter, Seek as _, Write},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
@@ -65,6 +66,47 @@ impl Archive {
         let mut source = File::open(source)?;
         let size = u32::try_from(source.metadata()?.len()).map_err(io::Error::other)?;
         self.entry(path, FILE | 0o755, size, &mut source)
+    }
+
+    /// The folders that every Debian has been merging for years.
+    pub fn merged_usr(&mut self) -> io::Result<()> {
+        for name in ["bin", "lib", "lib64", "sbin"] {
+            self.folder(&format!("usr/{name}"), 0o755)?;
+            self.link(name, &format!("usr/{name}"))?;
+        }
+        Ok(())
+    }
+
+    /// Everything below a folder, with its permissions, as if it belonged to
+    /// root, but what is below one of `left_out`.
+    pub fn tree(&mut self, root: &Path, left_out: &[&str]) -> io::Result<()> {
+        let mut folders = vec![root.to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                let path = entry.path();
+                let name = path.strip_prefix(root).map_err(io::Error::other)?;
+                let name = merged(&name.to_string_lossy());
+                let metadata = entry.metadata()?;
+                let permissions = metadata.permissions().mode() & 0o7777;
+                if left_out.contains(&name.as_str()) {
+                    continue;
+                }
+                if metadata.is_dir() {
+                    self.folder(&name, permissions)?;
+                    folders.push(path);
+                } else if self.folders.contains(&name) {
+                    // One of the merged folders, where a package has them so.
+                } else if metadata.is_symlink() {
+                    self.link(&name, &fs::read_link(&path)?.to_string_lossy())?;
+                } else {
+                    let size = u32::try_from(metadata.len()).map_err(io::Error::other)?;
+                    let mut source = File::open(&path)?;
+                    self.entry(&name, FILE | permissions, size, &mut source)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Ends the archive.
@@ -123,5 +165,14 @@ impl Archive {
             self.out.write_all(&[0])?;
         }
         Ok(())
+    }
+}
+
+/// Where a file of a package is once the folders are merged.
+fn merged(name: &str) -> String {
+    let (first, _) = name.split_once('/').unwrap_or((name, ""));
+    match first {
+        "bin" | "lib" | "lib64" | "sbin" => format!("usr/{name}"),
+        _ => name.to_owned(),
     }
 }

@@ -1,20 +1,21 @@
 //! The kernels of the matrix, and where they come from.
 //!
 //! Debian's cloud kernels: everything that the guest needs is built in, they
-//! have BTF, and the suites hold one long-term kernel each. apt downloads them
-//! with a sources list and lists of its own, from the mirror that this machine
-//! uses and with the keys that it trusts. `target/vm/kernels/<suite>` keeps the
-//! image, its version and its digest: the second run downloads nothing.
+//! have BTF, and the suites hold one long-term kernel each.
+//! `target/vm/kernels/<suite>` keeps the image, its version and its digest: the
+//! second run downloads nothing.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
-use crate::workspace;
+use super::{
+    apt::{self, Apt},
+    userland::{BOOKWORM, TRIXIE, Userland},
+};
 
 /// A kernel, and how it is booted.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,44 +24,100 @@ pub struct Kernel {
     pub name: &'static str,
     /// Debian's suite.
     suite: &'static str,
+    /// What runs in it.
+    pub userland: Userland,
+    /// The preemption mode that must be in force, where the kernel tells. It
+    /// matters: a kernel program that is preempted half-way can make the kernel
+    /// skip the same program for everybody else on that CPU.
+    pub preempt: Option<&'static str>,
     /// Added to its command line. What the kernel does not know, such as
     /// `vm_tracefs`, is in the environment of the guest's first process.
     pub parameters: &'static str,
+    /// The ways of capture that are tested unless everything is asked for.
+    pub modes: &'static [&'static str],
 }
 
-/// The preemption mode matters: a kernel program that is preempted half-way can
-/// make the kernel skip the same program for everybody else on that CPU.
-/// Debian's 7.2 is lazily preemptible by default, the others voluntarily.
-pub const MATRIX: [Kernel; 6] = [
+/// Every way of capture, best first.
+pub const MODES: [&str; 3] = ["kernel-function", "tracepoint", "uprobe"];
+
+/// Why something is left out unless everything is asked for.
+pub const LEFT_OUT: &str = "only with `cargo xtask vm --full`, for the time it takes";
+
+/// Every preemption mode that each kernel knows: 5.10 is built without a choice,
+/// 7.2 knows `lazy` (its default) and `full`, those between `none`, `voluntary`
+/// (their default) and `full`.
+pub const MATRIX: [Kernel; 9] = [
     Kernel {
         name: "5.10",
         suite: "bullseye",
+        userland: BOOKWORM,
+        preempt: None,
         parameters: "",
+        modes: &["kernel-function", "tracepoint"],
     },
     Kernel {
         name: "6.1",
         suite: "bookworm",
+        userland: BOOKWORM,
+        preempt: Some("voluntary"),
         parameters: "vm_tracefs=agent",
+        modes: &[],
+    },
+    Kernel {
+        name: "6.1-none",
+        suite: "bookworm",
+        userland: BOOKWORM,
+        preempt: Some("none"),
+        parameters: "preempt=none vm_tracefs=agent",
+        modes: &["kernel-function"],
+    },
+    Kernel {
+        name: "6.1-full",
+        suite: "bookworm",
+        userland: BOOKWORM,
+        preempt: Some("full"),
+        parameters: "preempt=full",
+        modes: &[],
     },
     Kernel {
         name: "6.12",
         suite: "trixie",
+        userland: TRIXIE,
+        preempt: Some("voluntary"),
         parameters: "",
+        modes: &["kernel-function", "uprobe"],
     },
     Kernel {
-        name: "6.12-preempt",
+        name: "6.12-none",
         suite: "trixie",
-        parameters: "preempt=full",
+        userland: BOOKWORM,
+        preempt: Some("none"),
+        parameters: "preempt=none",
+        modes: &[],
     },
     Kernel {
-        name: "7.2",
+        name: "6.12-full",
+        suite: "trixie",
+        userland: BOOKWORM,
+        preempt: Some("full"),
+        parameters: "preempt=full",
+        modes: &["kernel-function"],
+    },
+    Kernel {
+        name: "7.2-lazy",
         suite: "sid",
+        userland: TRIXIE,
+        preempt: Some("lazy"),
         parameters: "",
+        modes: &["kernel-function"],
     },
     Kernel {
-        name: "7.2-preempt",
+        name: "7.2-full",
         suite: "sid",
+        userland: TRIXIE,
+        preempt: Some("full"),
         parameters: "preempt=full",
+        modes: &["kernel-function", "tracepoint"],
     },
 ];
 
@@ -87,7 +144,8 @@ impl Kernel {
     /// The kept image, or a downloaded one.
     pub fn image(&self) -> Result<Image> {
         let folder = super::folder()?.join("kernels").join(self.suite);
-        if !intact(&folder) {
+        if !apt::intact(&folder) {
+            println!("kernel: downloads that of {}", self.suite);
             download(self.suite, &folder)
                 .with_context(|| format!("no kernel from {}, the suite of Debian", self.suite))?;
         }
@@ -100,126 +158,21 @@ impl Kernel {
     }
 }
 
-/// Whether the folder holds what was once downloaded.
-fn intact(folder: &Path) -> bool {
-    // Written last: what was interrupted is done again.
-    folder.join("SHA256SUMS").exists()
-        && Command::new("sha256sum")
-            .args(["--check", "--strict", "--status", "SHA256SUMS"])
-            .current_dir(folder)
-            .status()
-            .is_ok_and(|status| status.success())
-}
-
 fn download(suite: &str, folder: &Path) -> Result<()> {
-    let work = folder.join("download");
     let _ = fs::remove_dir_all(folder);
-    fs::create_dir_all(work.join("lists/partial"))
-        .with_context(|| format!("could not create {}", work.display()))?;
-    let list = work.join("sources.list");
-    fs::write(
-        &list,
-        format!("deb [arch=amd64] {} {suite} main\n", mirror()?),
-    )
-    .with_context(|| format!("could not write {}", list.display()))?;
-    let apt = Apt { work: &work };
-    apt.run("apt-get", &["update"])?;
+    let work = folder.join("download");
+    let apt = Apt::new(suite, &work)?;
     let image = apt.dependency("linux-image-cloud-amd64", "linux-image-")?;
     // Newer kernels ship the image in a package that linux-image depends on.
     let package = apt.dependency(&image, "linux-binary-").unwrap_or(image);
-    apt.run("apt-get", &["download", &package])?;
-
-    let archive = find(&work, |name| name.ends_with(".deb"))?;
     let tree = work.join("tree");
-    workspace::run(
-        Command::new("dpkg-deb").arg("-x").arg(archive).arg(&tree),
-        "unpack the kernel's package",
-    )?;
+    apt::unpack(&apt.download_alone(&package)?, &tree)?;
     let kernel = find(&tree, |name| name.starts_with("vmlinuz"))?;
     fs::rename(&kernel, folder.join("vmlinuz"))
         .with_context(|| format!("could not move {}", kernel.display()))?;
     fs::write(folder.join("version"), &package).context("could not write the version")?;
-    let sums = workspace::output(
-        Command::new("sha256sum")
-            .args(["vmlinuz", "version"])
-            .current_dir(folder),
-    )
-    .context("sha256sum failed")?;
     fs::remove_dir_all(&work).with_context(|| format!("could not remove {}", work.display()))?;
-    fs::write(folder.join("SHA256SUMS"), sums + "\n").context("could not write SHA256SUMS")
-}
-
-/// The mirror in this machine's sources, whatever their syntax: where the
-/// release itself comes from, not its updates.
-fn mirror() -> Result<String> {
-    let format = "$(RELEASE) $(ORIGIN) $(REPO_URI)";
-    let targets = workspace::output(Command::new("apt-get").args([
-        "indextargets",
-        "--format",
-        format,
-        "Created-By: Packages",
-    ]))
-    .context("apt does not name its sources: run `apt-get update`")?;
-    targets
-        .lines()
-        .filter_map(|line| line.split_once(" Debian "))
-        .find(|(release, _)| !release.contains('-'))
-        .map(|(_, address)| address.to_owned())
-        .context("this machine has no Debian mirror in its sources")
-}
-
-/// apt with everything of its own but the keys and the network settings.
-struct Apt<'a> {
-    work: &'a Path,
-}
-
-impl Apt<'_> {
-    fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let work = self.work.display();
-        let mut command = Command::new(program);
-        command.current_dir(self.work).args(["-q", "-o"]);
-        for option in [
-            format!("Dir::Etc::sourcelist={work}/sources.list"),
-            "-o".to_owned(),
-            "Dir::Etc::sourceparts=-".to_owned(),
-            "-o".to_owned(),
-            format!("Dir::State::lists={work}/lists"),
-            "-o".to_owned(),
-            // No caches of other lists, and none left behind.
-            "Dir::Cache::pkgcache=".to_owned(),
-            "-o".to_owned(),
-            "Dir::Cache::srcpkgcache=".to_owned(),
-            "-o".to_owned(),
-            "APT::Architecture=amd64".to_owned(),
-            "-o".to_owned(),
-            "APT::Sandbox::User=root".to_owned(),
-        ] {
-            command.arg(option);
-        }
-        let output = command
-            .args(arguments)
-            .output()
-            .with_context(|| format!("{program} did not start"))?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let trouble = errors.lines().find(|line| line.starts_with(['E', 'W']));
-        ensure!(
-            output.status.success() && trouble.is_none(),
-            "{program} {}: {}",
-            arguments.join(" "),
-            trouble.unwrap_or("failed")
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// The package with this prefix that `package` depends on.
-    fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
-        let list = self.run("apt-cache", &["depends", "--important", package])?;
-        list.lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .find(|name| name.starts_with(prefix))
-            .map(str::to_owned)
-            .with_context(|| format!("{package} depends on no {prefix}*"))
-    }
+    apt::seal(folder, &["vmlinuz", "version"])
 }
 
 /// The first file below a folder with such a name.
