@@ -18,13 +18,20 @@ struct Arguments {
     config: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Record, in the foreground, until SIGTERM or SIGINT (the default).
     Run,
     /// Say what this kernel allows, what would not be captured, and whether the
-    /// store and the collector can be reached. Exits with 0 when capture can run.
-    Check,
+    /// store and the collector can be reached. Exits with 0 when capture can run
+    /// and every kernel program is within its budget.
+    Check {
+        /// Only check a kernel's type information (a copy of its
+        /// /sys/kernel/btf/vmlinux, or a folder of such) for everything that the
+        /// kernel programs rely on.
+        #[arg(long, value_name = "FILE")]
+        btf: Option<PathBuf>,
+    },
     /// Print the configuration file with every key, its default and its meaning.
     Config,
 }
@@ -36,6 +43,9 @@ fn main() -> ExitCode {
         print!("{DEFAULT_FILE}");
         return ExitCode::SUCCESS;
     }
+    if let Command::Check { btf: Some(path) } = &command {
+        return finish(run::check_types(path));
+    }
     let config = match Config::load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
@@ -43,10 +53,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = match command {
-        Command::Check => run::check(&config),
+    finish(match command {
+        Command::Check { .. } => run::check(&config),
         Command::Run | Command::Config => run::run(&config).map(|()| true),
-    };
+    })
+}
+
+fn finish(outcome: anyhow::Result<bool>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

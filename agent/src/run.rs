@@ -29,10 +29,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use check::check;
+pub use check::{check, check_types};
 
-use crate::capture::{Capture, Options, queue};
-use crate::config::{Attach, Config, Input};
+use crate::capture::ladder::Mode;
+use crate::capture::{self, Capture, Options, queue};
+use crate::config::{self, Attach, Config};
 use crate::delivery::{AgentLock, Reporter, Spool, SpoolOptions, Uploader, dial};
 use collector::EmbeddedCollector;
 use recorder::Recorder;
@@ -75,7 +76,16 @@ fn capture_options(config: &Config) -> Options {
     Options {
         control_ring_bytes: config.capture().control_ring_size(),
         data_ring_bytes: config.capture().data_ring_size(),
-        record_input: config.capture().input() == Input::Masked,
+        input: match config.capture().input() {
+            config::Input::Masked => capture::Input::Masked,
+            config::Input::Off => capture::Input::Off,
+            config::Input::Full => capture::Input::Full,
+        },
+        mode: config.capture().mode().map(|mode| match mode {
+            config::Mode::KernelFunction => Mode::KernelFunction,
+            config::Mode::Tracepoint => Mode::Tracepoint,
+            config::Mode::Uprobe => Mode::Uprobe,
+        }),
         always_attached: config.capture().attach() == Attach::Always,
     }
 }
@@ -88,7 +98,16 @@ fn record(
     spool: Spool,
     resumable: Vec<crate::sessions::sink::SessionRecord>,
 ) -> Result<()> {
+    if config.capture().input() == config::Input::Full {
+        tracing::warn!(
+            "capture.input = \"full\": EVERY PASSWORD that is typed in a session will be in its recording, in the clear"
+        );
+    }
     let capture = Capture::start(&capture_options(config)).context("starting the capture")?;
+    let host = &Host {
+        capture_mode: capture.mode().name().to_owned(),
+        ..host.clone()
+    };
     let stop = Arc::new(AtomicBool::new(false));
     let (sender, batches) = queue();
     let recorder = Recorder::new(host.clone(), config.grants().directory(), spool, batches);
@@ -102,6 +121,7 @@ fn record(
         host = host.host_id,
         store = %config.store().url,
         spool = %config.spool().directory().display(),
+        mode = host.capture_mode,
         resumed_sessions = open,
         "auditty-agent {} records the SSH sessions of {}",
         env!("CARGO_PKG_VERSION"),

@@ -96,6 +96,7 @@ fn record() -> SessionRecord {
                 host_id: "h1".into(),
                 hostname: "web-1".into(),
                 boot_id: "b1".into(),
+                capture_mode: "tracepoint".into(),
             },
             start_time: Timestamp::now(),
             ..Session::default()

@@ -16,7 +16,7 @@ mod offsets;
 pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Room for the body of a record, bytes.
 pub const BODY_LEN: usize = 64;
@@ -533,6 +533,8 @@ pub const CAUSE_READ_FAILED: u32 = 2;
 pub const CAUSE_TABLE_FULL: u32 = 3;
 /// A transfer was longer than what is captured at once.
 pub const CAUSE_TOO_LARGE: u32 = 4;
+/// A program was skipped.
+pub const CAUSE_MISSED: u32 = 5;
 
 /// Terminal and pipe bytes.
 pub const CLASS_STREAM: u32 = 1;

@@ -81,6 +81,8 @@ offsets! {
     inode_nlink = "inode.i_nlink|inode.__i_nlink", 4;
     tty_file_tty = "tty_file_private.tty", 8;
     tty_link = "tty_struct.link", 8;
+    tty_driver = "tty_struct.driver", 8;
+    tty_driver_major = "tty_driver.major", 4;
     tty_index = "tty_struct.index", 4;
     tty_termios = "tty_struct.termios", 0;
     tty_winsize = "tty_struct.winsize", 8;

@@ -135,6 +135,7 @@ impl From<&session::Host> for v1::Host {
             host_id: host.host_id.clone(),
             hostname: host.hostname.clone(),
             boot_id: host.boot_id.clone(),
+            capture_mode: host.capture_mode.clone(),
         }
     }
 }

@@ -15,6 +15,10 @@ pub struct Host {
     pub hostname: String,
     /// Boot id of the kernel: a new one after every boot.
     pub boot_id: String,
+    /// How its kernel let sessions be captured: "kernel-function", "tracepoint"
+    /// or "uprobe"; what each does not see, `auditty-agent check` tells.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub capture_mode: String,
 }
 
 /// One authenticated SSH connection; it may carry several sessions.

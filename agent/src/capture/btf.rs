@@ -6,6 +6,8 @@
 
 use std::{collections::HashMap, io, path::Path};
 
+use super::ladder::{Argument, Prototype};
+
 /// Type information of the running kernel.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
@@ -27,6 +29,9 @@ pub enum BtfError {
     /// The structure or member does not exist.
     #[error("this kernel has no {0}")]
     Missing(String),
+    /// A function is another one than the programs take it for.
+    #[error("this kernel's function {0}")]
+    Function(String),
     /// The member is not of the size the programs read it with.
     #[error("{member} is {found} bytes on this kernel, not {expected}")]
     Size {
@@ -59,6 +64,8 @@ pub struct Btf {
 
 /// The fixed part of a type's record.
 struct Record {
+    /// Where it begins.
+    at: usize,
     kind: u32,
     members: usize,
     kind_flag: bool,
@@ -78,6 +85,7 @@ mod kind {
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
     pub const RESTRICT: u32 = 11;
+    pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const VAR: u32 = 14;
     pub const DATASEC: u32 = 15;
@@ -131,6 +139,66 @@ impl Btf {
         let missing = || BtfError::Missing(format!("{structure}.{member}"));
         let id = *self.structures.get(structure).ok_or_else(missing)?;
         self.member(id, member, 0)?.ok_or_else(missing)
+    }
+
+    /// Checks that a function is what the programs take it for.
+    pub fn check_function(&self, wanted: &Prototype) -> Result<(), BtfError> {
+        let Prototype {
+            name,
+            arguments,
+            has_result,
+        } = wanted;
+        let other = |what: String| BtfError::Function(format!("{name} {what}"));
+        let prototype = self
+            .function(name)?
+            .ok_or_else(|| BtfError::Missing(format!("function {name}")))?;
+        if prototype.members != arguments.len() {
+            return Err(other(format!(
+                "takes {} arguments, not {}",
+                prototype.members,
+                arguments.len()
+            )));
+        }
+        for (index, argument) in arguments.iter().enumerate() {
+            let id = word(&self.data, prototype.body + 8 * index + 4)?;
+            if !self.is_argument(id, *argument)? {
+                return Err(other(format!("has another argument {}", index + 1)));
+            }
+        }
+        let result = prototype.size_or_type;
+        if *has_result && (result == 0 || !self.is_argument(result, Argument::Integer)?) {
+            return Err(other("returns something else".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The prototype of a function.
+    fn function(&self, wanted: &str) -> Result<Option<Record>, BtfError> {
+        for at in &self.types {
+            let record = self.record_at(*at)?;
+            if record.kind == kind::FUNC && self.string(word(&self.data, *at)?)? == wanted {
+                let prototype = self.resolve(record.size_or_type, 0)?;
+                return Ok((prototype.kind == kind::FUNC_PROTO).then_some(prototype));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_argument(&self, id: u32, wanted: Argument) -> Result<bool, BtfError> {
+        let record = self.resolve(id, 0)?;
+        if wanted == Argument::Integer {
+            return Ok(record.kind == kind::INT && matches!(record.size_or_type, 4 | 8));
+        }
+        if record.kind != kind::PTR || record.size_or_type == 0 {
+            return Ok(false);
+        }
+        let target = self.resolve(record.size_or_type, 0)?;
+        Ok(match wanted {
+            Argument::Structure(name) => {
+                target.kind == kind::STRUCT && self.string(word(&self.data, target.at)?)? == name
+            }
+            _ => target.kind == kind::INT && target.size_or_type == 1,
+        })
     }
 
     fn member(&self, id: u32, wanted: &str, depth: u32) -> Result<Option<Location>, BtfError> {
@@ -206,6 +274,7 @@ impl Btf {
     fn record_at(&self, at: usize) -> Result<Record, BtfError> {
         let info = word(&self.data, at + 4)?;
         Ok(Record {
+            at,
             kind: info >> 24 & 0x1f,
             members: (info & 0xffff) as usize,
             kind_flag: info >> 31 == 1,

@@ -3,35 +3,45 @@
 
 use std::path::Path;
 
-use super::{CaptureError, Options, hooks::Hooks};
+use super::{
+    CaptureError, Options,
+    btf::{Btf, BtfError},
+    hooks::Hooks,
+    ladder::{self, Hook, Mode, Refusal},
+    offsets, tracefs,
+};
+
+/// Instructions that the verifier may go through in one program. It gives up at
+/// a million, and its count differs between kernels by a factor of several.
+pub const INSTRUCTION_BUDGET: u32 = 50_000;
 
 /// The answer of [`check`].
 #[derive(Debug)]
 pub struct Check {
     /// Kernel release, as `uname -r` has it.
     pub kernel: String,
-    /// Name of the way of capture that would be used.
-    pub mode: &'static str,
+    /// The way of capture that would be used.
+    pub mode: Mode,
+    /// The better ways, and why they would not.
+    pub refusals: Vec<Refusal>,
     /// The hooks, one line each.
     pub hooks: Vec<String>,
     /// What would not be captured, one line each.
     pub limits: Vec<String>,
     /// Instructions the verifier went through, by program, where the kernel
     /// tells.
-    pub verified_instructions: Vec<(String, Option<u32>)>,
+    pub verified_instructions: Vec<(&'static str, Option<u32>)>,
 }
 
-const HOOKS: [&str; 6] = [
-    "task:task_newtask — lineage of processes (always attached)",
-    "sched:sched_process_exec — commands and connections (always attached)",
-    "sched:sched_process_exit — exit codes and ends (always attached)",
-    "raw_syscalls:sys_enter — terminals, pipes, login (attached while a connection exists)",
-    "raw_syscalls:sys_exit — terminals, pipes, login (attached while a connection exists)",
-    "sock:inet_sock_set_state — network connections and forwards (attached while a connection exists)",
-];
+impl Check {
+    /// Whether every program is within [`INSTRUCTION_BUDGET`].
+    pub fn is_within_budget(&self) -> bool {
+        let mut counts = self.verified_instructions.iter();
+        counts.all(|(_, count)| count.is_none_or(|count| count <= INSTRUCTION_BUDGET))
+    }
+}
 
-const LIMITS: [&str; 7] = [
-    "inner terminals (tmux, screen, script): their commands are captured, their screens only as the client sees them",
+const LIMITS: [&str; 6] = [
     "passwords at prompts that put the terminal into raw mode, or on the far side of a nested ssh, are not masked",
     "SSH servers other than OpenSSH and dropbear",
     "datagrams (UDP, ICMP), the ends of connections over Unix sockets, and those that io_uring accepts or makes over Unix sockets",
@@ -42,12 +52,17 @@ const LIMITS: [&str; 7] = [
 
 /// Loads every program into the running kernel, attaches it for a moment, and
 /// says what that means.
-pub fn check() -> Result<Check, CaptureError> {
-    let mut hooks = Hooks::load(&Options::default())?;
-    hooks.attach_processes()?;
-    hooks.attach_streams()?;
-    hooks.detach_streams()?;
-    let mut limits: Vec<String> = LIMITS.map(str::to_owned).to_vec();
+pub fn check(options: &Options) -> Result<Check, CaptureError> {
+    tracefs::ensure().map_err(CaptureError::Tracefs)?;
+    let types = Btf::running_kernel()?;
+    let (mode, refusals) = ladder::choose(options.mode, &types);
+    let mode = mode.ok_or_else(|| CaptureError::no_mode(&refusals))?;
+    let mut hooks = Hooks::load(options, mode, &types)?;
+    hooks.attach_always()?;
+    hooks.attach_on_demand()?;
+    hooks.detach_all()?;
+    let limits = mode.limits().iter().chain(&LIMITS);
+    let mut limits: Vec<String> = limits.map(|limit| (*limit).to_owned()).collect();
     if !Path::new("/proc/self/loginuid").exists() {
         limits.push("login user ids: this kernel is built without auditing".to_owned());
     }
@@ -56,9 +71,31 @@ pub fn check() -> Result<Check, CaptureError> {
             .unwrap_or_default()
             .trim()
             .to_owned(),
-        mode: "tracepoints",
-        hooks: HOOKS.map(str::to_owned).to_vec(),
+        mode,
+        refusals,
+        hooks: Hook::of(mode).map(describe).collect(),
         limits,
         verified_instructions: hooks.verified_instructions(),
     })
+}
+
+fn describe(hook: &Hook) -> String {
+    let when = if hook.on_demand {
+        "while a session's processes live"
+    } else {
+        "always attached"
+    };
+    format!("{}: {} ({when})", hook.point, hook.purpose)
+}
+
+/// What the programs rely on of a kernel, and whether its type information has
+/// it: one line each, with the reason where not.
+pub fn check_types(data: Vec<u8>) -> Result<Vec<(String, Result<(), BtfError>)>, BtfError> {
+    let types = Btf::parse(data)?;
+    let members = offsets::check(&types).map(|(path, found)| (path.to_owned(), found.map(|_| ())));
+    let functions = ladder::PROTOTYPES.iter().map(|prototype| {
+        let name = format!("function {}", prototype.name);
+        (name, types.check_function(prototype))
+    });
+    Ok(members.chain(functions).collect())
 }

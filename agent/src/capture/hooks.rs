@@ -1,44 +1,27 @@
-//! Loading the kernel programs and attaching them.
-//!
-//! | hook | attached | why |
-//! |---|---|---|
-//! | `task:task_newtask` | always | lineage: a child is what its parent is |
-//! | `sched:sched_process_exec` | always | commands; the start of a connection |
-//! | `sched:sched_process_exit` | always | ends, exit codes |
-//! | `raw_syscalls:sys_enter`, `raw_syscalls:sys_exit` | while a connection exists | bytes of terminals, pipes and the login |
-//! | `sock:inet_sock_set_state` | while a connection exists | network connections and forwards |
-//!
-//! All are classic tracepoints: trampolines and raw tracepoints lose events
-//! silently on preemptible kernels. Those on system calls and sockets cost the
-//! whole host a little, hence on demand.
+//! Loading the kernel programs and attaching them, as [`super::ladder`] has it.
 
-use std::{fs, io, os::fd::AsRawFd, path::Path};
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use auditty_capture_ebpf::Offsets;
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
-    programs::{TracePoint, trace_point::TracePointLinkId},
+    programs::{
+        KProbe, Program, ProgramFd, TracePoint, kprobe::KProbeLinkId, trace_point::TracePointLinkId,
+    },
 };
 
-use super::{CaptureError, Options, btf::Btf, offsets};
+use super::{
+    CaptureError, Options,
+    btf::Btf,
+    kretprobe,
+    ladder::{Hook, Mode, Point},
+    offsets,
+};
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture"));
-
-/// Program, category and name of the tracepoint.
-type Hook = (&'static str, &'static str, &'static str);
-
-const PROCESS_HOOKS: [Hook; 3] = [
-    ("task_newtask", "task", "task_newtask"),
-    ("sched_process_exec", "sched", "sched_process_exec"),
-    ("sched_process_exit", "sched", "sched_process_exit"),
-];
-
-/// The exit first: an entry without an exit would be left behind in a map.
-const STREAM_HOOKS: [Hook; 3] = [
-    ("inet_sock_set_state", "sock", "inet_sock_set_state"),
-    ("raw_sys_exit", "raw_syscalls", "sys_exit"),
-    ("raw_sys_enter", "raw_syscalls", "sys_enter"),
-];
 
 /// Numbers of system calls on this architecture, by the programs' names for
 /// them.
@@ -55,24 +38,31 @@ const SYSTEM_CALLS: [(&str, libc::c_long); 10] = [
     ("NR_ACCEPT4", libc::SYS_accept4),
 ];
 
-/// Where the kernel lists its tracepoints.
-pub const TRACEFS: &str = "/sys/kernel/tracing";
-
 /// The loaded programs. Dropping it detaches them.
 pub struct Hooks {
     ebpf: Ebpf,
-    streams: Vec<(&'static str, TracePointLinkId)>,
+    mode: Mode,
+    always: Vec<Attached>,
+    on_demand: Vec<Attached>,
+}
+
+/// A program that is attached.
+enum Attached {
+    Tracepoint(&'static Hook, TracePointLinkId),
+    Entry(&'static Hook, KProbeLinkId),
+    /// Until it is dropped.
+    Return(#[expect(dead_code, reason = "what counts is its end")] kretprobe::Probe),
 }
 
 impl Hooks {
-    /// Loads the programs into the kernel. Nothing is attached yet.
-    pub fn load(options: &Options) -> Result<Self, CaptureError> {
-        ensure_tracefs()?;
-        let members: offsets::Values = offsets::resolve(&Btf::running_kernel()?)?;
+    /// Loads the programs of a mode into the kernel. Nothing is attached yet.
+    pub fn load(options: &Options, mode: Mode, types: &Btf) -> Result<Self, CaptureError> {
+        let members: offsets::Values = offsets::resolve(types)?;
         const { assert!(size_of::<Offsets>() == size_of::<offsets::Values>()) };
         let btf = AyaBtf::from_sys_fs()
             .map_err(|error| CaptureError::Load("type information", error.to_string()))?;
-        let record_input = u32::from(options.record_input);
+        let record_input = options.input as u32;
+        let line_discipline = u32::from(mode == Mode::KernelFunction);
         let numbers = SYSTEM_CALLS.map(|(name, number)| (name, number as u64));
         let mut loader = EbpfLoader::new();
         for (name, number) in &numbers {
@@ -82,53 +72,67 @@ impl Hooks {
             .btf(Some(&btf))
             .override_global("OFFSETS", members.as_slice(), true)
             .override_global("RECORD_INPUT", &record_input, true)
+            .override_global("LINE_DISCIPLINE", &line_discipline, true)
             .map_max_entries("CONTROL", options.control_ring_bytes)
             .map_max_entries("DATA", options.data_ring_bytes)
             .load(OBJECT)
             .map_err(|error| CaptureError::Load("the object", describe(&error)))?;
-        for (name, ..) in PROCESS_HOOKS.iter().chain(&STREAM_HOOKS) {
-            program(&mut ebpf, name)?
-                .load()
-                .map_err(|error| CaptureError::Load(name, describe(&error)))?;
+        for hook in Hook::of(mode) {
+            load(&mut ebpf, hook)?;
         }
         Ok(Self {
             ebpf,
-            streams: Vec::new(),
+            mode,
+            always: Vec::new(),
+            on_demand: Vec::new(),
         })
     }
 
-    /// Attaches the hooks that cost nothing but at fork, exec and exit.
-    pub fn attach_processes(&mut self) -> Result<(), CaptureError> {
-        for hook in &PROCESS_HOOKS {
-            self.attach(hook)?;
+    /// The way of capture.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Attaches the hooks that cost nothing but where something happens.
+    pub fn attach_always(&mut self) -> Result<(), CaptureError> {
+        for hook in Hook::of(self.mode).filter(|hook| !hook.on_demand) {
+            let attached = self.attach(hook)?;
+            self.always.push(attached);
         }
         Ok(())
     }
 
     /// Attaches the hooks on every system call, if they are not.
-    pub fn attach_streams(&mut self) -> Result<(), CaptureError> {
-        if self.streams.is_empty() {
-            for hook in &STREAM_HOOKS {
-                let link = self.attach(hook)?;
-                self.streams.push((hook.0, link));
+    pub fn attach_on_demand(&mut self) -> Result<(), CaptureError> {
+        if self.on_demand.is_empty() {
+            for hook in Hook::of(self.mode).filter(|hook| hook.on_demand) {
+                let attached = self.attach(hook)?;
+                self.on_demand.push(attached);
             }
         }
         Ok(())
     }
 
     /// Detaches them again.
-    pub fn detach_streams(&mut self) -> Result<(), CaptureError> {
-        while let Some((name, link)) = self.streams.pop() {
-            program(&mut self.ebpf, name)?
-                .detach(link)
-                .map_err(|error| CaptureError::Attach(name, describe(&error)))?;
+    pub fn detach_on_demand(&mut self) -> Result<(), CaptureError> {
+        while let Some(attached) = self.on_demand.pop() {
+            self.detach(attached)?;
         }
         Ok(())
     }
 
-    /// Whether the hooks on every system call are attached.
-    pub fn streams_attached(&self) -> bool {
-        !self.streams.is_empty()
+    /// Detaches all.
+    pub fn detach_all(&mut self) -> Result<(), CaptureError> {
+        self.detach_on_demand()?;
+        while let Some(attached) = self.always.pop() {
+            self.detach(attached)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the hooks that are attached on demand are.
+    pub fn has_demand(&self) -> bool {
+        !self.on_demand.is_empty()
     }
 
     /// Takes a map out.
@@ -139,56 +143,93 @@ impl Hooks {
         ))
     }
 
-    /// Runs of the programs that the kernel skipped so far: losses that leave
-    /// no other trace. Since Linux 5.12; 0 before.
-    pub fn missed_runs(&self) -> u64 {
-        self.ebpf
-            .programs()
-            .filter_map(|(_, program)| program.fd().ok())
-            .filter_map(|fd| {
-                fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd_raw())).ok()
+    /// Runs of each program that the kernel skipped so far: losses that leave
+    /// no other trace. Since Linux 5.12; none before.
+    pub fn missed_runs(&self) -> Vec<(&'static str, u64)> {
+        Hook::of(self.mode)
+            .filter_map(|hook| {
+                let fd = self.ebpf.program(hook.program)?.fd().ok()?;
+                Some((hook.program, missed_runs_of(fd)?))
             })
-            .filter_map(|info| missed_runs(&info))
-            .sum()
+            .collect()
     }
 
     /// Instructions the verifier went through, by program; `None` before Linux
     /// 5.16.
-    pub fn verified_instructions(&self) -> Vec<(String, Option<u32>)> {
-        let count =
-            |program: &aya::programs::Program| program.info().ok()?.verified_instruction_count();
-        self.ebpf
-            .programs()
-            .map(|(name, program)| (name.to_owned(), count(program)))
+    pub fn verified_instructions(&self) -> Vec<(&'static str, Option<u32>)> {
+        let count = |program: &Program| program.info().ok()?.verified_instruction_count();
+        Hook::of(self.mode)
+            .filter_map(|hook| Some((hook.program, count(self.ebpf.program(hook.program)?))))
             .collect()
     }
 
-    fn attach(&mut self, (name, category, event): &Hook) -> Result<TracePointLinkId, CaptureError> {
-        program(&mut self.ebpf, name)?
-            .attach(category, event)
-            .map_err(|error| CaptureError::Attach(event, describe(&error)))
+    fn attach(&mut self, hook: &'static Hook) -> Result<Attached, CaptureError> {
+        let refused = |error: &dyn std::error::Error| {
+            CaptureError::Attach(hook.point.to_string(), describe(error))
+        };
+        let program = program(&mut self.ebpf, hook)?;
+        Ok(match hook.point {
+            Point::Tracepoint(category, name) => {
+                let program: &mut TracePoint = program.try_into().map_err(|e| refused(&e))?;
+                let link = program.attach(category, name).map_err(|e| refused(&e))?;
+                Attached::Tracepoint(hook, link)
+            }
+            Point::Entry(function) => {
+                let program: &mut KProbe = program.try_into().map_err(|e| refused(&e))?;
+                let link = program.attach(function, 0).map_err(|e| refused(&e))?;
+                Attached::Entry(hook, link)
+            }
+            Point::Return(function) => {
+                let event = kretprobe::Event::define(function).map_err(|e| refused(&e))?;
+                let program = program.fd().map_err(|e| refused(&e))?;
+                let probe = event.attach(program.as_fd()).map_err(|e| refused(&e))?;
+                Attached::Return(probe)
+            }
+        })
+    }
+
+    fn detach(&mut self, attached: Attached) -> Result<(), CaptureError> {
+        let (hook, detached) = match attached {
+            Attached::Tracepoint(hook, link) => {
+                let program: Result<&mut TracePoint, _> = program(&mut self.ebpf, hook)?.try_into();
+                (hook, program.and_then(|program| program.detach(link)))
+            }
+            Attached::Entry(hook, link) => {
+                let program: Result<&mut KProbe, _> = program(&mut self.ebpf, hook)?.try_into();
+                (hook, program.and_then(|program| program.detach(link)))
+            }
+            Attached::Return(..) => return Ok(()),
+        };
+        detached.map_err(|error| CaptureError::Attach(hook.point.to_string(), describe(&error)))
     }
 }
 
-trait RawFd {
-    fn as_fd_raw(&self) -> i32;
+fn load(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), CaptureError> {
+    let program = program(ebpf, hook)?;
+    let loaded = match hook.point {
+        Point::Tracepoint(..) => {
+            let program: Result<&mut TracePoint, _> = program.try_into();
+            program.and_then(TracePoint::load)
+        }
+        Point::Entry(_) | Point::Return(_) => {
+            let program: Result<&mut KProbe, _> = program.try_into();
+            program.and_then(KProbe::load)
+        }
+    };
+    loaded.map_err(|error| CaptureError::Load(hook.program, describe(&error)))
 }
 
-impl RawFd for aya::programs::ProgramFd {
-    fn as_fd_raw(&self) -> i32 {
-        use std::os::fd::AsFd;
-        self.as_fd().as_raw_fd()
-    }
+fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut Program, CaptureError> {
+    ebpf.program_mut(hook.program).ok_or(CaptureError::Load(
+        hook.program,
+        "the object has no such program".to_owned(),
+    ))
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut TracePoint, CaptureError> {
-    ebpf.program_mut(name)
-        .ok_or(CaptureError::Load(
-            name,
-            "the object has no such program".to_owned(),
-        ))?
-        .try_into()
-        .map_err(|error| CaptureError::Load(name, describe(&error)))
+/// Runs of a program that the kernel skipped, from the file about it.
+fn missed_runs_of(program: &ProgramFd) -> Option<u64> {
+    let fd = program.as_fd().as_raw_fd();
+    missed_runs(&fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?)
 }
 
 fn missed_runs(fdinfo: &str) -> Option<u64> {
@@ -212,23 +253,6 @@ fn describe(error: &dyn std::error::Error) -> String {
         .get(lines.len().saturating_sub(LOG_LINES)..)
         .unwrap_or_default()
         .join("\n")
-}
-
-/// Mounts tracefs where it is not: the ids of tracepoints are read from it.
-fn ensure_tracefs() -> Result<(), CaptureError> {
-    if Path::new(TRACEFS).join("events").is_dir()
-        || Path::new("/sys/kernel/debug/tracing/events").is_dir()
-    {
-        return Ok(());
-    }
-    nix::mount::mount(
-        Some("tracefs"),
-        TRACEFS,
-        Some("tracefs"),
-        nix::mount::MsFlags::empty(),
-        None::<&str>,
-    )
-    .map_err(|errno| CaptureError::Tracefs(io::Error::from(errno)))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub struct LossCounters {
     unattributed: PerCpuArray<MapData, LossCountValue>,
     seen: HashMap<LossKey, LossCount>,
     seen_unattributed: LossCount,
-    seen_missed_runs: u64,
+    seen_missed_runs: Vec<(&'static str, u64)>,
     malformed: u64,
     connections_boot_ns: u64,
     host_boot_ns: u64,
@@ -78,6 +78,23 @@ impl LossCounters {
         events
     }
 
+    /// Runs that the kernel skipped since the last call, each program named in
+    /// the log.
+    fn newly_missed(&mut self, hooks: &Hooks) -> u64 {
+        let missed = hooks.missed_runs();
+        let before = std::mem::replace(&mut self.seen_missed_runs, missed);
+        let mut all = 0;
+        for (program, runs) in &self.seen_missed_runs {
+            let seen = before.iter().find(|(name, _)| name == program);
+            let newly = runs.saturating_sub(seen.map_or(0, |(_, runs)| *runs));
+            if newly > 0 {
+                tracing::warn!(program, runs = newly, "the kernel skipped a program");
+            }
+            all += newly;
+        }
+        all
+    }
+
     /// What cannot be told apart by connection, since the last call, up to
     /// `boot_ns`. Counters of connections that are not `live` any more are
     /// given back to the kernel.
@@ -107,9 +124,7 @@ impl LossCounters {
                 .fold(LossCount::default(), plus)
         };
         let seen = std::mem::replace(&mut self.seen_unattributed, unattributed);
-        let missed = hooks.missed_runs();
-        let newly_missed =
-            missed.saturating_sub(std::mem::replace(&mut self.seen_missed_runs, missed));
+        let newly_missed = self.newly_missed(hooks);
         let malformed = std::mem::take(&mut self.malformed);
         let only = |events| LossCount { events, bytes: 0 };
         [
@@ -177,6 +192,7 @@ fn cause(value: u32) -> LossCause {
         layout::CAUSE_READ_FAILED => LossCause::ReadFailed,
         layout::CAUSE_TABLE_FULL => LossCause::TableFull,
         layout::CAUSE_TOO_LARGE => LossCause::TooLarge,
+        layout::CAUSE_MISSED => LossCause::ProgramMissed,
         _ => LossCause::Malformed,
     }
 }

@@ -13,12 +13,15 @@ mod check;
 mod decode;
 pub mod event;
 mod hooks;
+mod kretprobe;
+pub mod ladder;
 mod loss;
 mod maps;
 mod offsets;
 mod processes;
 mod queue;
 mod rings;
+mod tracefs;
 
 use std::{
     io,
@@ -34,9 +37,10 @@ use nix::time::{ClockId, clock_gettime};
 
 pub use adopt::is_alive;
 use census::Census;
-pub use check::{Check, check};
+pub use check::{Check, INSTRUCTION_BUDGET, check, check_types};
 use event::{Fact, KernelEvent, LossClass};
 use hooks::Hooks;
+use ladder::Mode;
 use loss::LossCounters;
 use processes::Processes;
 pub use queue::{Batch, BatchReceiver, BatchSender, queue};
@@ -63,6 +67,17 @@ const PRUNING_NS: u64 = 600_000_000_000;
 /// the next one is often not far.
 const LINGER_NS: u64 = 10_000_000_000;
 
+/// What of the input is recorded; the numbers are the programs'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
+    Off = 0,
+    /// All but what is typed while a terminal waits for a secret.
+    Masked = 1,
+    /// All, secrets too.
+    Full = 2,
+}
+
 /// How the capture is to work.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -71,8 +86,10 @@ pub struct Options {
     pub control_ring_bytes: u32,
     /// Size of the ring for terminal and pipe bytes, as above.
     pub data_ring_bytes: u32,
-    /// Whether input is recorded (never what is typed at a password prompt).
-    pub record_input: bool,
+    /// What of the input is recorded.
+    pub input: Input,
+    /// The way of capture; without one, the best that works.
+    pub mode: Option<Mode>,
     /// Keep the hooks on system calls attached also when nobody is connected.
     pub always_attached: bool,
 }
@@ -82,7 +99,8 @@ impl Default for Options {
         Self {
             control_ring_bytes: 8 << 20,
             data_ring_bytes: 16 << 20,
-            record_input: true,
+            input: Input::Masked,
+            mode: None,
             always_attached: false,
         }
     }
@@ -101,14 +119,26 @@ pub enum CaptureError {
     #[error("loading {0} into the kernel: {1}")]
     Load(&'static str, String),
     /// A hook was refused.
-    #[error("attaching to the tracepoint {0}: {1}")]
-    Attach(&'static str, String),
+    #[error("attaching to the {0}: {1}")]
+    Attach(String, String),
+    /// This kernel allows no way of capture, or not the one that is wanted.
+    #[error("this kernel does not allow what capture.mode asks for: {0}")]
+    Mode(String),
     /// Running processes cannot be entered into the table.
     #[error("adopting running connections: {0}")]
     Adopt(String),
     /// Waiting for the ring failed.
     #[error("waiting for events: {0}")]
     Wait(#[source] io::Error),
+}
+
+impl CaptureError {
+    fn no_mode(refusals: &[ladder::Refusal]) -> Self {
+        let reasons = refusals
+            .iter()
+            .map(|refusal| format!("{}: {}", refusal.mode.name(), refusal.reason));
+        Self::Mode(reasons.collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// A running capture.
@@ -136,17 +166,30 @@ pub fn now_boot_ns() -> u64 {
 impl Capture {
     /// Loads and attaches the programs, and adopts open connections.
     pub fn start(options: &Options) -> Result<Self, CaptureError> {
-        let mut hooks = Hooks::load(options)?;
+        tracefs::ensure().map_err(CaptureError::Tracefs)?;
+        let types = btf::Btf::running_kernel()?;
+        let (mode, refusals) = ladder::choose(options.mode, &types);
+        let mode = mode.ok_or_else(|| CaptureError::no_mode(&refusals))?;
+        for refusal in &refusals {
+            let (mode, reason) = (refusal.mode.name(), &refusal.reason);
+            tracing::info!(
+                mode,
+                reason,
+                "this kernel does not allow a better way of capture"
+            );
+        }
+        let mut hooks = Hooks::load(options, mode, &types)?;
+        drop(types);
         let now = now_boot_ns();
         let rings = Rings::new(&mut hooks)?;
         let mut processes = Processes::new(&mut hooks)?;
         let losses = LossCounters::new(&mut hooks, now)?;
-        hooks.attach_processes()?;
+        hooks.attach_always()?;
         let pending = adopt::adopt(&mut processes)?;
         let mut census = Census::default();
         pending.iter().for_each(|event| census.count(event));
         if census.is_busy() || options.always_attached {
-            hooks.attach_streams()?;
+            hooks.attach_on_demand()?;
         }
         Ok(Self {
             hooks,
@@ -163,6 +206,11 @@ impl Capture {
         })
     }
 
+    /// The way of capture.
+    pub fn mode(&self) -> Mode {
+        self.hooks.mode()
+    }
+
     /// Drains the rings until `stop` is set or nobody receives any more. Ends
     /// with a batch that holds everything up to that moment.
     pub fn run(
@@ -176,7 +224,7 @@ impl Capture {
                 thread::sleep(BUSY_POLL);
                 continue;
             }
-            self.rings.wait(if self.hooks.streams_attached() {
+            self.rings.wait(if self.hooks.has_demand() {
                 BUSY_POLL
             } else {
                 IDLE_POLL
@@ -194,7 +242,7 @@ impl Capture {
             }
         }
         // The last runs of the programs end before detaching returns.
-        self.hooks.detach_streams()?;
+        self.hooks.detach_all()?;
         self.drain();
         let now = now_boot_ns();
         self.pending.extend(self.losses.poll_connections(now));
@@ -216,11 +264,11 @@ impl Capture {
             self.last_busy_boot_ns = now;
         }
         if starting {
-            self.hooks.attach_streams()
+            self.hooks.attach_on_demand()
         } else if self.always_attached || now.saturating_sub(self.last_busy_boot_ns) < LINGER_NS {
             Ok(())
         } else {
-            self.hooks.detach_streams()
+            self.hooks.detach_on_demand()
         }
     }
 

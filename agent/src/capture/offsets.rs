@@ -36,19 +36,37 @@ const _: () = assert!(size_of::<Values>() == size_of::<Offsets>());
 
 /// Locates all members, or says which one is not what the programs expect.
 pub fn resolve(btf: &Btf) -> Result<Values, BtfError> {
-    for (member, expected) in &FIXED {
-        if locate(btf, member)? != *expected {
-            return Err(BtfError::Missing(format!(
-                "{} at offset {expected}",
-                member.path
-            )));
-        }
-    }
     let mut values = [0; Offsets::COUNT];
-    for (value, member) in values.iter_mut().zip(Offsets::MEMBERS) {
-        *value = locate(btf, member)?;
-    }
+    // The fixed ones stand first.
+    let found = check(btf).map(|(_, found)| found);
+    let mut found = found.collect::<Result<Vec<u32>, _>>()?.into_iter();
+    let located = found.by_ref().skip(FIXED.len());
+    values
+        .iter_mut()
+        .zip(located)
+        .for_each(|(value, at)| *value = at);
     Ok(values)
+}
+
+/// Each member that the programs read, and where it is.
+pub fn check(btf: &Btf) -> impl Iterator<Item = (&'static str, Result<u32, BtfError>)> {
+    let fixed = FIXED.iter().map(|(member, expected)| {
+        let found = locate(btf, member).and_then(|offset| {
+            if offset == *expected {
+                Ok(offset)
+            } else {
+                Err(BtfError::Missing(format!(
+                    "{} at offset {expected}",
+                    member.path
+                )))
+            }
+        });
+        (member.path, found)
+    });
+    let others = Offsets::MEMBERS
+        .iter()
+        .map(|member| (member.path, locate(btf, member)));
+    fixed.chain(others)
 }
 
 /// The first of the alternatives that exists, with its size checked.

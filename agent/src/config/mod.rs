@@ -20,7 +20,7 @@ use std::path::Path;
 pub use error::ConfigError;
 pub use host::HostIdError;
 pub use places::{Address, Collector};
-pub use sections::{Attach, Capture, Grants, Host, Input, Log, LogFormat, Recording, Spool};
+pub use sections::{Attach, Capture, Grants, Host, Input, Log, LogFormat, Mode, Recording, Spool};
 
 use auditty_recording::store::StoreConfig;
 use error::Source;
@@ -152,8 +152,8 @@ mod tests {
     fn an_unknown_key_is_named_with_line_and_accepted_ones() {
         assert_eq!(
             refusal("[capture]\n\ninputt = \"off\"\n"),
-            "agent.toml:3: `capture.inputt`: unknown field `inputt`; accepted: `input`, \
-             `attach`, `data_ring_size`, `control_ring_size`"
+            "agent.toml:3: `capture.inputt`: unknown field `inputt`; accepted: `mode`, \
+             `input`, `attach`, `data_ring_size`, `control_ring_size`"
         );
         assert!(
             refusal("[cptr]\n").starts_with("agent.toml:1: unknown field `cptr`; accepted: `host`")
@@ -164,7 +164,8 @@ mod tests {
     fn a_value_out_of_range_is_named_with_what_is_accepted() {
         assert_eq!(
             refusal("# one\n[capture]\ninput = \"all\""),
-            "agent.toml:3: `capture.input` is \"all\"; accepted: \"masked\" or \"off\""
+            "agent.toml:3: `capture.input` is \"all\"; accepted: \"masked\", \"off\" or \
+             \"full\""
         );
         assert_eq!(
             refusal("[recording]\nchunk_interval = \"1ms\""),

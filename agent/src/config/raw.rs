@@ -30,6 +30,7 @@ pub(super) struct RawHost {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawCapture {
+    pub(super) mode: Text,
     pub(super) input: Text,
     pub(super) attach: Text,
     pub(super) data_ring_size: Text,

@@ -17,6 +17,7 @@ pub struct Host {
 /// `[capture]`: what the kernel side does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
+    pub(super) mode: Option<Mode>,
     pub(super) input: Input,
     pub(super) attach: Attach,
     pub(super) data_ring_size: u32,
@@ -30,6 +31,19 @@ pub enum Input {
     Masked,
     /// Nothing.
     Off,
+    /// All, secrets too.
+    Full,
+}
+
+/// How the kernel is asked; see `capture::ladder`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// At the line discipline, by probes of kernel functions.
+    KernelFunction,
+    /// At system calls.
+    Tracepoint,
+    /// Inside sshd's program.
+    Uprobe,
 }
 
 /// When the hooks on system calls are attached.
@@ -114,10 +128,24 @@ pub(super) fn is_host_id(id: &str) -> bool {
 impl Capture {
     pub(super) fn check(raw: RawCapture, source: &Source<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
+            mode: source.choice(
+                "capture.mode",
+                raw.mode,
+                &[
+                    ("auto", None),
+                    ("kernel-function", Some(Mode::KernelFunction)),
+                    ("tracepoint", Some(Mode::Tracepoint)),
+                    ("uprobe", Some(Mode::Uprobe)),
+                ],
+            )?,
             input: source.choice(
                 "capture.input",
                 raw.input,
-                &[("masked", Input::Masked), ("off", Input::Off)],
+                &[
+                    ("masked", Input::Masked),
+                    ("off", Input::Off),
+                    ("full", Input::Full),
+                ],
             )?,
             attach: source.choice(
                 "capture.attach",
@@ -135,6 +163,11 @@ impl Capture {
                 8 << 20,
             )?,
         })
+    }
+
+    /// How the kernel is asked; without one, in the best way it allows.
+    pub fn mode(&self) -> Option<Mode> {
+        self.mode
     }
 
     /// What of the input is recorded.

@@ -15,27 +15,27 @@ use super::units;
 
 impl Source<'_> {
     /// One of `choices`; the first is the default.
-    pub(super) fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy, const N: usize>(
         &self,
         key: &str,
         text: Text,
-        choices: &[(&str, T); 2],
+        choices: &[(&str, T); N],
     ) -> Result<T, ConfigError> {
-        let [(first, default), (second, _)] = choices;
+        const { assert!(N >= 2) };
+        let [(_, default), ..] = choices.as_slice() else {
+            return Err(self.rejected(key, 0..0, "nothing"));
+        };
         let Some(text) = text else {
             return Ok(*default);
         };
-        choices
-            .iter()
-            .find(|(name, _)| name == text.get_ref())
-            .map(|(_, value)| *value)
-            .ok_or_else(|| {
-                self.rejected(
-                    key,
-                    text.span(),
-                    format_args!("\"{first}\" or \"{second}\""),
-                )
-            })
+        let named = choices.iter().find(|(name, _)| name == text.get_ref());
+        named.map(|(_, value)| *value).ok_or_else(|| {
+            let names = choices.iter().map(|(name, _)| format!("\"{name}\""));
+            let names: Vec<String> = names.collect();
+            let last = names.last().map_or("", String::as_str);
+            let others = names.get(..N - 1).unwrap_or_default().join(", ");
+            self.rejected(key, text.span(), format_args!("{others} or {last}"))
+        })
     }
 
     /// An absolute path.

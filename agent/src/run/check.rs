@@ -1,5 +1,8 @@
 //! `auditty-agent check`: can it run here, and what would be missed?
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use auditty_proto::v1::ReportRequest;
 use auditty_proto::v1::ingest_service_client::IngestServiceClient;
@@ -9,7 +12,7 @@ use auditty_recording::store::Body;
 use tonic::Code;
 
 use super::process;
-use crate::capture;
+use crate::capture::{self, Check, INSTRUCTION_BUDGET};
 use crate::config::{Address, Collector, Config};
 use crate::delivery::dial;
 
@@ -17,7 +20,7 @@ use crate::delivery::dial;
 pub fn check(config: &Config) -> Result<bool> {
     let host = process::host(config.host())?;
     println!("host        {} ({})", host.host_id, host.hostname);
-    let can_capture = check_capture()?;
+    let can_capture = check_capture(config)?;
     let runtime = process::runtime()?;
     runtime.block_on(async {
         match check_store(config, &host).await {
@@ -35,25 +38,73 @@ pub fn check(config: &Config) -> Result<bool> {
     Ok(can_capture)
 }
 
-fn check_capture() -> Result<bool> {
+fn check_capture(config: &Config) -> Result<bool> {
     if let Err(error) = process::require_root() {
         println!("kernel      not checked: {error}");
         return Ok(false);
     }
     process::prepare();
-    match capture::check() {
+    match capture::check(&super::capture_options(config)) {
         Ok(found) => {
             println!("kernel      {}", found.kernel);
-            println!("mode        {}", found.mode);
+            println!("mode        {}", found.mode.name());
+            let refused = found.refusals.iter();
+            let refused = refused.map(|other| format!("{}: {}", other.mode.name(), other.reason));
+            print_list("better ones", &refused.collect::<Vec<_>>());
             print_list("hooks", &found.hooks);
             print_list("not seen", &found.limits);
-            Ok(true)
+            print_list("verified", &instructions(&found));
+            Ok(found.is_within_budget())
         }
         Err(error) => {
             println!("kernel      PROBLEM: {error}");
             Ok(false)
         }
     }
+}
+
+/// What the verifier went through for each program, the most first.
+fn instructions(found: &Check) -> Vec<String> {
+    let mut counts: Vec<_> = found.verified_instructions.iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let line = |(program, count): &(&str, Option<u32>)| match count {
+        Some(count) if *count > INSTRUCTION_BUDGET => {
+            format!("{program}: {count} instructions, OVER THE BUDGET of {INSTRUCTION_BUDGET}")
+        }
+        Some(count) => format!("{program}: {count} instructions of {INSTRUCTION_BUDGET}"),
+        None => format!("{program}: this kernel does not count"),
+    };
+    counts.into_iter().map(line).collect()
+}
+
+/// Checks the type information in `path`, a file or a folder of files, for
+/// everything the programs rely on; prints what is missing.
+pub fn check_types(path: &Path) -> Result<bool> {
+    let mut files = vec![path.to_owned()];
+    if path.is_dir() {
+        let entries = fs::read_dir(path).with_context(|| format!("reading {}", path.display()))?;
+        let entries: std::io::Result<Vec<_>> = entries.collect();
+        files = entries?.into_iter().map(|entry| entry.path()).collect();
+        files.sort();
+    }
+    let mut all_well = !files.is_empty();
+    for file in files {
+        let data = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+        let found = capture::check_types(data);
+        let found = found.with_context(|| format!("reading {}", file.display()))?;
+        let wrong: Vec<_> = found.iter().filter(|(_, found)| found.is_err()).collect();
+        let (checked, name) = (found.len(), file.display());
+        println!("{name}: {} of {checked} as expected", checked - wrong.len());
+        for (what, found) in wrong {
+            let reason = found
+                .as_ref()
+                .err()
+                .map_or_else(String::new, ToString::to_string);
+            println!("  PROBLEM: {what}: {reason}");
+            all_well = false;
+        }
+    }
+    Ok(all_well)
 }
 
 fn print_list(title: &str, lines: &[String]) {

@@ -68,6 +68,7 @@ pub(super) fn host(config: &config::Host) -> Result<Host> {
         host_id: config.id()?,
         hostname: hostname.to_string_lossy().into_owned(),
         boot_id: boot_id.trim().to_owned(),
+        capture_mode: String::new(),
     })
 }
 

@@ -1,5 +1,6 @@
-//! The kernel programs: classic tracepoints only, which lose nothing on
-//! preemptible kernels, and nothing newer than Linux 5.10.
+//! The kernel programs: classic tracepoints, and probes of functions where the
+//! kernel has them, which lose nothing on preemptible kernels; and nothing newer
+//! than Linux 5.10.
 //!
 //! One hook, one file. A hook filters and delegates; what cannot be captured is
 //! counted by cause ([`loss`]), never skipped in silence.
@@ -15,7 +16,9 @@ mod kernel;
 mod loss;
 mod maps;
 mod monitor;
+mod n_tty_receive_buf2;
 mod paths;
+mod pty;
 mod raw_sys_enter;
 mod raw_sys_exit;
 mod sched_process_exec;

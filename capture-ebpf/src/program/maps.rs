@@ -38,6 +38,15 @@ pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(16_384, 0);
 #[map]
 pub static TERMINALS: HashMap<u64, Terminal> = HashMap::with_max_entries(16_384, 0);
 
+/// Calls of the line discipline between their entry and their return, by
+/// thread.
+#[map]
+pub static RECEIVES: HashMap<u64, Receive> = HashMap::with_max_entries(8_192, 0);
+
+/// When the first entry of such a call was seen; nanoseconds since boot.
+#[map]
+pub static FIRST_RECEIVE: Array<u64> = Array::with_max_entries(1, 0);
+
 /// The ptys that a root's own processes opened, by root.
 #[map]
 pub static INNER: HashMap<u64, Inner> = HashMap::with_max_entries(8_192, 0);
@@ -94,6 +103,23 @@ pub struct Writer {
     pub master: u64,
     /// Its id.
     pub pid: u64,
+}
+
+/// Bytes on their way into a terminal's line discipline.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Receive {
+    /// Address of the pty master's `tty_struct`, 0 for a terminal that is not
+    /// ours.
+    pub master: u64,
+    /// Where the bytes lie.
+    pub buffer: u64,
+    /// How many are offered.
+    pub offered: u64,
+    /// See [`crate::streams::way`].
+    pub way: u64,
+    /// The entry, nanoseconds since boot.
+    pub boot_ns: u64,
 }
 
 /// A system call between its entry and its exit.

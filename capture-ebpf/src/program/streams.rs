@@ -50,7 +50,7 @@ pub extern "C" fn emit_vectors(object: u64, vectors: u64, count: u64, len: u64, 
         rest -= size;
     }
     if rest != 0 {
-        skip(object, rest, way);
+        skip(object, rest, way, CAUSE_TOO_LARGE);
     }
     0
 }
@@ -145,13 +145,13 @@ fn describe(object: u64, len: u64, way: u64, boot_ns: u64) -> Option<&'static mu
     Some(scratch)
 }
 
-/// Moves a stream on by `len` bytes that are not looked at.
+/// Moves a stream on by `len` bytes that are lost for this cause.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn skip(object: u64, len: u64, way: u64) -> i32 {
+pub extern "C" fn skip(object: u64, len: u64, way: u64, cause: u32) -> i32 {
     if let Some(scratch) = describe(object, len, way, kernel::boot_ns()) {
         let origin = emit::origin(&scratch.header);
-        loss::count(origin, CAUSE_TOO_LARGE, CLASS_STREAM, 1, len);
+        loss::count(origin, cause, CLASS_STREAM, 1, len);
     }
     0
 }

@@ -54,6 +54,34 @@ pub extern "C" fn sight(master: u64) -> i32 {
     begin(master, pts, process.connection, process.root, pid)
 }
 
+/// The running process opens a master, if it is one that matters. A global
+/// function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn opened(master: u64) -> i32 {
+    let pid = kernel::current_pid();
+    let Some(process) = kernel::process(pid) else {
+        return 0;
+    };
+    if process.connection == 0 {
+        return 0;
+    }
+    closed(master);
+    let pts = read(master, offset!(tty_index));
+    begin(master, pts, process.connection, process.root, pid)
+}
+
+/// The master is closed, whoever held it. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn closed(master: u64) -> i32 {
+    let Some(terminal) = TERMINALS.get_ptr(master) else {
+        return 0;
+    };
+    // SAFETY: a map value of integers.
+    close(master, u64::from(unsafe { (*terminal).holder }))
+}
+
 #[inline(always)]
 fn begin(master: u64, pts: u32, connection: u64, root: u64, pid: u32) -> i32 {
     let terminal = Terminal {

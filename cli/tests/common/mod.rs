@@ -177,6 +177,7 @@ fn host() -> Host {
         host_id: "host-1".into(),
         hostname: "web-1".into(),
         boot_id: "boot".into(),
+        capture_mode: "tracepoint".into(),
     }
 }
 

@@ -73,6 +73,7 @@ pub fn session_start() -> Body {
             host_id: HOST_ID.to_owned(),
             hostname: "web-1.example".to_owned(),
             boot_id: "b00t".to_owned(),
+            capture_mode: "tracepoint".to_owned(),
         },
         connection: Connection {
             pid: 7,

@@ -196,6 +196,7 @@ pub fn host() -> Host {
         host_id: "h1".into(),
         hostname: "web-1".into(),
         boot_id: "boot".into(),
+        capture_mode: "tracepoint".into(),
     }
 }
 
