@@ -16,7 +16,7 @@ mod offsets;
 pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Room for the body of a record, bytes.
 pub const BODY_LEN: usize = 64;
