@@ -43,7 +43,13 @@ pub(super) struct Connection {
     pub held_forwards: HeldForwards,
     /// The session whose process is its client.
     pub parent: Option<Parent>,
+    /// The session whose process became its server.
+    pub started_in: Option<SessionKey>,
 }
+
+/// The session inside which a user's own server runs, where that is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Within(pub Option<SessionKey>);
 
 /// A pipe that belongs to a session.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +116,12 @@ impl Connection {
             trusted: start.is_none_or(|s| s.server_uid == 0 && s.parent_connection == 0),
             ..Self::default()
         }
+    }
+
+    /// Where the server runs; `None`: it is the system's, and what it runs for
+    /// itself is nobody's.
+    pub(super) fn within(&self) -> Option<Within> {
+        (!self.trusted).then_some(Within(self.started_in))
     }
 
     /// Keeps what a helper of `server` did. `false` at the bound.

@@ -6,7 +6,7 @@ use auditty_recording::event::{Body, Exit, ExitStatus};
 
 use super::Sessions;
 use super::commands::exec_event;
-use super::connection::{Connection, Held, HeldFact, HeldFacts};
+use super::connection::{Connection, Held, HeldFact, HeldFacts, Within};
 use super::ending::exit_status;
 use super::lineage::{Command, Owner, Process, SessionKey};
 use super::opening::{Leader, Seed};
@@ -17,6 +17,10 @@ use crate::capture::event::{ConnectionStart, Exec, Fd, KernelEvent, MonitorMessa
 impl Sessions {
     pub(super) fn connection_start(&mut self, event: &KernelEvent, start: &ConnectionStart) {
         let parent = self.parent_of(event, start);
+        let started_in = match self.processes.owner(event.pid) {
+            Owner::Session(key) => Some(key),
+            _ => None,
+        };
         self.forget(event.pid, event.boot_ns);
         if self.connections.len() >= self.limits.connections {
             self.counters.refused_connections += 1;
@@ -26,6 +30,7 @@ impl Sessions {
         let mut connection = Connection::new(&self.host, event.connection, event.pid, Some(start));
         connection.seen_boot_ns = event.boot_ns;
         connection.parent = parent;
+        connection.started_in = started_in;
         self.connections.insert(event.connection, connection);
         self.follow(event, 0, Owner::Server, start.adopted);
     }
@@ -51,12 +56,16 @@ impl Sessions {
         if let Some(process) = self.processes.0.get_mut(&pid) {
             process.adopted |= exec.adopted;
         }
+        let within = self.connection(id, boot_ns).and_then(|c| c.within());
         if exec.server {
             self.set_owner(pid, Owner::Server);
             if let Some(connection) = self.connection(id, boot_ns)
                 && connection.described.pid == pid
             {
                 connection.described.server_exe.clone_from(&exec.exe);
+            }
+            if let Some(Within(Some(key))) = within {
+                self.record_exec(key, boot_ns, pid, exec, sink);
             }
             return;
         }
@@ -67,6 +76,14 @@ impl Sessions {
         match self.processes.owner(pid) {
             Owner::Session(key) => self.record_exec(key, boot_ns, pid, exec, sink),
             Owner::Server if is_root(exec) => self.root(event, exec, parent, sink),
+            // What only looks like a server must not hide what it runs.
+            Owner::Server if let Some(Within(around)) = within => match around {
+                Some(key) if self.sessions.contains_key(&key) => {
+                    self.set_owner(pid, Owner::Session(key));
+                    self.record_exec(key, boot_ns, pid, exec, sink);
+                }
+                _ => self.root(event, exec, parent, sink),
+            },
             Owner::Server if self.processes.owner(parent) == Owner::Server => {
                 self.set_owner(pid, Owner::Helper(parent));
                 self.hold(
@@ -112,7 +129,13 @@ impl Sessions {
                     HeldFact::Exit(wait_status),
                 );
             }
-            Owner::Server | Owner::Unknown => {}
+            Owner::Server => {
+                let connection = self.connections.get(&process.connection);
+                if let Some(Within(Some(key))) = connection.and_then(|c| c.within()) {
+                    self.record_exit(key, boot_ns, pid, process.command, status, sink);
+                }
+            }
+            Owner::Unknown => {}
         }
         self.ended(pid, boot_ns, Some(status));
     }
