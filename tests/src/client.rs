@@ -88,6 +88,15 @@ impl Client {
         command
     }
 
+    /// The same as one line, for programs that run ssh themselves: none of its
+    /// words needs quoting.
+    pub fn ssh_line(&self) -> String {
+        let ssh = self.program("ssh");
+        let words = std::iter::once(ssh.get_program()).chain(ssh.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
     /// `user@host`.
     pub fn destination(&self) -> String {
         format!("{}@127.0.0.1", self.user)
@@ -105,6 +114,11 @@ impl Client {
         let mut command = self.ssh();
         command.arg(remote);
         feed(&mut command, stdin)
+    }
+
+    /// Runs `ssh` with its options and no command, `stdin` as its input.
+    pub fn run_bare(&self, stdin: &[u8]) -> Result<Output> {
+        feed(&mut self.ssh(), stdin)
     }
 
     /// Runs a command in a terminal; standard output is what the client got.

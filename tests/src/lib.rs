@@ -20,6 +20,7 @@ pub mod scene;
 pub mod sshd;
 pub mod stage;
 pub mod store;
+pub mod target;
 pub mod traces;
 pub mod user;
 

@@ -73,9 +73,17 @@ impl Sshd {
     /// Makes a key pair that may log in as `user`, and gives the private key.
     pub fn authorize(&self, user: &TestUser) -> Result<PathBuf> {
         let key = key_pair(&self.folder.join(format!("key-{}", user.name)))?;
-        let list = self.folder.join("authorized_keys").join(&user.name);
-        fs::copy(public(&key), list)?;
+        self.restrict(user, &key, "")?;
         Ok(key)
+    }
+
+    /// Says what the key may do as `user`: options of `authorized_keys`, such as
+    /// `command="…"`.
+    pub fn restrict(&self, user: &TestUser, key: &Path, options: &str) -> Result<()> {
+        let list = self.folder.join("authorized_keys").join(&user.name);
+        let public = fs::read_to_string(public(key))?;
+        fs::write(list, format!("{options} {public}"))?;
+        Ok(())
     }
 }
 

@@ -186,22 +186,32 @@ impl Recording {
 
     /// The bytes of a stream: `kind` is `output` or `input`; `stream` is
     /// `terminal` (the client's own), `stdin`, `stdout` or `stderr`. Offsets
-    /// must follow each other; masked input is left out.
+    /// must follow each other; what is masked or omitted is left out.
     pub fn bytes(&self, kind: &str, stream: &str) -> Result<Vec<u8>> {
+        let outer = |event: &Value| {
+            event["stream"] == stream && event["terminal"].as_u64().unwrap_or(0) == 0
+        };
+        self.bytes_where(kind, outer)
+    }
+
+    /// The bytes of the terminal with this number, inner ones included.
+    pub fn bytes_of_terminal(&self, kind: &str, terminal: u64) -> Result<Vec<u8>> {
+        self.bytes_where(kind, |event| event["terminal"] == terminal)
+    }
+
+    fn bytes_where(&self, kind: &str, chosen: impl Fn(&Value) -> bool) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut position = None;
-        for event in self.of(kind) {
-            if event["stream"] != stream || event["terminal"].as_u64().unwrap_or(0) != 0 {
-                continue;
-            }
+        for event in self.of(kind).into_iter().filter(|event| chosen(event)) {
             let offset = event["offset"].as_u64().context("an offset")?;
             ensure!(
                 position.is_none_or(|position| position == offset),
-                "{kind} of {stream} goes on at {offset} instead of {position:?}"
+                "{kind} goes on at {offset} instead of {position:?}: {event}"
             );
             let data = bytes_of(event)?;
-            let masked = event["masked_bytes"].as_u64().unwrap_or(0);
-            position = Some(offset + data.len() as u64 + masked);
+            let withheld = ["masked_bytes", "omitted_bytes"];
+            let withheld = withheld.iter().filter_map(|field| event[*field].as_u64());
+            position = Some(offset + data.len() as u64 + withheld.sum::<u64>());
             bytes.extend(data);
         }
         Ok(bytes)

@@ -6,7 +6,7 @@ use super::{NETWORK_HINT, Outcome, announce};
 use crate::workspace;
 
 /// Package and reason.
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: [(&str, &str); 31] = [
     (
         "gcc",
         "links Rust programs and compiles the C parts of zstd, SQLite and aws-lc",
@@ -37,6 +37,13 @@ const PACKAGES: [(&str, &str); 24] = [
     ("postgresql-client", "asks for a password"),
     ("curl", "asks for a password"),
     ("git", "asks for a password, and is transferred to and fro"),
+    ("screen", "sessions open inner terminals with it"),
+    ("vim", "sessions run commands inside it"),
+    ("rsync", "moves files over a session"),
+    ("dropbear-bin", "is another server"),
+    ("xauth", "sshd needs it to forward windows"),
+    ("at", "sessions hand work over to it"),
+    ("cron", "sessions hand work over to it"),
 ];
 
 /// Installs the missing ones.
