@@ -155,7 +155,7 @@ fn several_sessions_over_one_connection() -> Result<()> {
 }
 
 #[test]
-fn a_connection_without_a_session_is_no_recording() -> Result<()> {
+fn a_connection_without_a_session_is_recorded_as_such() -> Result<()> {
     let stage = Stage::new()?;
     let mut forward = stage.client().with("-N").with("-v").ssh();
     forward.stdin(Stdio::null());
@@ -171,6 +171,11 @@ fn a_connection_without_a_session_is_no_recording() -> Result<()> {
     })?;
     assert!(stage.run("true")?.status.success());
     forward.stop(SOON)?;
-    stage.recording()?;
+    let recordings = stage.recordings(2)?;
+    let kinds: Vec<_> = recordings
+        .iter()
+        .map(|one| &one.session()["session_kind"])
+        .collect();
+    assert_eq!(kinds, ["forward", "exec"]);
     stage.end()
 }

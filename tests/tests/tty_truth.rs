@@ -62,6 +62,9 @@ fn input_that_nobody_typed() -> Result<()> {
     recording.assert_complete()?;
     assert_eq!(recording.bytes("output", "terminal")?, shown);
     recording.exec(&["/bin/echo", "injected"])?;
+    let marked = recording.of("marker").into_iter();
+    let injections = marked.filter(|marker| marker["marker"] == "terminal_injection");
+    assert!(injections.count() >= 1, "the injection is marked");
     stage.end()
 }
 

@@ -15,9 +15,10 @@ use auditty_recording::session::SessionKind;
 use super::Sessions;
 use super::connection::Connection;
 use super::lineage::SessionKey;
+use super::network::canonical;
 use super::opening::Seed;
 use super::sink::Sink;
-use crate::capture::event::{KernelEvent, SocketEvent, SocketOperation};
+use crate::capture::event::{ConnectionStart, KernelEvent, SocketEvent, SocketOperation};
 
 /// How long a login may take to its first session: a shell starts after the
 /// host's PAM modules, which may ask other hosts.
@@ -104,6 +105,27 @@ impl Sessions {
         let connections = self.connections.iter().filter(|(_, c)| due(c));
         let due: Vec<u64> = connections.map(|(id, _)| *id).collect();
         for id in due {
+            self.release_forwards(id, sink);
+        }
+    }
+
+    /// A connection begins at the other end of a forward that still waits: the
+    /// forward has a session from now on, which is the new one's parent.
+    pub(super) fn release_forward_to(&mut self, start: &ConnectionStart, sink: &mut dyn Sink) {
+        let Some((client, server)) = start.client.zip(start.server) else {
+            return;
+        };
+        let ends = (Some(canonical(client)), Some(canonical(server)));
+        let same = |socket: &SocketEvent| {
+            (socket.local.map(canonical), socket.remote.map(canonical)) == ends
+        };
+        let waits = |c: &Connection| {
+            let mut waiting = c.held_forwards.waiting.iter();
+            waiting.any(|(_, socket)| same(socket))
+        };
+        let mut connections = self.connections.iter();
+        let found = connections.find(|(_, c)| waits(c)).map(|(id, _)| *id);
+        if let Some(id) = found {
             self.release_forwards(id, sink);
         }
     }

@@ -129,7 +129,7 @@ impl Sessions {
         self.counters.events += 1;
         self.now = self.now.max(event.boot_ns);
         match &event.fact {
-            Fact::ConnectionStart(start) => self.connection_start(event, start),
+            Fact::ConnectionStart(start) => self.connection_start(event, start, sink),
             Fact::Fork { parent } => self.fork(event, *parent),
             Fact::Exec(exec) => self.exec(event, exec, sink),
             Fact::Exit { wait_status } => self.exit(event, *wait_status, sink),

@@ -15,7 +15,13 @@ use super::timeline::Out;
 use crate::capture::event::{ConnectionStart, Exec, Fd, KernelEvent, MonitorMessage};
 
 impl Sessions {
-    pub(super) fn connection_start(&mut self, event: &KernelEvent, start: &ConnectionStart) {
+    pub(super) fn connection_start(
+        &mut self,
+        event: &KernelEvent,
+        start: &ConnectionStart,
+        sink: &mut dyn Sink,
+    ) {
+        self.release_forward_to(start, sink);
         let parent = self.parent_of(event, start);
         let started_in = match self.processes.owner(event.pid) {
             Owner::Session(key) => Some(key),
