@@ -4,7 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const SCHEMAS: [&str; 3] = [
+const SCHEMAS: [&str; 4] = [
+    "auditty/v1/activity.proto",
     "auditty/v1/session.proto",
     "auditty/v1/session_service.proto",
     "auditty/v1/ingest_service.proto",

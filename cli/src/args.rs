@@ -129,6 +129,13 @@ pub enum Verb {
     Show(Show),
     /// List the programs a session started
     Commands(Commands),
+    /// List what a session did to files: created, changed, deleted, and looked
+    /// at where the host records that
+    Files(Activities),
+    /// List the files a session transferred by sftp, scp, rsync or git
+    Transfers(Activities),
+    /// List a session's network connections, and those forwarded for its client
+    Network(Activities),
     /// Play a session in this terminal
     Replay(Replay),
     /// Write a session in another format
@@ -168,8 +175,11 @@ pub struct Sessions {
     #[arg(long, value_parser = ["active", "closed"])]
     pub state: Option<String>,
     /// What kind of channel
-    #[arg(long, value_parser = ["shell", "exec", "subsystem"])]
+    #[arg(long, value_parser = ["shell", "exec", "subsystem", "forward"])]
     pub kind: Option<String>,
+    /// Its client is a process of this session (full id)
+    #[arg(long, value_name = "SESSION")]
+    pub parent: Option<String>,
     #[command(flatten)]
     pub page: Page,
 }
@@ -207,6 +217,15 @@ pub struct Commands {
     pub page: Page,
 }
 
+/// `auditty files`, `auditty transfers`, `auditty network`.
+#[derive(Args, Debug)]
+pub struct Activities {
+    /// The session
+    pub session: String,
+    #[command(flatten)]
+    pub page: Page,
+}
+
 const REPLAY_HELP: &str = "\
 Keys:
   space   pause, go on              q, Esc, Ctrl-C   quit
@@ -235,7 +254,8 @@ pub struct Replay {
     /// Begin at this time: RFC 3339, or a date and time in the shown zone
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
-    /// Which terminal of the session; 0 is the client's own
+    /// Which terminal of the session; 0 is the client's own, the others are
+    /// those of tmux, screen, script, sudo and the like
     #[arg(long, value_name = "N", default_value = "0")]
     pub terminal: u32,
     /// Follow the cursor when the recording is larger than the window (the

@@ -53,6 +53,23 @@ pub fn grant(session: &v1::Session) -> Text {
     }
 }
 
+/// Whether the session goes on, and what is left of it.
+pub fn state(session: &v1::Session) -> String {
+    let name = name::<v1::SessionState>(session.state);
+    match session.running_process_count {
+        running @ 1.. if session.state() == v1::SessionState::Closed => {
+            let running = count(running.into(), "process", "processes");
+            format!("{name}, {running} still running")
+        }
+        _ => name,
+    }
+}
+
+/// `1 process`, `2 processes`.
+pub fn count(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// Whether the recording is whole.
 pub fn verdict(session: &v1::Session) -> Text {
     let tone = match session.verdict() {
@@ -90,6 +107,50 @@ fn signal_name(signal: u32) -> String {
         _ => return format!("signal {signal}"),
     };
     format!("SIG{name}")
+}
+
+/// Whether something worked: `ok`, or the error's name.
+pub fn result(errno: Option<u32>) -> Text {
+    let Some(number) = errno else {
+        return "ok".into();
+    };
+    let name = match number {
+        1 => "EPERM",
+        2 => "ENOENT",
+        5 => "EIO",
+        13 => "EACCES",
+        17 => "EEXIST",
+        18 => "EXDEV",
+        20 => "ENOTDIR",
+        21 => "EISDIR",
+        22 => "EINVAL",
+        26 => "ETXTBSY",
+        28 => "ENOSPC",
+        30 => "EROFS",
+        36 => "ENAMETOOLONG",
+        39 => "ENOTEMPTY",
+        40 => "ELOOP",
+        122 => "EDQUOT",
+        _ => return Text::toned(format!("errno {number}"), Tone::Warning),
+    };
+    Text::toned(name, Tone::Warning)
+}
+
+/// One end of a network connection.
+pub fn address(address: &str, port: u32) -> String {
+    match address {
+        "" => String::new(),
+        address if address.contains(':') => format!("[{address}]:{port}"),
+        address => format!("{address}:{port}"),
+    }
+}
+
+/// Whether a command runs a script: the kernel puts the path that was started
+/// behind the interpreter's own arguments.
+pub fn is_script(command: &v1::Command) -> bool {
+    let other = command.exe != command.filename;
+    let mut behind = command.argv.iter().skip(1).take(2);
+    other && !command.filename.is_empty() && behind.any(|arg| *arg == command.filename)
 }
 
 /// A command's arguments as a shell would take them: `rm 'a b'` is not
@@ -137,7 +198,7 @@ pub fn bytes(count: u64) -> String {
 mod tests {
     use auditty_proto::v1;
 
-    use super::{bytes, command_line, exit, grant};
+    use super::{address, bytes, command_line, exit, grant, is_script, result};
     use crate::table::{Text, Tone};
 
     #[test]
@@ -147,6 +208,36 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(command_line(&command), r"rm -rf 'a b' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn scripts_are_told_from_links() {
+        let command = |exe: &str, filename: &str, argv: &str| v1::Command {
+            exe: exe.into(),
+            filename: filename.into(),
+            argv: argv.split(' ').map(str::to_owned).collect(),
+            ..Default::default()
+        };
+        assert!(is_script(&command(
+            "/bin/bash",
+            "./x.sh",
+            "/bin/bash ./x.sh a"
+        )));
+        assert!(is_script(&command(
+            "/bin/sh",
+            "/opt/x",
+            "/bin/sh -e /opt/x"
+        )));
+        assert!(!is_script(&command(
+            "/bin/bash",
+            "/bin/bash",
+            "bash ./x.sh"
+        )));
+        assert!(!is_script(&command(
+            "/usr/bin/vim.basic",
+            "/usr/bin/vi",
+            "vi /usr/bin/a"
+        )));
     }
 
     #[test]
@@ -175,6 +266,8 @@ mod tests {
     fn small_words() {
         assert_eq!(exit(Some(3), None), "3");
         assert_eq!(exit(None, Some(9)), "SIGKILL");
+        assert_eq!(result(Some(13)), Text::toned("EACCES", Tone::Warning));
+        assert_eq!(address("2001:db8::1", 22), "[2001:db8::1]:22");
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(u64::MAX), "16384.0 PiB");

@@ -30,6 +30,7 @@ pub fn sessions(args: &Sessions, zone: &Zone) -> Result<String> {
         ("request_id =", args.request_id.clone()),
         ("state =", args.state.clone()),
         ("kind =", args.kind.clone()),
+        ("parent_session_id =", args.parent.clone()),
     ];
     let mut parts: Vec<String> = comparisons
         .into_iter()
@@ -89,11 +90,12 @@ mod tests {
             "--access-flow=oncall",
             "--request-id=REQ-1",
             "--state=active",
-            "--kind=shell",
+            "--kind=forward",
+            "--parent=0199e0a4-7b1c-7000-8000-000000000001",
             "--filter=verdict = lossy",
         ]);
         let parsed = Filter::sessions(&text).unwrap();
-        assert_eq!(parsed.comparisons.len(), 11, "{text}");
+        assert_eq!(parsed.comparisons.len(), 12, "{text}");
         assert_eq!(filter(&[]), "");
     }
 

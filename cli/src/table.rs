@@ -151,7 +151,7 @@ pub struct Section {
 }
 
 /// Width of the labels.
-const LABEL_WIDTH: usize = 14;
+const LABEL_WIDTH: usize = 16;
 
 impl Section {
     /// An empty section.
@@ -207,7 +207,7 @@ mod tests {
     fn sections_leave_out_what_is_empty() {
         let mut section = Section::new("Who");
         section.row("user", "al\x07ice").row("ticket", "");
-        assert_eq!(section.render(false), "Who\n  user          al\\x07ice\n");
+        assert_eq!(section.render(false), "Who\n  user            al\\x07ice\n");
         section.row("grant", Text::toned("none", Tone::Bad));
         assert!(section.render(true).contains("\x1b[31mnone\x1b[0m"));
     }

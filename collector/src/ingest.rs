@@ -3,13 +3,13 @@
 
 use auditty_proto::{
     names,
-    v1::{self, ingest_service_server::IngestService, report},
+    v1::{self, activity::Activity, ingest_service_server::IngestService, report},
 };
 use prost::Message;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::store::{Batch, CommandEnd, Fact, Store, StoreError, nanoseconds};
+use crate::store::{Batch, CommandEnd, ConnectEnd, Fact, Store, StoreError, nanoseconds};
 
 /// Most reports in a batch: bounds how long one transaction holds the database.
 pub const MAX_REPORTS: usize = 10_000;
@@ -20,6 +20,9 @@ pub const MAX_SESSION_LEN: usize = 256 * 1024;
 /// Largest command, encoded: well above the longest argument block an agent
 /// keeps.
 pub const MAX_COMMAND_LEN: usize = 2 * 1024 * 1024;
+
+/// Largest activity, encoded: two paths of the longest kind, and the rest.
+pub const MAX_ACTIVITY_LEN: usize = 64 * 1024;
 
 /// The service over a store.
 #[derive(Clone, Debug)]
@@ -129,6 +132,24 @@ fn check_fact(
                 duration_ns: i64::try_from(end.duration_ns).unwrap_or(i64::MAX),
             }));
         }
+        Some(report::Fact::Activity(report)) => {
+            let session = session_id("activity.session_id", &report.session_id)?;
+            let Some(activity) = report.activity else {
+                return malformed("activity.activity", "is missing");
+            };
+            facts.push(check_activity(session, activity)?);
+        }
+        Some(report::Fact::ConnectEnd(end)) => {
+            // More than a machine can send in its life: the most there is.
+            let bytes = |count: Option<u64>| count.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+            facts.push(Fact::ConnectEnd(ConnectEnd {
+                session: session_id("connect_end.session_id", &end.session_id)?,
+                seq: seq("connect_end.seq", end.seq)?,
+                sent_bytes: bytes(end.sent_byte_count),
+                received_bytes: bytes(end.received_byte_count),
+                duration_ns: i64::try_from(end.duration_ns).unwrap_or(i64::MAX),
+            }));
+        }
         None => return malformed("fact", "is missing"),
     }
     Ok(())
@@ -204,6 +225,35 @@ fn check_command(
         command: Box::new(command),
     });
     Ok(())
+}
+
+fn check_activity(session: Uuid, activity: v1::Activity) -> Result<Fact, Malformed> {
+    seq("activity.activity.seq", activity.seq)?;
+    let name = names::activity_name(session, activity.seq);
+    if activity.name != name {
+        return malformed("activity.activity.name", format!("must be {name:?}"));
+    }
+    time("activity.activity.time", activity.time.as_ref())?;
+    let kind = match activity.activity {
+        Some(Activity::File(_)) => v1::ActivityKind::File,
+        Some(Activity::Transfer(_)) => v1::ActivityKind::Transfer,
+        Some(Activity::Connect(_)) => v1::ActivityKind::Connect,
+        Some(Activity::Link(_)) => v1::ActivityKind::Link,
+        Some(Activity::Handoff(_)) => v1::ActivityKind::Handoff,
+        None => return malformed("activity.activity.activity", "is missing"),
+    };
+    if activity.kind() != kind {
+        let must = format!("must be {}, as the activity is", kind.as_str_name());
+        return malformed("activity.activity.kind", must);
+    }
+    if activity.encoded_len() > MAX_ACTIVITY_LEN {
+        let most = format!("must have at most {MAX_ACTIVITY_LEN} bytes");
+        return malformed("activity.activity", most);
+    }
+    Ok(Fact::Activity {
+        session,
+        activity: Box::new(activity),
+    })
 }
 
 fn session_id(field: &str, id: &str) -> Result<Uuid, Malformed> {

@@ -12,6 +12,7 @@ use crate::store::{SessionPosition, Store, StoreError, nanoseconds};
 
 const DEFAULT_SESSIONS: usize = 50;
 const DEFAULT_COMMANDS: usize = 100;
+const DEFAULT_ACTIVITIES: usize = 100;
 /// Most items on any page.
 const MAX_ITEMS: usize = 1000;
 
@@ -80,7 +81,7 @@ impl SessionService for Query {
         let limit = limit(page_size, DEFAULT_COMMANDS)?;
         let filter = Filter::commands(&filter_text).map_err(invalid_filter)?;
         let scope = ["ListCommands", &parent, &filter_text];
-        let after = position(&scope, &page_token, command_position)?.unwrap_or(0);
+        let after = position(&scope, &page_token, seq_position)?.unwrap_or(0);
         self.find(id).await?;
         let page = self.store.commands(id, &filter, after, limit).await;
         let page = page.map_err(failed)?;
@@ -90,6 +91,34 @@ impl SessionService for Query {
         });
         Ok(Response::new(v1::ListCommandsResponse {
             commands: page.items,
+            next_page_token,
+        }))
+    }
+
+    async fn list_activities(
+        &self,
+        request: Request<v1::ListActivitiesRequest>,
+    ) -> Result<Response<v1::ListActivitiesResponse>, Status> {
+        let v1::ListActivitiesRequest {
+            parent,
+            page_size,
+            page_token,
+            filter: filter_text,
+        } = request.into_inner();
+        let id = session_id("parent", &parent)?;
+        let limit = limit(page_size, DEFAULT_ACTIVITIES)?;
+        let filter = Filter::activities(&filter_text).map_err(invalid_filter)?;
+        let scope = ["ListActivities", &parent, &filter_text];
+        let after = position(&scope, &page_token, seq_position)?.unwrap_or(0);
+        self.find(id).await?;
+        let page = self.store.activities(id, &filter, after, limit).await;
+        let page = page.map_err(failed)?;
+        let last = page.items.last().filter(|_| page.more);
+        let next_page_token = last.map_or_else(String::new, |last| {
+            page_token::encode(&scope, &last.seq.to_be_bytes())
+        });
+        Ok(Response::new(v1::ListActivitiesResponse {
+            activities: page.items,
             next_page_token,
         }))
     }
@@ -162,6 +191,6 @@ fn session_position(key: &[u8]) -> Option<SessionPosition> {
     })
 }
 
-fn command_position(key: &[u8]) -> Option<i64> {
+fn seq_position(key: &[u8]) -> Option<i64> {
     i64::try_from(u64::from_be_bytes(key.try_into().ok()?)).ok()
 }

@@ -64,6 +64,83 @@ async fn what_was_answered_survives_a_reopening() {
     crashed.stop().await;
 }
 
+async fn activities(collector: &Collector, page_size: i32, filter: &str) -> Vec<v1::Activity> {
+    let mut query = collector.query().await;
+    let mut request = v1::ListActivitiesRequest {
+        parent: format!("sessions/{}", session_id(1)),
+        page_size,
+        filter: filter.into(),
+        ..Default::default()
+    };
+    let mut all = Vec::new();
+    loop {
+        let page = query.list_activities(request.clone()).await.unwrap();
+        let page = page.into_inner();
+        all.extend(page.activities);
+        if page.next_page_token.is_empty() {
+            return all;
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+#[tokio::test]
+async fn activities_arrive_in_any_order_and_are_listed_in_theirs() {
+    use v1::activity::Activity;
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+    let mut reports: Vec<_> = (1..=30).rev().map(|seq| activity_report(1, seq)).collect();
+    // Number 7 is a connection; its end comes first.
+    reports.insert(0, connect_end_report(1, 7));
+    reports.push(session_report(1, 1));
+    let mut ingest = collector.ingest().await;
+    for _ in 0..2 {
+        ingest.report(batch(reports.clone())).await.unwrap();
+    }
+    let all = activities(&collector, 4, "").await;
+    assert_eq!(all.len(), 30);
+    for (seq, found) in (1..).zip(&all) {
+        let mut expected = activity(1, seq);
+        if let (7, Some(Activity::Connect(connect))) = (seq, &mut expected.activity) {
+            connect.sent_byte_count = Some(7);
+            connect.duration = Some(auditty_proto::convert::duration(3_000_000_000));
+        }
+        assert_eq!(*found, expected);
+    }
+    let transfers = activities(&collector, 0, "kind = transfer AND path : PASSWD").await;
+    let transfers: Vec<_> = transfers.iter().map(|activity| activity.seq).collect();
+    assert_eq!(transfers, [6, 21]);
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn malformed_activities_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+    let mut ingest = collector.ingest().await;
+    let changed = |change: fn(&mut v1::Activity)| {
+        let mut activity = activity(1, 2);
+        change(&mut activity);
+        fact(v1::report::Fact::Activity(v1::ActivityReport {
+            session_id: session_id(1),
+            activity: Some(activity),
+        }))
+    };
+    for (report, words) in [
+        (changed(|a| a.name.clear()), "activity.activity.name"),
+        (changed(|a| a.seq = 0), "activity.activity.seq"),
+        (changed(|a| a.time = None), "activity.activity.time"),
+        (changed(|a| a.activity = None), "is missing"),
+        (changed(|a| a.kind = 1), "ACTIVITY_KIND_CONNECT"),
+        (connect_end_report(1, 0), "connect_end.seq"),
+    ] {
+        let error = ingest.report(batch(vec![report])).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.message().contains(words), "{error}");
+    }
+    collector.stop().await;
+}
+
 #[tokio::test]
 async fn order_and_repetition_change_nothing() {
     let mut newer = session(1);

@@ -13,7 +13,7 @@ use auditty_collector::{
     store::{Batch, CommandEnd, Fact},
 };
 use auditty_proto::{
-    filter::{COMMAND_FIELDS, Field, Filter, Kind, SESSION_FIELDS, Value},
+    filter::{ACTIVITY_FIELDS, COMMAND_FIELDS, Field, Filter, Kind, SESSION_FIELDS, Value},
     names, v1,
 };
 use common::*;
@@ -192,6 +192,37 @@ async fn sql_and_memory_agree_on_commands() {
             .collect();
         assert_eq!(page.items, expected, "{text:?}");
     }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn sql_and_memory_agree_on_activities() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let id = names::parse_session_id(&session_id(1)).unwrap();
+    let records: Vec<_> = (1..=60).map(|seq| activity(1, seq)).collect();
+    let facts = records.iter().map(|record| Fact::Activity {
+        session: id,
+        activity: Box::new(record.clone()),
+    });
+    let batch = Batch {
+        host_id: HOST.into(),
+        facts: facts.collect(),
+    };
+    store.apply(&batch).await.unwrap();
+    let mut some = 0;
+    for text in filters(ACTIVITY_FIELDS, &records) {
+        let filter = Filter::activities(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let page = store.activities(id, &filter, 0, 1000).await.unwrap();
+        let expected: Vec<_> = records
+            .iter()
+            .filter(|activity| filter.matches(activity))
+            .cloned()
+            .collect();
+        assert_eq!(page.items, expected, "{text:?}");
+        some += usize::from(!expected.is_empty() && expected.len() < records.len());
+    }
+    assert!(some > 200, "the filters prove little: {some}");
     store.close().await;
 }
 

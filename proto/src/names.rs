@@ -47,6 +47,13 @@ short_names! {
     GrantStatus "GRANT_STATUS_",
     EndReason "END_REASON_",
     Verdict "VERDICT_",
+    ActivityKind "ACTIVITY_KIND_",
+    FileOperation "FILE_OPERATION_",
+    TransferProtocol "TRANSFER_PROTOCOL_",
+    TransferDirection "TRANSFER_DIRECTION_",
+    ConnectRole "CONNECT_ROLE_",
+    LinkRelation "LINK_RELATION_",
+    HandoffTo "HANDOFF_TO_",
 }
 
 /// Resource name of a session.
@@ -57,6 +64,11 @@ pub fn session_name(session_id: impl std::fmt::Display) -> String {
 /// Resource name of a command.
 pub fn command_name(session_id: impl std::fmt::Display, seq: u64) -> String {
     format!("sessions/{session_id}/commands/{seq}")
+}
+
+/// Resource name of an activity.
+pub fn activity_name(session_id: impl std::fmt::Display, seq: u64) -> String {
+    format!("sessions/{session_id}/activities/{seq}")
 }
 
 /// The id in a session's resource name; `None` unless it is

@@ -393,7 +393,12 @@ pub enum TransferDirection {
     Download,
 }
 
-/// A file was transferred: one event when the host closed it.
+/// A file was transferred: one event when the host's end (sftp-server, scp,
+/// rsync, sshd itself) closed it. What these programs open for themselves is no
+/// transfer: libraries, locales, the user database. The C library opens those
+/// with `O_CLOEXEC` and they open what they transfer without it, so that decides
+/// and not the path. Of git there is one event for each repository, when its end
+/// exits; `bytes` is what went over the connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Process id of the host's end.
@@ -429,6 +434,10 @@ pub enum ConnectRole {
 }
 
 /// A network connection was begun, accepted or waited for.
+///
+/// sshd's own calls on the host's services (`/dev/log`, D-Bus, systemd, nscd,
+/// sssd) are no forwards and are left out, so a client's forward to one of these
+/// Unix sockets is too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connect {
     /// Process id on the host.

@@ -46,6 +46,27 @@
 //! with a lossy `text` beside it where most of it is text. When `base64` is
 //! there, it is the truth.
 //!
+//! # Kinds of events
+//!
+//! | kind | tells |
+//! |---|---|
+//! | `session_start`, `session_end` | where and how it began; why it ended, and how many processes ran on |
+//! | `login`, `grant` | who logged in and how that is known; who allowed it |
+//! | `terminal_open`, `resize` | a pty: number 0 is the client's own, others are inner ones (tmux, screen, script, sudo) with the process that holds them |
+//! | `output`, `input` | bytes of one stream at `offset`: `terminal` by its number, or a pipe; `masked_bytes` and `omitted_bytes` (file transfers) stand for bytes that are not stored |
+//! | `exec`, `exit` | a program that started, ended |
+//! | `file` | a file was created, changed, deleted, or read where the host watches that |
+//! | `transfer` | a file went over the connection by sftp, scp, rsync or git |
+//! | `connect`, `disconnect` | a network connection of a process, or one sshd forwards for the client |
+//! | `link` | a tie to another session: its client, or a terminal that shows another one |
+//! | `handoff` | work handed to the service manager, at, cron, a container engine, D-Bus |
+//! | `gap` | a declared loss |
+//! | `marker` | a note about the recording |
+//!
+//! Of a session that does very much of one kind (20 000 events at once, 500
+//! a second for ever; files and network apart) the rest is not recorded, and a
+//! `gap` of cause `bound` has its exact number.
+//!
 //! # Hash chain
 //!
 //! ```text

@@ -10,8 +10,6 @@ impl Sessions {
     /// A process did something to a file.
     pub(super) fn file(&mut self, event: &KernelEvent, access: &FileAccess, sink: &mut dyn Sink) {
         let KernelEvent { boot_ns, pid, .. } = *event;
-        let read = access.operation == FileOperation::OpenRead;
-        let sensitive = !read || self.sensitive.matches(&access.path);
         // sshd's own files, such as the log of logins, are nobody's activity.
         let Some(key) = self.session_of(event) else {
             return;
@@ -20,7 +18,11 @@ impl Sessions {
             return;
         };
         session.transfer(&mut out, (boot_ns, pid), access);
-        let Some(operation) = operation(access.operation).filter(|_| sensitive) else {
+        // The capture tells reads of sensitive paths, and those that a program
+        // which transfers files could not begin.
+        let failed_read = access.operation == FileOperation::OpenRead && access.error != 0;
+        let no_more = failed_read && session.is_transport(pid);
+        let Some(operation) = operation(access.operation).filter(|_| !no_more) else {
             return;
         };
         if !session.file_allowance.take(boot_ns) {

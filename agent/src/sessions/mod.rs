@@ -35,7 +35,6 @@ mod losses;
 mod marks;
 mod network;
 mod opening;
-mod paths;
 mod pipes;
 mod processes;
 mod programs;
@@ -66,7 +65,6 @@ use timeline::Out;
 pub use clock::Clock;
 pub use identity::{SystemUsers, UserNames};
 pub use limits::{Counters, Limits};
-pub use paths::PathPatterns;
 
 /// A connection of which no server process was ever seen cannot be seen to end:
 /// without sessions it is forgotten after this time of silence.
@@ -85,8 +83,6 @@ pub struct Sessions {
     sessions: BTreeMap<SessionKey, OpenSession>,
     /// Network connections whose end is waited for, by the kernel's name.
     sockets: HashMap<u64, Socket>,
-    /// Paths of which a look is worth a record.
-    sensitive: PathPatterns,
     next_key: u64,
     /// Latest moment seen.
     now: u64,
@@ -112,15 +108,9 @@ impl Sessions {
             processes: Processes::default(),
             sessions: BTreeMap::new(),
             sockets: HashMap::new(),
-            sensitive: PathPatterns::default(),
             next_key: 0,
             now: 0,
         }
-    }
-
-    /// Opens for reading are recorded where the path matches.
-    pub fn watch_reads(&mut self, sensitive: PathPatterns) {
-        self.sensitive = sensitive;
     }
 
     /// Takes the next event. They come in the order of `boot_ns`, except those

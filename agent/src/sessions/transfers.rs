@@ -165,6 +165,12 @@ impl OpenSession {
         self.emit(out, boot_ns, Body::Transfer(transfer));
     }
 
+    /// Whether the process is the host's end of a transfer.
+    pub(super) fn is_transport(&self, pid: u32) -> bool {
+        let program = self.programs.get(&pid);
+        program.is_some_and(|program| program.transport.is_some())
+    }
+
     /// A process ended: a git transport has moved its repository.
     pub(super) fn program_ended(&mut self, out: &mut Out<'_>, boot_ns: u64, pid: u32) {
         let Some(program) = self.programs.remove(&pid) else {

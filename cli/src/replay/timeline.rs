@@ -1,9 +1,10 @@
 //! The events of one terminal, or of the pipes of a session without one, as
 //! frames on a clock.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use auditty_recording::event::{Body, Event, Gap, Marker, Stream};
+use auditty_recording::event::{Body, Event, Gap, Link, LinkRelation, Marker, Stream, Transfer};
 use jiff::Timestamp;
 
 use super::emulator::Size;
@@ -49,7 +50,7 @@ pub struct Frame {
 /// Which frames are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Selection {
-    /// The terminal; pipes are always taken.
+    /// The terminal; 0 stands for the pipes too.
     pub terminal: u32,
     /// Longest pause; zero keeps pauses as they were.
     pub idle_limit: Duration,
@@ -61,9 +62,10 @@ pub struct Timeline {
     frames: Vec<Frame>,
     /// Wall clock of the first event.
     start: Option<Timestamp>,
-    /// Terminals that were seen, whether selected or not.
-    terminals: Vec<u32>,
+    /// Terminals that were seen, whether selected or not, by number.
+    terminals: BTreeMap<u32, String>,
     pipes: bool,
+    plain: bool,
     truncated: bool,
 }
 
@@ -78,14 +80,20 @@ impl Timeline {
         self.start
     }
 
-    /// Terminals of the session.
-    pub fn terminals(&self) -> &[u32] {
+    /// Terminals of the session: their numbers, and what is known of them,
+    /// sanitised.
+    pub fn terminals(&self) -> &BTreeMap<u32, String> {
         &self.terminals
+    }
+
+    /// Some of the session's streams are pipes.
+    pub fn has_pipes(&self) -> bool {
+        self.pipes
     }
 
     /// The session's streams are pipes: its output is text without a screen.
     pub fn is_plain(&self) -> bool {
-        self.pipes && self.terminals.is_empty()
+        self.plain
     }
 
     /// A bound was reached and the rest is not here.
@@ -186,12 +194,23 @@ impl Builder {
         if !rest.is_empty() {
             self.append(at, Change::Output(rest.into_bytes()));
         }
+        let timeline = &mut self.timeline;
+        let on_pipes = timeline.pipes && !timeline.terminals.contains_key(&0);
+        timeline.plain = on_pipes && self.selection.terminal == 0;
         self.timeline
     }
 
     fn see(&mut self, body: &Body) {
         let terminal = match body {
-            Body::TerminalOpen(open) => Some(open.terminal),
+            Body::TerminalOpen(open) => {
+                let what = match &open.exe {
+                    Some(exe) => format!("{}, {exe}", open.name),
+                    None => open.name.clone(),
+                };
+                let what = sanitise::line(&what);
+                self.timeline.terminals.insert(open.terminal, what);
+                None
+            }
             Body::Resize(resize) => Some(resize.terminal),
             Body::Output(output) if output.stream == Stream::Terminal => output.terminal,
             Body::Output(_) => {
@@ -200,22 +219,21 @@ impl Builder {
             }
             _ => None,
         };
-        let terminals = &mut self.timeline.terminals;
-        if let Some(terminal) = terminal
-            && let Err(at) = terminals.binary_search(&terminal)
-        {
-            terminals.insert(at, terminal);
+        if let Some(terminal) = terminal {
+            self.timeline.terminals.entry(terminal).or_default();
         }
     }
 
     fn change(&mut self, body: &Body) -> Option<Change> {
         let selected = |terminal: Option<u32>| terminal == Some(self.selection.terminal);
         match body {
+            Body::Output(output) if output.omitted_bytes.is_some() => None,
             Body::Output(output) => match output.stream {
                 Stream::Terminal => {
                     selected(output.terminal).then(|| Change::Output(output.data.0.clone()))
                 }
                 Stream::Stdin => None,
+                Stream::Stdout | Stream::Stderr if self.selection.terminal != 0 => None,
                 Stream::Stdout => Some(pipe(self.stdout.text(&output.data.0))),
                 Stream::Stderr => Some(pipe(self.stderr.text(&output.data.0))),
             },
@@ -228,6 +246,12 @@ impl Builder {
             }
             Body::Gap(lost) => Some(Change::Note(Note::Gap(gap(lost)))),
             Body::Marker(mark) => Some(Change::Note(Note::Mark(marker(mark)))),
+            Body::Transfer(moved) => Some(Change::Note(Note::Mark(transfer(moved)))),
+            Body::Link(tie) => Some(Change::Note(Note::Mark(link(tie)))),
+            Body::Handoff(handoff) => {
+                let text = format!("work handed to {}", word(&handoff.to));
+                Some(Change::Note(Note::Mark(text)))
+            }
             _ => None,
         }
     }
@@ -282,6 +306,28 @@ pub fn gap(gap: &Gap) -> String {
 
 fn marker(marker: &Marker) -> String {
     sanitise::line(&format!("{}: {}", marker.marker, marker.message))
+}
+
+fn transfer(transfer: &Transfer) -> String {
+    let failed = match transfer.errno {
+        Some(number) => format!(" failed with errno {number}"),
+        None => format!(": {} bytes", transfer.bytes),
+    };
+    let (protocol, direction) = (word(&transfer.protocol), word(&transfer.direction));
+    sanitise::line(&format!(
+        "{protocol} {direction} of {}{failed}",
+        transfer.path
+    ))
+}
+
+fn link(link: &Link) -> String {
+    let id = link.session_id;
+    match link.relation {
+        LinkRelation::Parent => format!("its client is a process of session {id}"),
+        LinkRelation::Child => format!("a process of it is the client of session {id}"),
+        LinkRelation::Drives => format!("its terminal shows and drives one of session {id}"),
+        LinkRelation::DrivenBy => format!("a terminal of it is driven from session {id}"),
+    }
 }
 
 /// The name under which a value stands in a recording.

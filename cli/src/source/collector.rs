@@ -72,6 +72,14 @@ impl Collector {
         Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
     }
 
+    pub(super) async fn list_activities(
+        &mut self,
+        request: v1::ListActivitiesRequest,
+    ) -> Result<v1::ListActivitiesResponse> {
+        let answer = self.client.list_activities(request).await;
+        Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
+    }
+
     fn failure(&self, status: &Status) -> Failure {
         let message = status.message();
         match status.code() {

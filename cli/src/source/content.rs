@@ -221,6 +221,33 @@ impl Content {
         Ok(commands)
     }
 
+    /// Every activity, in order, network connections with their end where they
+    /// ended.
+    pub(super) async fn activities(&mut self) -> Result<Vec<v1::Activity>> {
+        let id = self.recording.key().session_id();
+        let mut activities = Vec::new();
+        let mut places = HashMap::new();
+        self.each(|record| {
+            let Some(event) = &record.event else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            if let Body::Disconnect(end) = &event.body {
+                let place = places.remove(&end.connect_seq);
+                if let Some(connect) = place.and_then(|place: usize| activities.get_mut(place)) {
+                    convert::end_connect(connect, end);
+                }
+            } else if let Some(activity) = convert::activity(id, event) {
+                if let Body::Connect(_) = &event.body {
+                    places.insert(event.seq, activities.len());
+                }
+                activities.push(activity);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+        .await?;
+        Ok(activities)
+    }
+
     /// What was found wrong so far, one line each.
     pub fn take_problems(&mut self) -> Vec<String> {
         std::mem::take(&mut self.problems)

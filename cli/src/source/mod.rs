@@ -81,6 +81,20 @@ impl Source {
         }
     }
 
+    /// A page of what else a session did, in order.
+    ///
+    /// # Errors
+    /// A wrong filter or page token, no such session, or the source failed.
+    pub async fn list_activities(
+        &mut self,
+        request: v1::ListActivitiesRequest,
+    ) -> Result<v1::ListActivitiesResponse> {
+        match self {
+            Self::Collector(collector) => collector.list_activities(request).await,
+            Self::Store(store) => store.list_activities(&request).await,
+        }
+    }
+
     /// The session that somebody typed: a full id, `sessions/ID`, or the
     /// beginning of an id that only one session has.
     ///

@@ -18,6 +18,7 @@ const PARALLEL: usize = 16;
 /// Sizes of pages, as in the schema.
 const DEFAULT_SESSIONS: usize = 50;
 const DEFAULT_COMMANDS: usize = 100;
+const DEFAULT_ACTIVITIES: usize = 100;
 const MAX_PAGE: usize = 1000;
 
 /// A store.
@@ -95,37 +96,46 @@ impl Store {
         request: &v1::ListCommandsRequest,
     ) -> Result<v1::ListCommandsResponse> {
         let filter = Filter::commands(&request.filter).map_err(Failure::usage)?;
-        let id = names::parse_session_name(&request.parent)
-            .ok_or_else(|| Failure::usage(format!("`{}` is no session", request.parent)))?;
         let fields = ["ListCommands", &request.parent, &request.filter];
-        let after = match request.page_token.as_str() {
-            "" => 0,
-            token => position(&fields, token, |bytes| {
-                bytes.try_into().map(u64::from_be_bytes)
-            })?,
-        };
         let size = page_size(request.page_size, DEFAULT_COMMANDS);
-        let key = self.key(&id.to_string()).await?;
-        let content = Content::open(self.store.clone(), key).await;
-        let mut content = content.map_err(|error| store_failure(&error))?;
-        let all = content.commands().await?;
+        let after = seq_position(&fields, &request.page_token)?;
+        let mut content = self.content(&request.parent).await?;
+        let mut items = content.commands().await?;
         self.problems.extend(content.take_problems());
-
-        let mut commands: Vec<_> = all
-            .into_iter()
-            .filter(|command| command.seq > after && filter.matches(command))
-            .take(size + 1)
-            .collect();
-        let mut next_page_token = String::new();
-        if commands.len() > size {
-            commands.truncate(size);
-            let last = commands.last().map_or(0, |command| command.seq);
-            next_page_token = page_token::encode(&fields, &last.to_be_bytes());
-        }
+        items.retain(|command| command.seq > after && filter.matches(command));
+        let (commands, next_page_token) = page(items, size, &fields, |command| command.seq);
         Ok(v1::ListCommandsResponse {
             commands,
             next_page_token,
         })
+    }
+
+    pub(super) async fn list_activities(
+        &mut self,
+        request: &v1::ListActivitiesRequest,
+    ) -> Result<v1::ListActivitiesResponse> {
+        let filter = Filter::activities(&request.filter).map_err(Failure::usage)?;
+        let fields = ["ListActivities", &request.parent, &request.filter];
+        let size = page_size(request.page_size, DEFAULT_ACTIVITIES);
+        let after = seq_position(&fields, &request.page_token)?;
+        let mut content = self.content(&request.parent).await?;
+        let mut items = content.activities().await?;
+        self.problems.extend(content.take_problems());
+        items.retain(|activity| activity.seq > after && filter.matches(activity));
+        let (activities, next_page_token) = page(items, size, &fields, |activity| activity.seq);
+        Ok(v1::ListActivitiesResponse {
+            activities,
+            next_page_token,
+        })
+    }
+
+    /// The content of the session with this name.
+    async fn content(&self, name: &str) -> Result<Content> {
+        let id = names::parse_session_name(name)
+            .ok_or_else(|| Failure::usage(format!("`{name}` is no session")))?;
+        let key = self.key(&id.to_string()).await?;
+        let content = Content::open(self.store.clone(), key).await;
+        content.map_err(|error| store_failure(&error))
     }
 
     pub(super) fn take_problems(&mut self) -> Vec<String> {
@@ -228,6 +238,31 @@ fn page_size(asked: i32, default: usize) -> usize {
     match usize::try_from(asked) {
         Ok(0) | Err(_) => default,
         Ok(size) => size.min(MAX_PAGE),
+    }
+}
+
+/// The first of the items, and the token of the next page where there are more.
+fn page<T>(
+    mut items: Vec<T>,
+    size: usize,
+    fields: &[&str],
+    seq: impl Fn(&T) -> u64,
+) -> (Vec<T>, String) {
+    if items.len() <= size {
+        return (items, String::new());
+    }
+    items.truncate(size);
+    let last = items.last().map_or(0, seq);
+    (items, page_token::encode(fields, &last.to_be_bytes()))
+}
+
+/// The number behind which a page begins.
+fn seq_position(fields: &[&str], token: &str) -> Result<u64> {
+    match token {
+        "" => Ok(0),
+        token => position(fields, token, |bytes| {
+            bytes.try_into().map(u64::from_be_bytes)
+        }),
     }
 }
 

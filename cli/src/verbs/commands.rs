@@ -74,8 +74,16 @@ fn row(command: &v1::Command, config: &Config) -> Vec<Text> {
         user,
         Text::toned(describe::exit(command.exit_code, command.signal), tone),
         lasted.map_or_else(String::new, moment::short).into(),
-        shortened(describe::command_line(command)).into(),
+        line(command).into(),
     ]
+}
+
+fn line(command: &v1::Command) -> String {
+    let mut line = shortened(describe::command_line(command));
+    if describe::is_script(command) {
+        line.push_str(" (script)");
+    }
+    line
 }
 
 fn shortened(mut line: String) -> String {

@@ -1,11 +1,15 @@
 //! One file per verb.
 
+mod activities;
 mod commands;
 mod completions;
 mod export;
+mod files;
+mod network;
 mod replay;
 mod sessions;
 mod show;
+mod transfers;
 
 use crate::args::Verb;
 use crate::config::Config;
@@ -22,6 +26,9 @@ pub async fn run(verb: Verb, config: &Config) -> Result<()> {
         Verb::Sessions(args) => sessions::run(&args, config).await,
         Verb::Show(args) => show::run(&args, config).await,
         Verb::Commands(args) => commands::run(&args, config).await,
+        Verb::Files(args) => activities::run(&args, &files::LIST, config).await,
+        Verb::Transfers(args) => activities::run(&args, &transfers::LIST, config).await,
+        Verb::Network(args) => activities::run(&args, &network::LIST, config).await,
         Verb::Replay(args) => replay::run(&args, config).await,
         Verb::Export(args) => export::run(&args, config).await,
         Verb::Completions(args) => completions::run(&args),

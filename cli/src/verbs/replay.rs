@@ -41,6 +41,7 @@ pub(super) async fn run(args: &Replay, config: &Config) -> Result<()> {
     } else {
         print(&timeline, from)?;
     }
+    tell_others(&timeline, args.terminal);
     if timeline.truncated() {
         out::warn("the session is longer than a replay holds; `auditty export` has all of it");
     }
@@ -66,14 +67,37 @@ async fn timeline(content: &mut Content, args: &Replay) -> Result<Timeline> {
 
 fn check(timeline: &Timeline, terminal: u32) -> Result<()> {
     let terminals = timeline.terminals();
-    if terminals.is_empty() || terminals.contains(&terminal) {
+    let pipes = timeline.has_pipes() && terminal == 0;
+    if terminals.is_empty() || terminals.contains_key(&terminal) || pipes {
         return Ok(());
     }
-    let known: Vec<String> = terminals.iter().map(u32::to_string).collect();
     Err(Failure::not_found(format!(
         "the session has no terminal {terminal}, only: {}",
-        known.join(", ")
+        listed(timeline, |_| true)
     )))
+}
+
+/// Terminals with what is known of them: `1 (pts/4, /usr/bin/tmux)`.
+fn listed(timeline: &Timeline, wanted: impl Fn(u32) -> bool) -> String {
+    let terminals = timeline.terminals().iter();
+    let listed = terminals.filter(|(number, _)| wanted(**number));
+    let listed: Vec<String> = listed
+        .map(|(number, what)| match what.as_str() {
+            "" => number.to_string(),
+            what => format!("{number} ({what})"),
+        })
+        .collect();
+    listed.join(", ")
+}
+
+/// Tells of the session's other terminals.
+fn tell_others(timeline: &Timeline, shown: u32) {
+    let others = listed(timeline, |number| number != shown);
+    if !others.is_empty() {
+        out::warn(&format!(
+            "the session has other terminals, shown by --terminal: {others}"
+        ));
+    }
 }
 
 /// Where to begin on the replay's clock; `None` when it was not said.

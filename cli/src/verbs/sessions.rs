@@ -15,7 +15,7 @@ use crate::{describe, moment, out, query};
 /// Shortest shown id: the milliseconds of a UUID version 7.
 const SHORT_ID_CHARS: usize = 13;
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     Column::whole("ID"),
     Column::text("START"),
     Column::number("LASTED"),
@@ -23,6 +23,7 @@ const COLUMNS: [Column; 10] = [
     Column::text("HOST"),
     Column::text("CLIENT"),
     Column::text("KIND"),
+    Column::text("STATE"),
     Column::number("CMDS"),
     Column::text("GRANT"),
     Column::whole("VERDICT"),
@@ -114,6 +115,7 @@ fn row(session: &v1::Session, id_chars: usize, now: Timestamp, config: &Config) 
         .into(),
         known(connection.map_or_else(String::new, |from| from.client_address.clone())).into(),
         describe::name::<v1::SessionKind>(session.kind).into(),
+        describe::state(session).into(),
         counts.command_count.to_string().into(),
         describe::grant(session),
         describe::verdict(session),

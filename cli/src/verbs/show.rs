@@ -58,7 +58,7 @@ fn about(session: &v1::Session, config: &Config) -> Section {
         .row("started", at(&session.start_time))
         .row("ended", at(&session.end_time))
         .row("lasted", describe::duration(session, Timestamp::now()))
-        .row("state", describe::name::<v1::SessionState>(session.state))
+        .row("state", describe::state(session))
         .row("end", end(session))
         .row("kind", describe::name::<v1::SessionKind>(session.kind))
         .row("command", session.command.as_str())
@@ -69,13 +69,22 @@ fn about(session: &v1::Session, config: &Config) -> Section {
         let text = "already open when the agent started; what came before is not recorded";
         section.row("adopted", Text::toned(text, Tone::Warning));
     }
-    if session.running_process_count > 0 {
-        section.row(
-            "left running",
-            format!("{} processes", session.running_process_count),
-        );
-    }
     section
+        .row("parent", session.parent_session_id.as_str())
+        .row("left running", left_running(session, config));
+    section
+}
+
+/// Processes that ran on after the end.
+fn left_running(session: &v1::Session, config: &Config) -> String {
+    let over = moment::from_proto(session.processes_end_time.as_ref());
+    match (over, session.running_process_count) {
+        (Some(at), _) => format!("nothing since {}", config.zone.full(at)),
+        (None, count) if count > 0 && session.end_time.is_some() => {
+            describe::count(count.into(), "process", "processes")
+        }
+        _ => String::new(),
+    }
 }
 
 fn end(session: &v1::Session) -> String {
@@ -105,8 +114,14 @@ fn who(session: &v1::Session, config: &Config) -> Section {
             "key",
             format!("{} {}", login.key_type, login.key_fingerprint).trim(),
         )
-        .row("client", address(&from.client_address, from.client_port))
-        .row("server", address(&from.server_address, from.server_port))
+        .row(
+            "client",
+            describe::address(&from.client_address, from.client_port),
+        )
+        .row(
+            "server",
+            describe::address(&from.server_address, from.server_port),
+        )
         .row("sshd", from.server_exe.as_str())
         .row("connection", from.connection_id.as_str());
     if let Some(certificate) = &login.certificate {
@@ -152,14 +167,6 @@ fn evidence(login: &v1::Login) -> Text {
     }
 }
 
-fn address(address: &str, port: u32) -> String {
-    match address {
-        "" => String::new(),
-        address if address.contains(':') => format!("[{address}]:{port}"),
-        address => format!("{address}:{port}"),
-    }
-}
-
 fn allowed(session: &v1::Session, config: &Config) -> Section {
     let matched = session.grant.clone().unwrap_or_default();
     let mut section = Section::new("Who allowed it");
@@ -196,6 +203,10 @@ fn what(session: &v1::Session, gaps: Vec<String>) -> Section {
         .row("commands", counts.command_count.to_string())
         .row("output", describe::bytes(counts.output_byte_count))
         .row("input", input(&counts))
+        .row("inner terminals", inner_terminals(&counts))
+        .row("files", some(counts.file_count, "auditty files"))
+        .row("transfers", transfers(&counts))
+        .row("network", some(counts.connect_count, "auditty network"))
         .row("events", counts.event_count.to_string())
         .row("verdict", describe::verdict(session));
     if counts.gap_count > 0 {
@@ -209,6 +220,34 @@ fn what(session: &v1::Session, gaps: Vec<String>) -> Section {
         section.row("", Text::toned(gap, Tone::Warning));
     }
     section
+}
+
+/// A count, and the verb that lists what was counted; nothing for none.
+fn some(count: u64, verb: &str) -> String {
+    match count {
+        0 => String::new(),
+        count => format!("{count} (`{verb}` lists them)"),
+    }
+}
+
+fn transfers(counts: &v1::Counts) -> String {
+    let mut text = some(counts.transfer_count, "auditty transfers");
+    if counts.omitted_byte_count > 0 {
+        let omitted = describe::bytes(counts.omitted_byte_count);
+        text.push_str(&format!(
+            "{}{omitted} not stored",
+            if text.is_empty() { "" } else { ", " }
+        ));
+    }
+    text
+}
+
+fn inner_terminals(counts: &v1::Counts) -> String {
+    match counts.inner_terminal_count {
+        0 => String::new(),
+        1 => "1 (`auditty replay --terminal 1` shows it)".to_owned(),
+        count => format!("{count} (`auditty replay --terminal 1` to `{count}` shows them)"),
+    }
 }
 
 fn input(counts: &v1::Counts) -> String {

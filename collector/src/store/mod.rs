@@ -45,6 +45,15 @@ pub enum Fact {
     },
     /// A command ended.
     CommandEnd(CommandEnd),
+    /// A process did something else.
+    Activity {
+        /// Its session.
+        session: Uuid,
+        /// The activity; of a network connection without its end.
+        activity: Box<v1::Activity>,
+    },
+    /// A network connection ended.
+    ConnectEnd(ConnectEnd),
 }
 
 /// How a command ended.
@@ -62,13 +71,29 @@ pub struct CommandEnd {
     pub duration_ns: i64,
 }
 
+/// How a network connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectEnd {
+    /// Its session.
+    pub session: Uuid,
+    /// Number of its beginning in the session.
+    pub seq: i64,
+    /// Bytes sent, where it is known.
+    pub sent_bytes: Option<i64>,
+    /// Bytes received, where it is known.
+    pub received_bytes: Option<i64>,
+    /// How long it lasted, nanoseconds.
+    pub duration_ns: i64,
+}
+
 impl Fact {
     fn session_id(&self) -> Uuid {
         match self {
             Self::Session { id, .. } => *id,
-            Self::Command { session, .. } | Self::CommandEnd(CommandEnd { session, .. }) => {
-                *session
-            }
+            Self::Command { session, .. }
+            | Self::CommandEnd(CommandEnd { session, .. })
+            | Self::Activity { session, .. }
+            | Self::ConnectEnd(ConnectEnd { session, .. }) => *session,
         }
     }
 }
@@ -168,6 +193,19 @@ impl Store {
     ) -> Result<Page<v1::Command>, StoreError> {
         self.database
             .commands(session, filter, after_seq, limit)
+            .await
+    }
+
+    /// Activities of a session that match, in order.
+    pub async fn activities(
+        &self,
+        session: Uuid,
+        filter: &Filter<v1::Activity>,
+        after_seq: i64,
+        limit: usize,
+    ) -> Result<Page<v1::Activity>, StoreError> {
+        self.database
+            .activities(session, filter, after_seq, limit)
             .await
     }
 }

@@ -132,6 +132,10 @@ pub fn session(number: u64) -> v1::Session {
         end_reason: (number % 5) as i32,
         exit_code: (ended && number.is_multiple_of(2)).then_some((number % 3) as u32),
         adopted: number.is_multiple_of(6),
+        parent_session_id: match number % 7 {
+            0 => session_id(number / 7),
+            _ => String::new(),
+        },
         verdict: (number % 5) as i32,
         ..Default::default()
     }
@@ -156,6 +160,81 @@ pub fn command(session: u64, seq: u64) -> v1::Command {
         login_uid: (seq.is_multiple_of(3)).then_some(1000),
         ..Default::default()
     }
+}
+
+/// All kinds in turn.
+pub fn activity(session: u64, seq: u64) -> v1::Activity {
+    use v1::activity::Activity;
+    let path = ["/etc/passwd", "/tmp/grün", "/tmp/a'b"][seq as usize % 3].to_owned();
+    let errno = (seq.is_multiple_of(4)).then_some(13);
+    let kind = (seq % 5 + 1) as i32;
+    let body = match kind {
+        1 => Activity::File(v1::FileAccess {
+            operation: (seq % 13) as i32,
+            target: if seq.is_multiple_of(2) {
+                String::new()
+            } else {
+                path.clone()
+            },
+            path,
+            errno,
+            ..Default::default()
+        }),
+        2 => Activity::Transfer(v1::Transfer {
+            protocol: (seq % 5) as i32,
+            direction: (seq % 3) as i32,
+            path,
+            byte_count: [0, 9, u64::MAX][seq as usize % 3],
+            errno,
+            ..Default::default()
+        }),
+        3 => Activity::Connect(v1::Connect {
+            role: (seq % 4) as i32,
+            forwarded: seq.is_multiple_of(2),
+            local_address: "10.0.0.1".into(),
+            local_port: 40_000 + seq as u32,
+            remote_address: ["::1", ""][seq as usize % 2].into(),
+            remote_port: 443,
+            unix_path: ["", "/run/x"][seq as usize % 2].into(),
+            ..Default::default()
+        }),
+        4 => Activity::Link(v1::Link {
+            relation: (seq % 5) as i32,
+            session_id: session_id(seq),
+        }),
+        _ => Activity::Handoff(v1::Handoff {
+            to: (seq % 6) as i32,
+            command_seq: 1,
+        }),
+    };
+    v1::Activity {
+        name: format!("sessions/{}/activities/{seq}", session_id(session)),
+        seq,
+        time: Some(Timestamp {
+            seconds: 1_767_225_600 + seq as i64,
+            nanos: 0,
+        }),
+        pid: 100 + (seq % 3) as u32,
+        kind,
+        activity: Some(body),
+    }
+}
+
+pub fn activity_report(session: u64, seq: u64) -> v1::Report {
+    fact(v1::report::Fact::Activity(v1::ActivityReport {
+        session_id: session_id(session),
+        activity: Some(activity(session, seq)),
+    }))
+}
+
+pub fn connect_end_report(session: u64, seq: u64) -> v1::Report {
+    fact(v1::report::Fact::ConnectEnd(v1::ConnectEndReport {
+        session_id: session_id(session),
+        seq,
+        sent_byte_count: Some(7),
+        received_byte_count: None,
+        duration_ns: 3_000_000_000,
+    }))
 }
 
 pub fn session_report(number: u64, revision: u64) -> v1::Report {

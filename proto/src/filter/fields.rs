@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{EnumKind, Field, Kind, Value};
 use crate::{convert::from_timestamp, names::ShortName, v1};
 
-const fn field<R>(
+pub(super) const fn field<R>(
     name: &'static str,
     kind: Kind,
     values: for<'a> fn(&'a R) -> Vec<Value<'a>>,
@@ -26,6 +26,7 @@ macro_rules! enum_kind {
         })
     };
 }
+pub(super) use enum_kind;
 
 /// Fields of a session.
 pub static SESSION_FIELDS: &[Field<v1::Session>] = &[
@@ -70,6 +71,9 @@ pub static SESSION_FIELDS: &[Field<v1::Session>] = &[
     field("end_time", Kind::Time, |s| time(s.end_time.as_ref())),
     field("exit_code", Kind::Int, |s| int(s.exit_code)),
     field("adopted", Kind::Bool, |s| vec![Value::Bool(s.adopted)]),
+    field("parent_session_id", Kind::Text, |s| {
+        text(&s.parent_session_id)
+    }),
     field("grant_status", enum_kind!(GrantStatus), |s| {
         enumeration(s.grant.as_ref().map_or(0, |g| g.status))
     }),
@@ -138,19 +142,19 @@ fn grant(session: &v1::Session) -> Option<&v1::Grant> {
     session.grant.as_ref()?.grant.as_ref()
 }
 
-fn text(text: &str) -> Vec<Value<'_>> {
+pub(super) fn text(text: &str) -> Vec<Value<'_>> {
     vec![Value::Text(Cow::Borrowed(text))]
 }
 
-fn int(int: Option<impl Into<u64>>) -> Vec<Value<'static>> {
+pub(super) fn int(int: Option<impl Into<u64>>) -> Vec<Value<'static>> {
     int.map(|int| Value::Int(int.into())).into_iter().collect()
 }
 
-fn enumeration(number: i32) -> Vec<Value<'static>> {
+pub(super) fn enumeration(number: i32) -> Vec<Value<'static>> {
     vec![Value::Enum(number)]
 }
 
-fn time(time: Option<&prost_types::Timestamp>) -> Vec<Value<'static>> {
+pub(super) fn time(time: Option<&prost_types::Timestamp>) -> Vec<Value<'static>> {
     let time = time.and_then(from_timestamp);
     time.map(Value::Time).into_iter().collect()
 }

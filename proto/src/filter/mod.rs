@@ -22,6 +22,7 @@
 //! - Enum values are given by their short names (`active`) or full ones.
 //! - Enums and booleans compare with `=` and `!=` only, `:` with text only.
 
+mod activity_fields;
 mod fields;
 mod parse;
 
@@ -29,6 +30,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
+pub use activity_fields::ACTIVITY_FIELDS;
 pub use fields::{COMMAND_FIELDS, SESSION_FIELDS, command_line};
 pub use parse::{FilterError, MAX_FILTER_LEN, MAX_TERMS};
 
@@ -203,5 +205,12 @@ impl Filter<v1::Command> {
     /// Reads a filter over [`COMMAND_FIELDS`].
     pub fn commands(text: &str) -> Result<Self, FilterError> {
         parse::parse(text, COMMAND_FIELDS)
+    }
+}
+
+impl Filter<v1::Activity> {
+    /// Reads a filter over [`ACTIVITY_FIELDS`].
+    pub fn activities(text: &str) -> Result<Self, FilterError> {
+        parse::parse(text, ACTIVITY_FIELDS)
     }
 }

@@ -28,6 +28,9 @@ impl<W: Write> Export for Text<W> {
     fn record(&mut self, record: &Record) -> io::Result<()> {
         match record.event.as_ref().map(|event| &event.body) {
             Some(Body::Output(output)) if self.options.shows(output.stream, output.terminal) => {
+                if let Some(bytes) = output.omitted_bytes {
+                    return writeln!(self.to, "\n[{bytes} bytes of a file transfer]");
+                }
                 let (joiner, plain) = self.streams.entry(output.stream).or_default();
                 let text = plain.push(&joiner.push(&output.data.0));
                 self.to.write_all(text.as_bytes())

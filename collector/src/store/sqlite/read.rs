@@ -1,6 +1,10 @@
 //! Rows → messages, page by page.
 
-use auditty_proto::{convert, filter::Filter, v1};
+use auditty_proto::{
+    convert,
+    filter::Filter,
+    v1::{self, activity::Activity},
+};
 use futures::TryStreamExt;
 use prost::Message;
 use sqlx::{QueryBuilder, Row, sqlite::SqliteRow};
@@ -67,6 +71,25 @@ impl Sqlite {
         self.page(query, limit, command).await
     }
 
+    pub(in crate::store) async fn activities(
+        &self,
+        session: Uuid,
+        filter: &Filter<v1::Activity>,
+        after_seq: i64,
+        limit: usize,
+    ) -> Result<Page<v1::Activity>, StoreError> {
+        let mut query = QueryBuilder::new(
+            "SELECT a.message, e.sent_bytes, e.received_bytes, e.duration_ns
+             FROM activities a LEFT JOIN connect_ends e USING (session_id, seq)
+             WHERE a.session_id = ",
+        );
+        query.push_bind(session.to_string());
+        query.push(" AND a.seq > ").push_bind(after_seq);
+        push_filter(&mut query, filter, |_| "a");
+        query.push(" ORDER BY a.seq");
+        self.page(query, limit, activity).await
+    }
+
     /// Reads rows until the page is full by number or by bytes.
     async fn page<T>(
         &self,
@@ -102,4 +125,19 @@ fn command(row: &SqliteRow) -> Result<(v1::Command, usize), StoreError> {
         command.duration = Some(convert::duration(duration_ns.unsigned_abs()));
     }
     Ok((command, message.len()))
+}
+
+fn activity(row: &SqliteRow) -> Result<(v1::Activity, usize), StoreError> {
+    let message: &[u8] = row.try_get("message")?;
+    let mut activity = v1::Activity::decode(message)?;
+    let duration_ns: Option<i64> = row.try_get("duration_ns")?;
+    if let (Some(duration_ns), Some(Activity::Connect(connect))) =
+        (duration_ns, &mut activity.activity)
+    {
+        let bytes = |count: Option<i64>| count.map(i64::unsigned_abs);
+        connect.sent_byte_count = bytes(row.try_get("sent_bytes")?);
+        connect.received_byte_count = bytes(row.try_get("received_bytes")?);
+        connect.duration = Some(convert::duration(duration_ns.unsigned_abs()));
+    }
+    Ok((activity, message.len()))
 }

@@ -2,7 +2,7 @@
 //! and however often each arrives.
 
 use auditty_proto::{
-    filter::{COMMAND_FIELDS, SESSION_FIELDS, Value},
+    filter::{ACTIVITY_FIELDS, COMMAND_FIELDS, Field, SESSION_FIELDS, Value},
     v1,
 };
 use prost::Message;
@@ -13,7 +13,7 @@ use super::{
     Sqlite,
     sql::{push_field, push_value},
 };
-use crate::store::{Batch, CommandEnd, Fact, StoreError};
+use crate::store::{Batch, CommandEnd, ConnectEnd, Fact, StoreError};
 
 /// Fields of a command that stand in `command_ends`.
 pub(super) const END_FIELDS: [&str; 2] = ["exit_code", "signal"];
@@ -33,9 +33,16 @@ impl Sqlite {
                     session,
                 } => put_session(connection, *id, *revision, session).await?,
                 Fact::Command { session, command } => {
-                    put_command(connection, *session, command).await?;
+                    let fields = COMMAND_FIELDS.iter();
+                    let fields = fields.filter(|field| !END_FIELDS.contains(&field.name));
+                    put(connection, "commands", *session, fields, &**command).await?;
                 }
                 Fact::CommandEnd(end) => put_command_end(connection, end).await?,
+                Fact::Activity { session, activity } => {
+                    let fields = ACTIVITY_FIELDS.iter();
+                    put(connection, "activities", *session, fields, &**activity).await?;
+                }
+                Fact::ConnectEnd(end) => put_connect_end(connection, end).await?,
             }
         }
         transaction.commit().await?;
@@ -136,28 +143,45 @@ async fn put_list_value(
     Ok(())
 }
 
-async fn put_command(
+/// Something that happened in a session once and never changes.
+async fn put<R: Message + 'static>(
     connection: &mut SqliteConnection,
+    table: &'static str,
     session: Uuid,
-    command: &v1::Command,
+    fields: impl Iterator<Item = &'static Field<R>> + Clone,
+    record: &R,
 ) -> Result<(), StoreError> {
-    let columns = || {
-        COMMAND_FIELDS
-            .iter()
-            .filter(|field| !END_FIELDS.contains(&field.name))
-    };
-    let mut query = QueryBuilder::new("INSERT INTO commands (session_id, message");
-    for field in columns() {
+    let mut query = QueryBuilder::new("INSERT INTO ");
+    query.push(table).push(" (session_id, message");
+    for field in fields.clone() {
         query.push(", ").push(field.name);
     }
     query.push(") VALUES (").push_bind(session.to_string());
-    query.push(", ").push_bind(command.encode_to_vec());
-    for field in columns() {
+    query.push(", ").push_bind(record.encode_to_vec());
+    for field in fields {
         query.push(", ");
-        push_field(&mut query, field, command);
+        push_field(&mut query, field, record);
     }
     query.push(") ON CONFLICT DO NOTHING");
     query.build().execute(connection).await?;
+    Ok(())
+}
+
+async fn put_connect_end(
+    connection: &mut SqliteConnection,
+    end: &ConnectEnd,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO connect_ends (session_id, seq, sent_bytes, received_bytes, duration_ns)
+         VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(end.session.to_string())
+    .bind(end.seq)
+    .bind(end.sent_bytes)
+    .bind(end.received_bytes)
+    .bind(end.duration_ns)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

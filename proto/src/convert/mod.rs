@@ -12,6 +12,23 @@ use uuid::Uuid;
 
 use crate::{names, v1};
 
+/// Enumerations with values of the same meaning on both sides.
+macro_rules! same_values {
+    ($($from:ty => $to:ident { $($value:ident => $name:ident),* $(,)? })*) => {$(
+        impl From<$from> for v1::$to {
+            fn from(value: $from) -> Self {
+                match value {
+                    $(<$from>::$value => Self::$name,)*
+                }
+            }
+        }
+    )*};
+}
+
+mod activity;
+
+pub use activity::{activity, end_connect};
+
 /// A moment as a message.
 pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     // Protobuf counts nanoseconds upwards from the second, also before 1970.
@@ -71,8 +88,8 @@ pub fn end_command(command: &mut v1::Command, exit: &event::Exit) {
     command.duration = Some(duration(exit.duration_ns));
 }
 
-/// What an agent reports of an event: a command that started or ended, or
-/// nothing.
+/// What an agent reports of an event: a command or an activity, the end of
+/// one, or nothing.
 pub fn report(session_id: Uuid, event: &Event) -> Option<v1::Report> {
     let fact = match &event.body {
         event::Body::Exec(exec) => v1::report::Fact::Command(v1::CommandReport {
@@ -86,7 +103,17 @@ pub fn report(session_id: Uuid, event: &Event) -> Option<v1::Report> {
             signal: exit.status.signal.map(u32::from),
             duration_ns: exit.duration_ns,
         }),
-        _ => return None,
+        event::Body::Disconnect(end) => v1::report::Fact::ConnectEnd(v1::ConnectEndReport {
+            session_id: session_id.to_string(),
+            seq: end.connect_seq,
+            sent_byte_count: end.sent_bytes,
+            received_byte_count: end.received_bytes,
+            duration_ns: end.duration_ns,
+        }),
+        _ => v1::report::Fact::Activity(v1::ActivityReport {
+            session_id: session_id.to_string(),
+            activity: Some(activity(session_id, event)?),
+        }),
     };
     Some(v1::Report { fact: Some(fact) })
 }
@@ -118,6 +145,7 @@ impl From<&session::Session> for v1::Session {
             signal: session.signal.map(u32::from),
             adopted: session.adopted,
             running_process_count: session.running_processes,
+            processes_end_time: session.processes_end_time.map(timestamp),
             parent_session_id: session
                 .parent_session_id
                 .map(|id| id.to_string())
@@ -227,18 +255,6 @@ impl From<&session::Counts> for v1::Counts {
             connect_count: counts.connects,
         }
     }
-}
-
-macro_rules! same_values {
-    ($($from:ty => $to:ident { $($value:ident => $name:ident),* $(,)? })*) => {$(
-        impl From<$from> for v1::$to {
-            fn from(value: $from) -> Self {
-                match value {
-                    $(<$from>::$value => Self::$name,)*
-                }
-            }
-        }
-    )*};
 }
 
 same_values! {

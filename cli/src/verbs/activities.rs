@@ -1,0 +1,70 @@
+//! What the lists of activities have in common.
+
+use auditty_proto::v1;
+
+use crate::args::Activities;
+use crate::config::Config;
+use crate::failure::Result;
+use crate::source::Source;
+use crate::table::{self, Column, Text};
+use crate::{moment, out};
+
+/// One of the lists.
+pub(super) struct List {
+    /// Short name of the kind of activity.
+    pub kind: &'static str,
+    /// What is said when there is none.
+    pub none: &'static str,
+    pub columns: &'static [Column],
+    pub row: fn(&v1::Activity, &Config) -> Vec<Text>,
+}
+
+pub(super) async fn run(args: &Activities, list: &List, config: &Config) -> Result<()> {
+    let mut source = Source::open(config).await?;
+    let session = source.find_session(&args.session).await?;
+    let mut filter = format!("kind = {}", list.kind);
+    if let Some(more) = &args.page.filter {
+        filter = format!("{filter} AND {more}");
+    }
+    let mut request = v1::ListActivitiesRequest {
+        parent: session.name,
+        page_size: args.page.limit.into(),
+        page_token: args.page.page_token.clone().unwrap_or_default(),
+        filter,
+    };
+    let mut answer = source.list_activities(request.clone()).await?;
+    while args.page.all && !answer.next_page_token.is_empty() {
+        request.page_token = std::mem::take(&mut answer.next_page_token);
+        let next = source.list_activities(request.clone()).await?;
+        answer.activities.extend(next.activities);
+        answer.next_page_token = next.next_page_token;
+    }
+    if config.json {
+        out::json(&answer)?;
+    } else if answer.activities.is_empty() {
+        out::print(&format!("{}\n", list.none))?;
+    } else {
+        let rows = answer.activities.iter();
+        let rows = rows.map(|activity| (list.row)(activity, config)).collect();
+        out::print(&table::render(list.columns, rows, config.colour))?;
+        super::sessions::more(&answer.next_page_token);
+    }
+    super::report(&mut source)
+}
+
+/// Number, time of day and process, with which every row begins.
+pub(super) fn beginning(activity: &v1::Activity, config: &Config) -> Vec<Text> {
+    let at = moment::from_proto(activity.time.as_ref());
+    vec![
+        activity.seq.to_string().into(),
+        at.map_or_else(String::new, |at| config.zone.time_of_day(at))
+            .into(),
+        activity.pid.to_string().into(),
+    ]
+}
+
+/// A length of time, or nothing.
+pub(super) fn lasted(duration: Option<prost_types::Duration>) -> String {
+    let lasted = duration.and_then(|lasted| std::time::Duration::try_from(lasted).ok());
+    lasted.map_or_else(String::new, moment::short)
+}
