@@ -17,20 +17,11 @@ const BURST: u64 = 20_000;
 const PER_SECOND: u64 = 500;
 
 /// How many more facts of one class a session may put on its timeline.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Allowance {
     /// In units of one fact / 10⁹, so that time is counted exactly.
     spent_nanos: u128,
     at_boot_ns: u64,
-}
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self {
-            spent_nanos: 0,
-            at_boot_ns: 0,
-        }
-    }
 }
 
 impl Allowance {

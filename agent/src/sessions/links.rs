@@ -1,7 +1,7 @@
 //! Ties between sessions: a session whose client is a process of another one,
 //! and a terminal that another session's terminal shows.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use auditty_recording::event::{Body, Link, LinkRelation};
 use uuid::Uuid;
@@ -67,7 +67,17 @@ impl Sessions {
     pub(super) fn link_parent(&mut self, key: SessionKey, boot_ns: u64, sink: &mut dyn Sink) {
         let connection = self.sessions.get(&key).map(|session| session.connection);
         let connection = connection.and_then(|id| self.connections.get(&id));
-        let Some(parent) = connection.and_then(|connection| connection.parent) else {
+        let parent = connection.and_then(|connection| {
+            let known = &connection.described;
+            let end =
+                |address: Option<IpAddr>, port: Option<u16>| Some(SocketAddr::new(address?, port?));
+            // Its client's connect may have been told later than its start.
+            let client = end(known.client_address, known.client_port);
+            let server = end(known.server_address, known.server_port);
+            let late = || self.parent_at(client?, server?);
+            connection.parent.or_else(late)
+        });
+        let Some(parent) = parent else {
             return;
         };
         let Some((session, mut out)) = self.open(key, sink) else {

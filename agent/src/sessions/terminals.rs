@@ -104,7 +104,8 @@ impl Sessions {
         }
     }
 
-    /// The last descriptor of a pty master was closed.
+    /// The last descriptor of a pty master was closed: a client's terminal is
+    /// hung up, whether or not its session's own process minds.
     pub(super) fn terminal_close(
         &mut self,
         event: &KernelEvent,
@@ -114,8 +115,12 @@ impl Sessions {
         let Some(connection) = self.connections.get_mut(&event.connection) else {
             return;
         };
-        connection.terminals.remove(&terminal);
-        for key in connection.sessions.clone() {
+        let client = connection.terminals.remove(&terminal);
+        let sessions = connection.sessions.clone();
+        if let Some(session) = client.and_then(|key| self.sessions.get_mut(&key)) {
+            session.disconnected(event.boot_ns);
+        }
+        for key in sessions {
             self.close_inner(key, terminal, sink);
         }
     }
@@ -222,7 +227,7 @@ impl Sessions {
         if let Some((last, mut out)) = last.and_then(|last| self.open(last, sink)) {
             stands = own.map(|id| last.streams.expected(id));
             last.closed = true;
-            if root_exited(last) {
+            if root_exited(last) || last.has_ended() {
                 last.tell_end(&mut out, boot_ns, true);
             } else {
                 last.root_exited(boot_ns, None);

@@ -1,5 +1,6 @@
 //! A folder store with recordings, made by the recording crate's own writer,
 //! and the binary that reads it.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

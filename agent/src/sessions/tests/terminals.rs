@@ -133,6 +133,25 @@ fn an_inner_terminal_stays_attributed_after_the_logout() {
 }
 
 #[test]
+fn a_terminal_that_is_hung_up_ends_the_session_of_a_shell_that_stays() {
+    let mut rig = Rig::logged_in();
+    rig.life = 70;
+    rig.shell(SSHD, SHELL, 3);
+    rig.output(3, 0, "$ ");
+    rig.fact(SSHD, Fact::TerminalClose { terminal: 70 });
+    rig.pass(600);
+    let recorded = rig.session(0);
+    assert_eq!(recorded.story().last().unwrap(), "end Disconnected");
+    assert_eq!(recorded.session().running_processes, 1);
+    // The pty is used again on the same connection.
+    rig.life = 71;
+    rig.output(3, 0, "next");
+    rig.end_of_batch();
+    assert_eq!(rig.count(), 2);
+    assert_eq!(rig.session(0).story().last().unwrap(), "end Disconnected");
+}
+
+#[test]
 fn inner_terminals_are_bounded_and_what_is_beyond_is_declared() {
     let mut rig = with_tmux();
     for life in 0..300 {
