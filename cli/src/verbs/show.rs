@@ -64,7 +64,8 @@ fn about(session: &v1::Session, config: &Config) -> Section {
         .row("command", session.command.as_str())
         .row("terminal", session.terminal.as_str())
         .row("host", format!("{} ({})", host.hostname, host.host_id))
-        .row("boot", host.boot_id);
+        .row("boot", host.boot_id)
+        .row("capture", host.capture_mode);
     if session.adopted {
         let text = "already open when the agent started; what came before is not recorded";
         section.row("adopted", Text::toned(text, Tone::Warning));
