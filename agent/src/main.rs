@@ -32,6 +32,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         btf: Option<PathBuf>,
     },
+    /// Remove what a stopped agent leaves in the kernel and in /run: programs
+    /// that go on capturing for the next agent. Recordings stay.
+    Uninstall,
     /// Print the configuration file with every key, its default and its meaning.
     Config,
 }
@@ -46,6 +49,9 @@ fn main() -> ExitCode {
     if let Command::Check { btf: Some(path) } = &command {
         return finish(run::check_types(path));
     }
+    if matches!(command, Command::Uninstall) {
+        return finish(run::uninstall().map(|()| true));
+    }
     let config = match Config::load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
@@ -55,7 +61,7 @@ fn main() -> ExitCode {
     };
     finish(match command {
         Command::Check { .. } => run::check(&config),
-        Command::Run | Command::Config => run::run(&config).map(|()| true),
+        Command::Run | Command::Config | Command::Uninstall => run::run(&config).map(|()| true),
     })
 }
 

@@ -8,13 +8,15 @@
 //!
 //! On SIGTERM or SIGINT the chain ends from its source: the capture drains the
 //! kernel, the recorder takes its last batch, seals, and waits a bounded time
-//! for store and collector; then the tasks are stopped.
+//! for store and collector; then the tasks are stopped. Pinned programs go on
+//! without it, for the next agent.
 
 mod check;
 mod collector;
 mod notify;
 mod process;
 mod recorder;
+mod uninstall;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,11 +32,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use check::{check, check_types};
+pub use uninstall::uninstall;
 
 use crate::capture::ladder::Mode;
-use crate::capture::{self, Capture, Options, queue};
+use crate::capture::pins::Pins;
+use crate::capture::{self, Capture, Options, now_boot_ns, queue};
 use crate::config::{self, Attach, Config};
-use crate::delivery::{AgentLock, Reporter, Spool, SpoolOptions, Uploader, dial};
+use crate::delivery::{AgentLock, Journaled, Reporter, Spool, SpoolOptions, Uploader, dial};
+use crate::sessions::Restart;
+use crate::sessions::sink::SessionRecord;
 use collector::EmbeddedCollector;
 use recorder::Recorder;
 
@@ -52,10 +58,12 @@ pub fn run(config: &Config) -> Result<()> {
     let store = runtime
         .block_on(config.store().open())
         .context("opening the store")?;
-    let (spool, resumable) = Spool::open(spool_options(config, &host), Arc::clone(&store))
+    let takeover = Takeover::prepare(config, &host)?;
+    let options = spool_options(config, &host);
+    let (spool, resumable) = Spool::open(options, Arc::clone(&store), takeover.journal.as_ref())
         .context("opening the spool")?;
     let tasks = Tasks::start(&runtime, config, &spool, store)?;
-    let outcome = record(&runtime, config, &host, spool, resumable);
+    let outcome = record(&runtime, config, &host, takeover, spool, resumable);
     runtime.block_on(tasks.stop());
     outcome
 }
@@ -87,6 +95,36 @@ fn capture_options(config: &Config) -> Options {
             config::Mode::Uprobe => Mode::Uprobe,
         }),
         always_attached: config.capture().attach() == Attach::Always,
+        pin: config.capture().pin(),
+    }
+}
+
+/// What an agent before has left in the kernel, and where it stood there.
+struct Takeover {
+    pins: Option<Pins>,
+    journal: Option<Journaled>,
+}
+
+impl Takeover {
+    /// Looks for both. One without the other is of no use.
+    fn prepare(config: &Config, host: &Host) -> Result<Self> {
+        let failed = "looking for programs of an agent before";
+        let mut pins = Pins::open(&capture_options(config), now_boot_ns()).context(failed)?;
+        let mut journal = None;
+        if let Some(pins) = &mut pins
+            && let Some(rings) = pins.rings()
+        {
+            journal = Journaled::read(config.spool().directory()).filter(|journal| {
+                journal.is_of(&host.boot_id, &rings) && pins.hold(&journal.handover().marks)
+            });
+            if journal.is_none() {
+                tracing::warn!(
+                    "the programs that an agent before has left belong to another spool: they are removed"
+                );
+                pins.begin_anew().context(failed)?;
+            }
+        }
+        Ok(Self { pins, journal })
     }
 }
 
@@ -95,24 +133,37 @@ fn record(
     runtime: &Runtime,
     config: &Config,
     host: &Host,
-    spool: Spool,
-    resumable: Vec<crate::sessions::sink::SessionRecord>,
+    takeover: Takeover,
+    mut spool: Spool,
+    resumable: Vec<SessionRecord>,
 ) -> Result<()> {
     if config.capture().input() == config::Input::Full {
         tracing::warn!(
             "capture.input = \"full\": EVERY PASSWORD that is typed in a session will be in its recording, in the clear"
         );
     }
-    let capture = Capture::start(&capture_options(config)).context("starting the capture")?;
+    let Takeover { pins, journal } = takeover;
+    let handover = journal.as_ref().map(Journaled::handover);
+    let capture = Capture::start(&capture_options(config), pins, handover.as_ref())
+        .context("starting the capture")?;
     let host = &Host {
         capture_mode: capture.mode().name().to_owned(),
         ..host.clone()
     };
+    let open = resumable.len();
+    let restart = match &journal {
+        Some(journal) => Restart::Pinned(resumable, journal.connections()),
+        None => Restart::Unpinned(resumable),
+    };
+    let rings = capture.rings();
+    spool
+        .begin_journal(rings.as_deref(), journal)
+        .context("beginning the journal")?;
     let stop = Arc::new(AtomicBool::new(false));
     let (sender, batches) = queue();
+    let goes_on = rings.is_some();
     let recorder = Recorder::new(host.clone(), config.grants().directory(), spool, batches);
-    let open = resumable.len();
-    let recorder = spawn("recorder", move || recorder.run(resumable))?;
+    let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
     let capture = {
         let stop = Arc::clone(&stop);
         spawn("capture", move || capture.run(&sender, &stop))?

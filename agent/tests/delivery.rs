@@ -65,7 +65,7 @@ impl Bench {
     }
 
     async fn spool(&self) -> (Spool, Vec<SessionRecord>) {
-        Spool::open(self.options(), self.store().await).unwrap()
+        Spool::open(self.options(), self.store().await, None).unwrap()
     }
 
     fn session_folder(&self, record: &SessionRecord) -> PathBuf {
@@ -380,7 +380,7 @@ async fn a_damaged_session_goes_to_quarantine_and_the_others_go_on() {
 async fn a_second_agent_is_told_who_holds_the_spool() {
     let bench = Bench::new();
     let (_spool, _) = bench.spool().await;
-    let error = Spool::open(bench.options(), bench.store().await)
+    let error = Spool::open(bench.options(), bench.store().await, None)
         .err()
         .unwrap()
         .to_string();
@@ -492,7 +492,7 @@ async fn a_full_spool_refuses_events_and_says_so() {
         max_bytes: 1,
         ..bench.options()
     };
-    let (mut spool, _) = Spool::open(options, bench.store().await).unwrap();
+    let (mut spool, _) = Spool::open(options, bench.store().await, None).unwrap();
     let mut record = begin(&mut spool);
     let begin = Instant::now();
     loop {

@@ -15,8 +15,8 @@ mod offsets;
 
 pub use offsets::{Member, Offsets};
 
-/// Changes with every change of this file.
-pub const LAYOUT_VERSION: u32 = 5;
+/// Changes with every change of this file, and with what a value of a map means.
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Room for the body of a record, bytes.
 pub const BODY_LEN: usize = 64;
@@ -538,7 +538,7 @@ pub const CAUSE_MISSED: u32 = 5;
 
 /// Terminal and pipe bytes.
 pub const CLASS_STREAM: u32 = 1;
-/// Fork, exec and exit.
+/// Fork and exit.
 pub const CLASS_PROCESS: u32 = 2;
 /// Connection starts and monitor messages.
 pub const CLASS_LOGIN: u32 = 3;
@@ -546,6 +546,13 @@ pub const CLASS_LOGIN: u32 = 3;
 pub const CLASS_FILE: u32 = 4;
 /// Network activity.
 pub const CLASS_NETWORK: u32 = 5;
+
+/// Starts of programs.
+pub const CLASS_EXEC: u32 = 6;
+
+/// CPUs that the table of active generations has room for: the kernel's own
+/// bound on x86 (`NR_CPUS_RANGE_END`).
+pub const ACTIVE_CPUS: u32 = 8192;
 
 /// Pids a word of the watch table covers: one byte each.
 pub const WATCH_WORD: usize = 4096;

@@ -566,8 +566,10 @@ pub enum GapClass {
     Output,
     /// Input.
     Input,
-    /// Execs, exits, forks.
+    /// Exits and forks.
     Process,
+    /// Execs: programs that were started.
+    Exec,
     /// Login and connection facts.
     Login,
     /// File activity and transfers.

@@ -254,7 +254,7 @@ fn a_torn_chunk_is_taken_over_and_goes_on() {
         .collect();
     let (_, bytes) = seal(header(&key, 2, Digest::of(b"p"), 5), &all);
     let torn = &bytes[..bytes.len() - 1];
-    let recovered = ChunkWriter::recover(torn, Vec::new()).unwrap();
+    let recovered = ChunkWriter::recover(torn, Vec::new(), None).unwrap();
     assert!(matches!(
         recovered.damage,
         Some(ChunkError::Truncated { .. })

@@ -53,6 +53,11 @@ impl Agent {
     }
 
     fn launch(scene: &Scene, folder: PathBuf, setting: &Setting) -> Result<Self> {
+        // Pinned programs outlive their agent, and would be the next test's.
+        scene.later(&format!(
+            "'{}' uninstall",
+            binary("auditty-agent").display()
+        ))?;
         let mut command = command(&folder, &setting.environment);
         let mut process = scene.spawn("auditty-agent", &mut command)?;
         process.wait_for_log("records the SSH sessions of", SOON)?;

@@ -95,9 +95,13 @@ fn a_session_older_than_the_agent_is_adopted() -> Result<()> {
     Ok(())
 }
 
-/// A session that goes on while the agent is away.
+/// A session that goes on while no agent is there, and no programs either.
 fn agent_restart(stop: impl FnOnce(&mut Agent) -> Result<()>) -> Result<()> {
-    let mut stage = Stage::new()?;
+    let unpinned = Setting {
+        extra: "[capture]\npin = false\n".to_owned(),
+        ..Setting::default()
+    };
+    let mut stage = Stage::with(Scene::new()?, &unpinned)?;
     let mut typist = stage.client().shell()?;
     typist.ready()?;
     typist.command("/bin/echo before")?;

@@ -35,9 +35,36 @@ pub fn adopt(processes: &mut Processes) -> Result<Vec<KernelEvent>, CaptureError
             break;
         }
     }
-    processes.watch_all()?;
+    if !events.is_empty() {
+        processes.watch_all()?;
+    }
     events.sort_by_key(|event| event.boot_ns);
     Ok(events)
+}
+
+/// What the programs' table says is running, oldest first.
+pub fn present(processes: &Processes) -> Vec<KernelEvent> {
+    let scan = Scan::new();
+    let mut events: Vec<KernelEvent> = processes
+        .all()
+        .into_iter()
+        .filter(|(_, process)| process.connection != 0)
+        .filter_map(|(pid, process)| {
+            let running = scan.running.get(&i32::try_from(pid).ok()?)?;
+            Some(KernelEvent {
+                boot_ns: running.start_boot_ns,
+                connection: process.connection,
+                root: process.root,
+                pid,
+                fact: Fact::Present {
+                    parent: running.stat.ppid.unsigned_abs(),
+                    server: process.kind == PROCESS_SERVER,
+                },
+            })
+        })
+        .collect();
+    events.sort_by_key(|event| event.boot_ns);
+    events
 }
 
 struct Running {

@@ -20,7 +20,7 @@ impl Census {
     /// Takes an event into account.
     pub fn count(&mut self, event: &KernelEvent) {
         match &event.fact {
-            Fact::ConnectionStart(_) | Fact::Fork { .. } | Fact::Exec(_) => {
+            Fact::ConnectionStart(_) | Fact::Present { .. } | Fact::Fork { .. } | Fact::Exec(_) => {
                 self.members.insert(event.pid, event.connection);
             }
             Fact::Exit { .. } => {

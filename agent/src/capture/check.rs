@@ -8,7 +8,7 @@ use super::{
     btf::{Btf, BtfError},
     hooks::Hooks,
     ladder::{self, Hook, Mode, Refusal},
-    offsets, tracefs,
+    offsets, pins, tracefs,
 };
 
 /// Instructions that the verifier may go through in one program. It gives up at
@@ -41,13 +41,12 @@ impl Check {
     }
 }
 
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 5] = [
     "passwords at prompts that put the terminal into raw mode, or on the far side of a nested ssh, are not masked",
     "SSH servers other than OpenSSH and dropbear",
     "datagrams (UDP, ICMP), the ends of connections over Unix sockets, and those that io_uring accepts or makes over Unix sockets",
     "commands that other daemons run on a user's behalf (cron, at, systemd-run, containers)",
     "contents of forwarded connections (-L, -R, -D), and of X11 and agent forwarding",
-    "whatever happens while no agent runs: it is declared as a gap in every session that was open",
 ];
 
 /// Loads every program into the running kernel, attaches it for a moment, and
@@ -57,7 +56,7 @@ pub fn check(options: &Options) -> Result<Check, CaptureError> {
     let types = Btf::running_kernel()?;
     let (mode, refusals) = ladder::choose(options.mode, &types);
     let mode = mode.ok_or_else(|| CaptureError::no_mode(&refusals))?;
-    let mut hooks = Hooks::load(options, mode, &types)?;
+    let mut hooks = Hooks::load(options, mode, &types, None)?;
     hooks.attach_always()?;
     hooks.attach_on_demand()?;
     hooks.detach_all()?;
@@ -66,6 +65,13 @@ pub fn check(options: &Options) -> Result<Check, CaptureError> {
     if !Path::new("/proc/self/loginuid").exists() {
         limits.push("login user ids: this kernel is built without auditing".to_owned());
     }
+    limits.push(match pins::obstacle() {
+        Some(why) => format!(
+            "whatever happens while no agent runs ({why}): it is declared as a gap in every session that was open"
+        ),
+        None => "with capture.attach = \"on-demand\": what is shown and typed in connections that begin while no agent runs"
+            .to_owned(),
+    });
     Ok(Check {
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
             .unwrap_or_default()

@@ -36,6 +36,8 @@ pub enum Decoded {
 #[derive(Default)]
 struct PartialExec {
     boot_ns: u64,
+    /// Of the first piece.
+    position: u64,
     exe: String,
     cwd: String,
     args: Vec<u8>,
@@ -45,6 +47,10 @@ struct PartialExec {
 #[derive(Default)]
 pub struct Decoder {
     partial: HashMap<u32, PartialExec>,
+    /// Position in the ring of the record that comes next.
+    pub position: u64,
+    /// Position of the first piece of the record that came last.
+    pub first: u64,
 }
 
 /// Reads integers off the front of a body.
@@ -71,6 +77,12 @@ impl Fields<'_> {
 }
 
 impl Decoder {
+    /// Position of the oldest piece since `boot_ns` whose end is still to come.
+    pub fn oldest_piece(&self, boot_ns: u64) -> Option<u64> {
+        let waiting = self.partial.values().filter(|p| p.boot_ns >= boot_ns);
+        waiting.map(|partial| partial.position).min()
+    }
+
     /// Decodes one record.
     pub fn decode(&mut self, record: &[u8]) -> Decoded {
         let Some((head, rest)) = record.split_at_checked(size_of::<Header>()) else {
@@ -79,6 +91,7 @@ impl Decoder {
         let Some((body, rest)) = rest.split_at_checked(BODY_LEN) else {
             return Decoded::Malformed;
         };
+        self.first = self.position;
         let mut head = Fields(head);
         let (kind, len) = (head.u32(), head.u32());
         let (boot_ns, connection, root) = (head.u64(), head.u64(), head.u64());
@@ -148,6 +161,7 @@ impl Decoder {
         if partial.boot_ns != boot_ns {
             *partial = PartialExec {
                 boot_ns,
+                position: self.position,
                 ..PartialExec::default()
             };
         }
@@ -174,7 +188,11 @@ impl Decoder {
             .partial
             .remove(&pid)
             .filter(|partial| partial.boot_ns == boot_ns)
-            .unwrap_or_default();
+            .unwrap_or_else(|| PartialExec {
+                position: self.position,
+                ..PartialExec::default()
+            });
+        self.first = partial.position;
         let args_len = body.u64();
         let (parent, uid, euid, login_uid) = (body.u32(), body.u32(), body.u32(), body.u32());
         let fds = [fd(body), fd(body), fd(body)];

@@ -33,6 +33,15 @@ pub enum Fact {
         /// The forking process.
         parent: u32,
     },
+    /// `pid` was there already when this agent took over from one before. What
+    /// it did until then was recorded by that one, or is still to come: this
+    /// only says that it lives. `boot_ns` is its start.
+    Present {
+        /// Its parent process.
+        parent: u32,
+        /// It is an sshd, not the user's program.
+        server: bool,
+    },
     /// `pid` runs a new program.
     Exec(Box<Exec>),
     /// `pid` (its last thread) ended.
@@ -349,8 +358,10 @@ pub enum LossClass {
     /// Terminal or pipe bytes. Losses of bytes with a known place show as a
     /// hole between offsets; this counts them a second time, for the host.
     Stream,
-    /// Fork, exec, exit.
+    /// Fork and exit.
     Process,
+    /// Starts of programs.
+    Exec,
     /// Monitor messages and connection starts.
     Login,
     /// File activity.

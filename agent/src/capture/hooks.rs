@@ -9,7 +9,10 @@ use auditty_capture_ebpf::Offsets;
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
     programs::{
-        KProbe, Program, ProgramFd, TracePoint, kprobe::KProbeLinkId, trace_point::TracePointLinkId,
+        KProbe, Program, ProgramFd, TracePoint,
+        kprobe::KProbeLinkId,
+        links::{FdLink, PinnedLink},
+        trace_point::TracePointLinkId,
     },
 };
 
@@ -19,9 +22,11 @@ use super::{
     kretprobe,
     ladder::{Hook, Mode, Point},
     offsets,
+    pins::Pins,
 };
 
-const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture"));
+/// The programs.
+pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture"));
 
 /// Numbers of system calls on this architecture, by the programs' names for
 /// them.
@@ -38,9 +43,10 @@ const SYSTEM_CALLS: [(&str, libc::c_long); 10] = [
     ("NR_ACCEPT4", libc::SYS_accept4),
 ];
 
-/// The loaded programs. Dropping it detaches them.
+/// The loaded programs. Dropping it detaches them, unless they are pinned.
 pub struct Hooks {
     ebpf: Ebpf,
+    pins: Option<Pins>,
     mode: Mode,
     always: Vec<Attached>,
     on_demand: Vec<Attached>,
@@ -50,26 +56,42 @@ pub struct Hooks {
 enum Attached {
     Tracepoint(&'static Hook, TracePointLinkId),
     Entry(&'static Hook, KProbeLinkId),
+    /// Also when this agent ends.
+    Pinned(PinnedLink),
     /// Until it is dropped.
     Return(#[expect(dead_code, reason = "what counts is its end")] kretprobe::Probe),
 }
 
 impl Hooks {
     /// Loads the programs of a mode into the kernel. Nothing is attached yet.
-    pub fn load(options: &Options, mode: Mode, types: &Btf) -> Result<Self, CaptureError> {
+    pub fn load(
+        options: &Options,
+        mode: Mode,
+        types: &Btf,
+        pins: Option<Pins>,
+    ) -> Result<Self, CaptureError> {
         let members: offsets::Values = offsets::resolve(types)?;
         const { assert!(size_of::<Offsets>() == size_of::<offsets::Values>()) };
         let btf = AyaBtf::from_sys_fs()
             .map_err(|error| CaptureError::Load("type information", error.to_string()))?;
         let record_input = options.input as u32;
         let line_discipline = u32::from(mode == Mode::KernelFunction);
+        let generation = pins.as_ref().map_or(0, Pins::generation);
+        let ring_bytes = [options.control_ring_bytes, options.data_ring_bytes].map(u64::from);
+        let [control_bytes, data_bytes] = &ring_bytes;
         let numbers = SYSTEM_CALLS.map(|(name, number)| (name, number as u64));
         let mut loader = EbpfLoader::new();
+        if let Some(pins) = &pins {
+            pins.prepare(&mut loader);
+        }
         for (name, number) in &numbers {
             loader.override_global(name, number, true);
         }
         let mut ebpf = loader
             .btf(Some(&btf))
+            .override_global("GENERATION", &generation, true)
+            .override_global("CONTROL_BYTES", control_bytes, true)
+            .override_global("DATA_BYTES", data_bytes, true)
             .override_global("OFFSETS", members.as_slice(), true)
             .override_global("RECORD_INPUT", &record_input, true)
             .override_global("LINE_DISCIPLINE", &line_discipline, true)
@@ -82,6 +104,7 @@ impl Hooks {
         }
         Ok(Self {
             ebpf,
+            pins,
             mode,
             always: Vec::new(),
             on_demand: Vec::new(),
@@ -100,6 +123,43 @@ impl Hooks {
             self.always.push(attached);
         }
         Ok(())
+    }
+
+    /// Puts these programs in the place of those an agent before has left.
+    /// Nothing is missed between, and nothing seen twice. Returns how many runs
+    /// of the old ones the kernel had skipped; 0 also where there were none.
+    pub fn take_over(&mut self) -> Result<u64, CaptureError> {
+        let Self { ebpf, pins, .. } = self;
+        let Some(pins) = pins else {
+            return Ok(0);
+        };
+        let active = ebpf.map("ACTIVE").ok_or(CaptureError::Load(
+            "ACTIVE",
+            "the object has no such map".to_owned(),
+        ))?;
+        pins.take_over(active)
+    }
+
+    /// Whether the agent before left the hooks on system calls attached.
+    pub fn had_demand(&self) -> bool {
+        let mut hooks = Hook::of(self.mode).filter(|hook| hook.on_demand);
+        let pins = self.pins.as_ref();
+        pins.is_some_and(|pins| hooks.all(|hook| pins.had(hook.program)))
+    }
+
+    /// The generation of these programs, 0 when they are not pinned.
+    pub fn generation(&self) -> u64 {
+        self.pins.as_ref().map_or(0, Pins::generation)
+    }
+
+    /// Names the rings that go on without the agent.
+    pub fn ring_ids(&self) -> Option<String> {
+        self.pins.as_ref()?.ring_ids()
+    }
+
+    /// Whether the programs go on without the agent.
+    pub fn are_pinned(&self) -> bool {
+        self.pins.is_some()
     }
 
     /// Attaches the hooks on every system call, if they are not.
@@ -167,22 +227,38 @@ impl Hooks {
         let refused = |error: &dyn std::error::Error| {
             CaptureError::Attach(hook.point.to_string(), describe(error))
         };
+        let unpinned = |error| CaptureError::Attach(hook.point.to_string(), error);
         let program = program(&mut self.ebpf, hook)?;
         Ok(match hook.point {
             Point::Tracepoint(category, name) => {
                 let program: &mut TracePoint = program.try_into().map_err(|e| refused(&e))?;
                 let link = program.attach(category, name).map_err(|e| refused(&e))?;
-                Attached::Tracepoint(hook, link)
+                let Some(pins) = &self.pins else {
+                    return Ok(Attached::Tracepoint(hook, link));
+                };
+                let link = program.take_link(link).map_err(|e| refused(&e))?;
+                let link = FdLink::try_from(link).map_err(|e| refused(&e))?;
+                Attached::Pinned(pins.keep(hook.program, link).map_err(unpinned)?)
             }
             Point::Entry(function) => {
                 let program: &mut KProbe = program.try_into().map_err(|e| refused(&e))?;
                 let link = program.attach(function, 0).map_err(|e| refused(&e))?;
-                Attached::Entry(hook, link)
+                let Some(pins) = &self.pins else {
+                    return Ok(Attached::Entry(hook, link));
+                };
+                let link = program.take_link(link).map_err(|e| refused(&e))?;
+                let link = FdLink::try_from(link).map_err(|e| refused(&e))?;
+                Attached::Pinned(pins.keep(hook.program, link).map_err(unpinned)?)
             }
             Point::Return(function) => {
                 let event = kretprobe::Event::define(function).map_err(|e| refused(&e))?;
                 let program = program.fd().map_err(|e| refused(&e))?;
                 let probe = event.attach(program.as_fd()).map_err(|e| refused(&e))?;
+                if let Some(pins) = &self.pins {
+                    probe
+                        .pin(&pins.link(hook.program))
+                        .map_err(|e| refused(&e))?;
+                }
                 Attached::Return(probe)
             }
         })
@@ -199,6 +275,11 @@ impl Hooks {
                 (hook, program.and_then(|program| program.detach(link)))
             }
             Attached::Return(..) => return Ok(()),
+            // Detached when it is dropped.
+            Attached::Pinned(link) => {
+                drop(link.unpin().map_err(CaptureError::Pins)?);
+                return Ok(());
+            }
         };
         detached.map_err(|error| CaptureError::Attach(hook.point.to_string(), describe(&error)))
     }
@@ -227,7 +308,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut Program, Captu
 }
 
 /// Runs of a program that the kernel skipped, from the file about it.
-fn missed_runs_of(program: &ProgramFd) -> Option<u64> {
+pub fn missed_runs_of(program: &ProgramFd) -> Option<u64> {
     let fd = program.as_fd().as_raw_fd();
     missed_runs(&fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?)
 }

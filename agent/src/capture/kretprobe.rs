@@ -11,9 +11,14 @@
 )]
 
 use std::{
+    ffi::CString,
     fs::OpenOptions,
     io::{self, Write as _},
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use super::tracefs;
@@ -34,7 +39,7 @@ pub struct Event {
 #[derive(Debug)]
 pub struct Probe {
     /// A link, or before Linux 5.15 the event itself.
-    _link: OwnedFd,
+    link: OwnedFd,
     _event: Event,
 }
 
@@ -58,11 +63,20 @@ struct LinkCreate {
     flags: u32,
 }
 
+/// The part of `union bpf_attr` for `BPF_OBJ_PIN`.
+#[repr(C)]
+struct Pin {
+    path: u64,
+    object: u32,
+    flags: u32,
+}
+
 const PERF_TYPE_TRACEPOINT: u32 = 2;
 /// `PERF_FLAG_FD_CLOEXEC`.
 const CLOSE_ON_EXEC: libc::c_ulong = 8;
 const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PERF_EVENT: u32 = 41;
 
@@ -79,7 +93,7 @@ impl Event {
     /// Attaches a program.
     pub fn attach(self, program: BorrowedFd<'_>) -> io::Result<Probe> {
         Ok(Probe {
-            _link: self.link(program)?,
+            link: self.link(program)?,
             _event: self,
         })
     }
@@ -114,6 +128,26 @@ impl Event {
             checked(libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0))?;
         }
         Ok(event)
+    }
+}
+
+impl Probe {
+    /// Keeps the program attached beyond the agent's life, by a name in bpffs.
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let pin = Pin {
+            path: path.as_ptr() as u64,
+            object: self.link.as_raw_fd().unsigned_abs(),
+            flags: 0,
+        };
+        // SAFETY: the kernel reads `size_of::<Pin>()` bytes of integers, and the
+        // path, which lives until after the call.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_PIN, &raw const pin, size_of::<Pin>()) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 }
 

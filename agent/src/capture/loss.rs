@@ -15,6 +15,31 @@ use super::{
     maps::{LossCountValue, LossKeyValue},
 };
 
+/// What the agents of this host have declared lost since the counters exist:
+/// the next agent goes on from there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Declared {
+    /// By connection, root, cause and class.
+    pub losses: Vec<DeclaredLoss>,
+    /// What cannot be told apart, events and bytes.
+    pub unattributed: (u64, u64),
+    /// Skipped runs of the programs of this generation.
+    pub missed_runs: u64,
+    /// The generation.
+    pub generation: u64,
+}
+
+/// One counter's part of it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeclaredLoss {
+    connection: u64,
+    root: u64,
+    cause: u32,
+    class: u32,
+    events: u64,
+    bytes: u64,
+}
+
 /// Reads the loss counters of the kernel programs.
 pub struct LossCounters {
     by_connection: PerCpuHashMap<MapData, LossKeyValue, LossCountValue>,
@@ -22,14 +47,22 @@ pub struct LossCounters {
     seen: HashMap<LossKey, LossCount>,
     seen_unattributed: LossCount,
     seen_missed_runs: Vec<(&'static str, u64)>,
+    missed_before: u64,
     malformed: u64,
+    /// Something was declared that [`LossCounters::declared`] has not told.
+    news: bool,
     connections_boot_ns: u64,
     host_boot_ns: u64,
 }
 
 impl LossCounters {
-    /// Takes the counters' maps.
-    pub fn new(hooks: &mut Hooks, boot_ns: u64) -> Result<Self, CaptureError> {
+    /// Takes the counters' maps, and goes on where an agent before has stopped.
+    pub fn new(
+        hooks: &mut Hooks,
+        before: Option<&Declared>,
+        boot_ns: u64,
+    ) -> Result<Self, CaptureError> {
+        let before = before.cloned().unwrap_or_default();
         let failed =
             |name| move |error: aya::maps::MapError| CaptureError::Load(name, error.to_string());
         Ok(Self {
@@ -41,13 +74,33 @@ impl LossCounters {
                 .take_map("UNATTRIBUTED")?
                 .try_into()
                 .map_err(failed("UNATTRIBUTED"))?,
-            seen: HashMap::new(),
-            seen_unattributed: LossCount::default(),
+            seen: before.losses.iter().map(DeclaredLoss::counter).collect(),
+            seen_unattributed: LossCount {
+                events: before.unattributed.0,
+                bytes: before.unattributed.1,
+            },
             seen_missed_runs: hooks.missed_runs(),
+            missed_before: 0,
             malformed: 0,
+            news: true,
             connections_boot_ns: boot_ns,
             host_boot_ns: boot_ns,
         })
+    }
+
+    /// What was declared so far, where that is news.
+    pub fn declared(&mut self, generation: u64) -> Option<Declared> {
+        std::mem::take(&mut self.news).then(|| Declared {
+            losses: self.seen.iter().map(DeclaredLoss::new).collect(),
+            unattributed: (self.seen_unattributed.events, self.seen_unattributed.bytes),
+            missed_runs: self.seen_missed_runs.iter().map(|(_, runs)| runs).sum(),
+            generation,
+        })
+    }
+
+    /// Programs that are gone were skipped this often, undeclared.
+    pub fn count_missed(&mut self, runs: u64) {
+        self.missed_before += runs;
     }
 
     /// A record did not decode.
@@ -65,6 +118,7 @@ impl LossCounters {
             let total = sum(&total);
             let seen = self.seen.insert(key, total).unwrap_or_default();
             let lost = minus(total, seen);
+            self.news |= lost != LossCount::default();
             let (cause, class) = (cause(key.cause), class(key.class));
             events.extend(event(
                 (key.connection, key.root),
@@ -111,6 +165,7 @@ impl LossCounters {
             // Without processes nothing counts for it any more.
             if self.by_connection.remove(&LossKeyValue(key)).is_ok() {
                 self.seen.remove(&key);
+                self.news = true;
             }
         }
         // Only used when the other counters are full: without any, there is no
@@ -124,7 +179,8 @@ impl LossCounters {
                 .fold(LossCount::default(), plus)
         };
         let seen = std::mem::replace(&mut self.seen_unattributed, unattributed);
-        let newly_missed = self.newly_missed(hooks);
+        let newly_missed = self.newly_missed(hooks) + std::mem::take(&mut self.missed_before);
+        self.news |= newly_missed > 0 || unattributed != seen;
         let malformed = std::mem::take(&mut self.malformed);
         let only = |events| LossCount { events, bytes: 0 };
         [
@@ -137,6 +193,33 @@ impl LossCounters {
             event((0, 0), cause, LossClass::Any, lost, since_boot_ns, boot_ns)
         })
         .collect()
+    }
+}
+
+impl DeclaredLoss {
+    fn new((key, count): (&LossKey, &LossCount)) -> Self {
+        Self {
+            connection: key.connection,
+            root: key.root,
+            cause: key.cause,
+            class: key.class,
+            events: count.events,
+            bytes: count.bytes,
+        }
+    }
+
+    fn counter(&self) -> (LossKey, LossCount) {
+        let key = LossKey {
+            connection: self.connection,
+            root: self.root,
+            cause: self.cause,
+            class: self.class,
+        };
+        let count = LossCount {
+            events: self.events,
+            bytes: self.bytes,
+        };
+        (key, count)
     }
 }
 
@@ -204,6 +287,7 @@ fn class(value: u32) -> LossClass {
         layout::CLASS_LOGIN => LossClass::Login,
         layout::CLASS_FILE => LossClass::File,
         layout::CLASS_NETWORK => LossClass::Network,
+        layout::CLASS_EXEC => LossClass::Exec,
         _ => LossClass::Any,
     }
 }

@@ -18,8 +18,10 @@ pub mod ladder;
 mod loss;
 mod maps;
 mod offsets;
+pub mod pins;
 mod processes;
 mod queue;
+pub mod ring;
 mod rings;
 mod tracefs;
 
@@ -38,13 +40,16 @@ use nix::time::{ClockId, clock_gettime};
 pub use adopt::is_alive;
 use census::Census;
 pub use check::{Check, INSTRUCTION_BUDGET, check, check_types};
-use event::{Fact, KernelEvent, LossClass};
+use event::{Fact, LossClass};
 use hooks::Hooks;
 use ladder::Mode;
+pub use loss::Declared;
 use loss::LossCounters;
+use pins::Pins;
 use processes::Processes;
 pub use queue::{Batch, BatchReceiver, BatchSender, queue};
-use rings::Rings;
+use ring::Marks;
+use rings::{Read, Rings};
 
 /// How often the rings are drained while somebody is connected. Waking up for
 /// each record would cost more than the capture itself.
@@ -92,16 +97,28 @@ pub struct Options {
     pub mode: Option<Mode>,
     /// Keep the hooks on system calls attached also when nobody is connected.
     pub always_attached: bool,
+    /// Go on capturing into the kernel's rings while no agent runs.
+    pub pin: bool,
+}
+
+/// Where an agent before has stopped, with the pins it left.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    /// Everything before is recorded.
+    pub marks: Marks,
+    /// What it declared lost.
+    pub declared: Declared,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             control_ring_bytes: 8 << 20,
-            data_ring_bytes: 16 << 20,
+            data_ring_bytes: 32 << 20,
             input: Input::Masked,
             mode: None,
             always_attached: false,
+            pin: false,
         }
     }
 }
@@ -127,6 +144,12 @@ pub enum CaptureError {
     /// Running processes cannot be entered into the table.
     #[error("adopting running connections: {0}")]
     Adopt(String),
+    /// What is pinned cannot be used or removed.
+    #[error("pinning programs and maps in /sys/fs/bpf/auditty: {0}")]
+    Pins(#[source] io::Error),
+    /// The rings do not hold what they have to.
+    #[error("the rings of the agent before do not hold what it has not recorded")]
+    Marks,
     /// Waiting for the ring failed.
     #[error("waiting for events: {0}")]
     Wait(#[source] io::Error),
@@ -149,8 +172,11 @@ pub struct Capture {
     losses: LossCounters,
     always_attached: bool,
     /// Decoded, but perhaps not yet followed by everything older.
-    pending: Vec<KernelEvent>,
+    pending: Vec<Read>,
     census: Census,
+    /// Connections that began before this moment, since the agent before, began
+    /// without hooks on system calls.
+    blind_until_boot_ns: u64,
     /// Events about processes were lost: the census is not to be trusted.
     recount: bool,
     last_busy_boot_ns: u64,
@@ -164,8 +190,13 @@ pub fn now_boot_ns() -> u64 {
 }
 
 impl Capture {
-    /// Loads and attaches the programs, and adopts open connections.
-    pub fn start(options: &Options) -> Result<Self, CaptureError> {
+    /// Loads and attaches the programs, and adopts open connections. With a
+    /// `handover`, goes on where the agent before has stopped.
+    pub fn start(
+        options: &Options,
+        pins: Option<Pins>,
+        handover: Option<&Handover>,
+    ) -> Result<Self, CaptureError> {
         tracefs::ensure().map_err(CaptureError::Tracefs)?;
         let types = btf::Btf::running_kernel()?;
         let (mode, refusals) = ladder::choose(options.mode, &types);
@@ -178,27 +209,45 @@ impl Capture {
                 "this kernel does not allow a better way of capture"
             );
         }
-        let mut hooks = Hooks::load(options, mode, &types)?;
+        let mut hooks = Hooks::load(options, mode, &types, pins)?;
         drop(types);
         let now = now_boot_ns();
-        let rings = Rings::new(&mut hooks)?;
+        let rings = Rings::new(&mut hooks, handover.map(|handover| &handover.marks))?;
         let mut processes = Processes::new(&mut hooks)?;
-        let losses = LossCounters::new(&mut hooks, now)?;
+        let declared = handover.map(|handover| &handover.declared);
+        let mut losses = LossCounters::new(&mut hooks, declared, now)?;
+        let had_demand = hooks.had_demand();
         hooks.attach_always()?;
-        let pending = adopt::adopt(&mut processes)?;
-        let mut census = Census::default();
-        pending.iter().for_each(|event| census.count(event));
-        if census.is_busy() || options.always_attached {
+        if had_demand || options.always_attached {
             hooks.attach_on_demand()?;
         }
+        let missed = hooks.take_over()?;
+        losses.count_missed(missed.saturating_sub(declared.map_or(0, |d| d.missed_runs)));
+        let mut found = Vec::new();
+        let mut census = Census::default();
+        if handover.is_some() {
+            found = adopt::present(&processes);
+            found.iter().for_each(|event| census.count(event));
+        }
+        let adopted = adopt::adopt(&mut processes)?;
+        adopted.iter().for_each(|event| census.count(event));
+        found.extend(adopted);
+        if census.is_busy() {
+            hooks.attach_on_demand()?;
+        }
+        let blind_until_boot_ns = match handover {
+            Some(_) if !had_demand => now_boot_ns(),
+            _ => 0,
+        };
         Ok(Self {
             hooks,
             rings,
             processes,
             losses,
             always_attached: options.always_attached,
-            pending,
+            pending: found.into_iter().map(Read::from).collect(),
             census,
+            blind_until_boot_ns,
             recount: false,
             last_busy_boot_ns: now,
             last_housekeeping_boot_ns: now,
@@ -211,6 +260,11 @@ impl Capture {
         self.hooks.mode()
     }
 
+    /// Names the rings that go on without this agent; `None` when none do.
+    pub fn rings(&self) -> Option<String> {
+        self.hooks.ring_ids()
+    }
+
     /// Drains the rings until `stop` is set or nobody receives any more. Ends
     /// with a batch that holds everything up to that moment.
     pub fn run(
@@ -219,6 +273,7 @@ impl Capture {
         stop: &Arc<AtomicBool>,
     ) -> Result<(), CaptureError> {
         while !stop.load(Ordering::Relaxed) {
+            self.rings.release(batches.acknowledged());
             if !batches.has_room() {
                 // The rings go on filling; what they cannot take they count.
                 thread::sleep(BUSY_POLL);
@@ -232,21 +287,25 @@ impl Capture {
             let now = now_boot_ns();
             let starting = self.drain();
             self.attach_on_demand(starting, now)?;
-            if now.saturating_sub(self.last_housekeeping_boot_ns) >= HOUSEKEEPING_NS {
-                self.housekeeping(now);
-            }
             let settled = now.saturating_sub(SETTLE_NS);
-            self.pending.extend(self.losses.poll_connections(settled));
+            if now.saturating_sub(self.last_housekeeping_boot_ns) >= HOUSEKEEPING_NS {
+                self.housekeeping(now, settled);
+            }
+            let lost = self.losses.poll_connections(settled);
+            self.pending.extend(lost.into_iter().map(Read::from));
             if !batches.send(self.take_batch(settled)) {
                 return Ok(());
             }
         }
-        // The last runs of the programs end before detaching returns.
-        self.hooks.detach_all()?;
+        if !self.hooks.are_pinned() {
+            // The last runs of the programs end before detaching returns.
+            self.hooks.detach_all()?;
+        }
         self.drain();
         let now = now_boot_ns();
-        self.pending.extend(self.losses.poll_connections(now));
-        self.housekeeping(now);
+        let lost = self.losses.poll_connections(now);
+        self.pending.extend(lost.into_iter().map(Read::from));
+        self.housekeeping(now, now);
         // A receiver that is gone has said so already.
         batches.send(self.take_batch(now));
         Ok(())
@@ -255,8 +314,18 @@ impl Capture {
     /// Decodes what is in the rings; whether a connection is about to begin.
     fn drain(&mut self) -> bool {
         let losses = &mut self.losses;
-        self.rings
-            .drain(&mut self.pending, || losses.count_malformed())
+        let first = self.pending.len();
+        let starting = self
+            .rings
+            .drain(&mut self.pending, || losses.count_malformed());
+        for read in self.pending.iter_mut().skip(first) {
+            if read.event.boot_ns < self.blind_until_boot_ns
+                && let Fact::ConnectionStart(start) = &mut read.event.fact
+            {
+                start.adopted = true;
+            }
+        }
+        starting
     }
 
     fn attach_on_demand(&mut self, starting: bool, now: u64) -> Result<(), CaptureError> {
@@ -272,7 +341,7 @@ impl Capture {
         }
     }
 
-    fn housekeeping(&mut self, now: u64) {
+    fn housekeeping(&mut self, now: u64, settled: u64) {
         self.last_housekeeping_boot_ns = now;
         if std::mem::take(&mut self.recount) {
             self.census.replace(self.processes.table());
@@ -282,24 +351,30 @@ impl Capture {
             self.processes.prune_positions();
         }
         let live = self.census.connections();
-        let host = self.losses.poll_host(&self.hooks, now, &live);
-        self.pending.extend(host);
+        let host = self.losses.poll_host(&self.hooks, settled, &live);
+        self.pending.extend(host.into_iter().map(Read::from));
     }
 
     /// Everything up to `until`, in order.
     fn take_batch(&mut self, until: u64) -> Batch {
         // Stable: records of one moment stay as their program emitted them.
-        self.pending.sort_by_key(|event| event.boot_ns);
-        let settled = self.pending.partition_point(|event| event.boot_ns <= until);
+        self.pending.sort_by_key(|read| read.event.boot_ns);
+        let settled = self
+            .pending
+            .partition_point(|read| read.event.boot_ns <= until);
         let rest = self.pending.split_off(settled);
-        for event in &self.pending {
+        let settled = std::mem::replace(&mut self.pending, rest);
+        for Read { event, .. } in &settled {
             self.census.count(event);
             self.recount |= matches!(&event.fact, Fact::Loss(loss)
-                if matches!(loss.class, LossClass::Process | LossClass::Any));
+                if matches!(loss.class, LossClass::Process | LossClass::Exec | LossClass::Any));
         }
         Batch {
             now_boot_ns: until,
-            events: std::mem::replace(&mut self.pending, rest),
+            events: settled.into_iter().map(|read| read.event).collect(),
+            marks: self.rings.marks(&self.pending, until),
+            declared: self.losses.declared(self.hooks.generation()),
+            urgent: self.rings.is_urgent(),
         }
     }
 }

@@ -63,6 +63,13 @@ impl Processes {
             .filter(|(_, connection)| *connection != 0)
     }
 
+    /// Everything in the table.
+    pub fn all(&self) -> Vec<(u32, Process)> {
+        let all = self.processes.iter().flatten();
+        all.map(|(pid, ProcessValue(process))| (pid, process))
+            .collect()
+    }
+
     /// Adds a process that was already running; `false` when it is known.
     pub fn adopt(&mut self, pid: u32, process: Process) -> Result<bool, CaptureError> {
         match self.processes.insert(pid, ProcessValue(process), IF_ABSENT) {

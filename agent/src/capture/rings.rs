@@ -1,9 +1,9 @@
 //! The two rings through which the programs hand their records over: a flood
 //! of output in one must not displace processes and logins in the other.
 
-use std::{io, os::fd::AsRawFd, time::Duration};
+use std::{io, time::Duration};
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Map, MapData};
 use nix::{
     errno::Errno,
     sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
@@ -14,37 +14,87 @@ use super::{
     decode::{Decoded, Decoder},
     event::{Fact, KernelEvent},
     hooks::Hooks,
+    queue::Floors,
+    ring::{Mark, Marks, Ring},
 };
+
+/// A program hands over all pieces of a record in one go: a piece that is older
+/// than this has lost its end, and holds nothing up.
+const PIECE_NS: u64 = 1_000_000_000;
+
+/// This part of a ring may be held before an acknowledgement is urgent.
+const HELD_PART: u64 = 4;
 
 /// Both rings.
 pub struct Rings {
-    control: RingBuf<MapData>,
-    data: RingBuf<MapData>,
+    control: Ring,
+    data: Ring,
+    /// Where the agent before has stopped.
+    before: Marks,
     decoder: Decoder,
     epoll: Epoll,
 }
 
+/// An event, and where its record lies.
+pub struct Read {
+    /// The event.
+    pub event: KernelEvent,
+    /// Its record; the agent itself makes events too.
+    pub source: Source,
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy)]
+pub enum Source {
+    /// Nowhere.
+    Agent,
+    /// In the ring of processes and connections.
+    Control(Place),
+    /// In the ring of terminal and pipe bytes.
+    Data(Place),
+}
+
+/// Positions of a record and of its first piece.
+#[derive(Clone, Copy)]
+pub struct Place {
+    position: u64,
+    first: u64,
+}
+
+impl From<KernelEvent> for Read {
+    fn from(event: KernelEvent) -> Self {
+        Self {
+            event,
+            source: Source::Agent,
+        }
+    }
+}
+
+/// A ring's map.
+pub fn ring(name: &'static str, map: Map) -> Result<Ring, CaptureError> {
+    let failed = |error: io::Error| CaptureError::Load(name, error.to_string());
+    match map {
+        Map::RingBuf(map) => Ring::new(map).map_err(failed),
+        _ => Err(failed(io::Error::other("it is no ring"))),
+    }
+}
+
 impl Rings {
-    /// Takes the rings' maps.
-    pub fn new(hooks: &mut Hooks) -> Result<Self, CaptureError> {
-        let failed =
-            |name| move |error: aya::maps::MapError| CaptureError::Load(name, error.to_string());
-        let control: RingBuf<MapData> = hooks
-            .take_map("CONTROL")?
-            .try_into()
-            .map_err(failed("CONTROL"))?;
-        let data = hooks.take_map("DATA")?.try_into().map_err(failed("DATA"))?;
-        let wait = |errno: Errno| CaptureError::Wait(io::Error::from(errno));
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(wait)?;
-        // Edge triggered: only a wake-up that a program asks for counts, not
-        // that something lies in the ring.
-        let interest = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
-        // SAFETY: the ring owns its descriptor and lives as long as `epoll`.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(control.as_raw_fd()) };
-        epoll.add(fd, interest).map_err(wait)?;
+    /// Takes the rings' maps. Reading begins at `marks`, where an agent before
+    /// has stopped.
+    pub fn new(hooks: &mut Hooks, marks: Option<&Marks>) -> Result<Self, CaptureError> {
+        let mut control = ring("CONTROL", hooks.take_map("CONTROL")?)?;
+        let mut data = ring("DATA", hooks.take_map("DATA")?)?;
+        if let Some(marks) = marks
+            && !(control.seek(&marks.control) && data.seek(&marks.data))
+        {
+            return Err(CaptureError::Marks);
+        }
+        let epoll = wait_on(control.map())?;
         Ok(Self {
             control,
             data,
+            before: marks.cloned().unwrap_or_default(),
             decoder: Decoder::default(),
             epoll,
         })
@@ -61,14 +111,29 @@ impl Rings {
 
     /// Decodes all that is there and appends it to `events`. Returns whether a
     /// connection begins, or is about to.
-    pub fn drain(&mut self, events: &mut Vec<KernelEvent>, mut malformed: impl FnMut()) -> bool {
+    pub fn drain(&mut self, events: &mut Vec<Read>, mut malformed: impl FnMut()) -> bool {
         let mut starting = false;
-        for ring in [&mut self.control, &mut self.data] {
-            while let Some(record) = ring.next() {
-                match self.decoder.decode(&record) {
+        let Self {
+            control,
+            data,
+            before,
+            decoder,
+            ..
+        } = self;
+        let control = (control, &before.control, Source::Control as fn(Place) -> _);
+        let data = (data, &before.data, Source::Data as fn(Place) -> _);
+        for (ring, before, source) in [control, data] {
+            while let Some((position, record)) = ring.read() {
+                decoder.position = position;
+                match decoder.decode(record) {
+                    // Pieces are decoded all the same: what they belong to may
+                    // still have to come.
+                    Decoded::Event(_) | Decoded::ListenerFork if before.covers(position) => {}
                     Decoded::Event(event) => {
                         starting |= matches!(event.fact, Fact::ConnectionStart(_));
-                        events.push(event);
+                        let first = decoder.first;
+                        let source = source(Place { position, first });
+                        events.push(Read { event, source });
                     }
                     Decoded::ListenerFork => starting = true,
                     Decoded::Partial => {}
@@ -78,4 +143,51 @@ impl Rings {
         }
         starting
     }
+
+    /// How far all has been handed over, except what `waits`.
+    pub fn marks(&self, waits: &[Read], now: u64) -> Marks {
+        let mark = |ring: &Ring| Mark {
+            cursor: ring.cursor(),
+            floor: ring.cursor(),
+            waiting: Vec::new(),
+        };
+        let (mut control, mut data) = (mark(&self.control), mark(&self.data));
+        for read in waits {
+            let (mark, place) = match read.source {
+                Source::Agent => continue,
+                Source::Control(place) => (&mut control, place),
+                Source::Data(place) => (&mut data, place),
+            };
+            mark.waiting.push(place.position);
+            mark.floor = mark.floor.min(place.first);
+        }
+        // Only records of the first ring come in pieces.
+        if let Some(piece) = self.decoder.oldest_piece(now.saturating_sub(PIECE_NS)) {
+            control.floor = control.floor.min(piece);
+        }
+        Marks { control, data }
+    }
+
+    /// The kernel may overwrite what lies before these positions.
+    pub fn release(&mut self, floors: Floors) {
+        self.control.release(floors.control);
+        self.data.release(floors.data);
+    }
+
+    /// Whether so much is held that an acknowledgement should not wait.
+    pub fn is_urgent(&self) -> bool {
+        [&self.control, &self.data]
+            .into_iter()
+            .any(|ring| ring.held() > ring.size() / HELD_PART)
+    }
+}
+
+/// Edge triggered: only a wake-up that a program asks for counts, not that
+/// something lies in the ring.
+fn wait_on(map: &MapData) -> Result<Epoll, CaptureError> {
+    let wait = |errno: Errno| CaptureError::Wait(io::Error::from(errno));
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(wait)?;
+    let interest = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
+    epoll.add(map.fd(), interest).map_err(wait)?;
+    Ok(epoll)
 }

@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(
             refusal("[capture]\n\ninputt = \"off\"\n"),
             "agent.toml:3: `capture.inputt`: unknown field `inputt`; accepted: `mode`, \
-             `input`, `attach`, `data_ring_size`, `control_ring_size`"
+             `input`, `attach`, `pin`, `data_ring_size`, `control_ring_size`"
         );
         assert!(
             refusal("[cptr]\n").starts_with("agent.toml:1: unknown field `cptr`; accepted: `host`")

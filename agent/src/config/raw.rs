@@ -33,6 +33,7 @@ pub(super) struct RawCapture {
     pub(super) mode: Text,
     pub(super) input: Text,
     pub(super) attach: Text,
+    pub(super) pin: Option<Spanned<bool>>,
     pub(super) data_ring_size: Text,
     pub(super) control_ring_size: Text,
 }

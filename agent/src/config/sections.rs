@@ -20,6 +20,7 @@ pub struct Capture {
     pub(super) mode: Option<Mode>,
     pub(super) input: Input,
     pub(super) attach: Attach,
+    pub(super) pin: bool,
     pub(super) data_ring_size: u32,
     pub(super) control_ring_size: u32,
 }
@@ -152,10 +153,11 @@ impl Capture {
                 raw.attach,
                 &[("on-demand", Attach::OnDemand), ("always", Attach::Always)],
             )?,
+            pin: raw.pin.is_none_or(toml::Spanned::into_inner),
             data_ring_size: source.ring_size(
                 "capture.data_ring_size",
                 raw.data_ring_size,
-                16 << 20,
+                32 << 20,
             )?,
             control_ring_size: source.ring_size(
                 "capture.control_ring_size",
@@ -178,6 +180,11 @@ impl Capture {
     /// When the hooks on system calls are attached.
     pub fn attach(&self) -> Attach {
         self.attach
+    }
+
+    /// Whether the kernel goes on capturing while no agent runs.
+    pub fn pin(&self) -> bool {
+        self.pin
     }
 
     /// Size of the ring for terminal and pipe bytes, bytes, a power of two.

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! <spool>/lock                           held (flock) by the one agent, contains its pid
+//! <spool>/journal                        how far the kernel's rings are recorded
 //! <spool>/sessions/<uuid>/record.json    the session, and what is needed to go on with it
 //!                        /open.jsonl.zst the chunk being written
 //!                        /torn.jsonl.zst an open chunk of a dead agent, being recovered
@@ -31,6 +32,7 @@ mod backoff;
 mod connect;
 mod files;
 mod folder;
+mod journal;
 mod lock;
 mod open_chunk;
 mod outbox;
@@ -44,6 +46,7 @@ mod usage;
 
 pub use connect::dial;
 pub use files::SpoolError;
+pub use journal::{Journaled, Point};
 pub use lock::AgentLock;
 pub use outbox::OutboxState;
 pub use report::Reporter;

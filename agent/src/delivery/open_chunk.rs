@@ -98,6 +98,7 @@ pub(super) struct OpenChunk {
     writer: ChunkWriter<SpoolFile>,
     pub(super) opened: Instant,
     pub(super) gaps: Vec<GapEntry>,
+    unwritten: bool,
     unsynced: bool,
 }
 
@@ -109,6 +110,7 @@ impl OpenChunk {
             writer,
             opened: Instant::now(),
             gaps: Vec::new(),
+            unwritten: true,
             unsynced: true,
         })
     }
@@ -124,7 +126,7 @@ impl OpenChunk {
         self.writer
             .append(event)
             .map_err(|error| error.to_string())?;
-        self.unsynced = true;
+        (self.unwritten, self.unsynced) = (true, true);
         if let auditty_recording::event::Body::Gap(gap) = &event.body {
             self.gaps.push(GapEntry {
                 seq: event.seq,
@@ -135,12 +137,21 @@ impl OpenChunk {
         Ok(())
     }
 
-    /// Makes all events durable.
-    pub(super) fn sync(&mut self) -> Result<(), SpoolError> {
-        if self.unsynced {
+    /// Writes all events to the file: they survive the agent, if not the host.
+    pub(super) fn write(&mut self) -> Result<(), SpoolError> {
+        if self.unwritten {
             self.writer
                 .flush()
                 .map_err(|error| SpoolError::malformed(&self.writer.get_ref().path, error))?;
+            self.unwritten = false;
+        }
+        Ok(())
+    }
+
+    /// Makes all events durable.
+    pub(super) fn sync(&mut self) -> Result<(), SpoolError> {
+        self.write()?;
+        if self.unsynced {
             self.writer.get_ref().sync()?;
             self.unsynced = false;
         }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::files::{SpoolError, delete, names, rename};
 use super::folder::{Folder, gap_entry};
+use super::journal::Journaled;
 use super::open_chunk::{SealingChunk, SpoolFile};
 use super::replay::replay;
 use super::session::SpooledSession;
@@ -24,7 +25,10 @@ use crate::sessions::sink::SessionRecord;
 impl Spool {
     /// Takes over every session folder. A damaged one goes to quarantine and
     /// does not stop the others.
-    pub(super) fn recover(&mut self) -> Result<Vec<SessionRecord>, SpoolError> {
+    pub(super) fn recover(
+        &mut self,
+        journal: Option<&Journaled>,
+    ) -> Result<Vec<SessionRecord>, SpoolError> {
         let sessions = self.options.directory.join("sessions");
         let mut recovered = Vec::new();
         for name in names(&sessions)? {
@@ -32,7 +36,7 @@ impl Spool {
                 continue;
             };
             let folder = session_folder(&self.options.directory, id);
-            match self.recover_session(&folder) {
+            match self.recover_session(&folder, journal) {
                 Ok(open) => recovered.extend(open),
                 Err(error) if is_damage(&error) => {
                     tracing::error!(session = %id, %error, "a session in the spool is damaged: it goes to quarantine");
@@ -46,8 +50,26 @@ impl Spool {
         Ok(recovered)
     }
 
-    fn recover_session(&mut self, folder: &Folder) -> Result<Option<SessionRecord>, SpoolError> {
-        let kept = folder.read_kept()?;
+    fn recover_session(
+        &mut self,
+        folder: &Folder,
+        journal: Option<&Journaled>,
+    ) -> Result<Option<SessionRecord>, SpoolError> {
+        let mut kept = folder.read_kept()?;
+        let same_boot = kept.record.session.host.boot_id == self.options.boot_id;
+        let journal = journal.filter(|_| same_boot && !kept.finished);
+        let entry = journal.and_then(|j| j.sessions.get(&kept.record.session.session_id));
+        match (journal, entry) {
+            (Some(_), None) => {
+                // It began after the last checkpoint: it begins again with what
+                // is in the rings.
+                fs::remove_dir_all(folder.path())
+                    .map_err(|error| SpoolError::new("remove", folder.path(), error))?;
+                return Ok(None);
+            }
+            (_, Some(entry)) => kept.record.clone_from(&entry.record),
+            (None, None) => {}
+        }
         let key: SessionKey = kept
             .key
             .parse()
@@ -57,7 +79,8 @@ impl Spool {
         if session.kept.finished {
             session.finish(&self.usage)?;
         } else {
-            let events = self.recover_open_chunk(&mut session)?;
+            let until = entry.map(|entry| entry.record.next_seq);
+            let events = self.recover_open_chunk(&mut session, until)?;
             let lost = self.catch_up(&mut session, &events)?;
             if lost > 0 {
                 self.declare(&mut session, lost);
@@ -68,7 +91,8 @@ impl Spool {
                 .add(fs::metadata(folder.object(name)).map_or(0, |file| file.len()));
         }
         session.stored = stored_already(folder)?;
-        let open = (!session.kept.finished).then(|| session.kept.record.clone());
+        session.ending |= entry.is_some_and(|entry| entry.finished);
+        let open = (!session.ending).then(|| session.kept.record.clone());
         self.sessions.insert(session.key.session_id(), session);
         Ok(open)
     }
@@ -91,10 +115,12 @@ impl Spool {
         Ok(())
     }
 
-    /// Seals the open chunk as far as it is good. The events of the chunk.
+    /// Seals the open chunk as far as it is good, without the events from
+    /// `until` on. The events of the chunk.
     fn recover_open_chunk(
         &mut self,
         session: &mut SpooledSession,
+        until: Option<u64>,
     ) -> Result<Vec<Event>, SpoolError> {
         let (open, torn) = (session.folder.open_chunk(), session.folder.torn_chunk());
         if !torn.exists() {
@@ -104,7 +130,7 @@ impl Spool {
             rename(&open, &torn)?;
         }
         let id = session.key.session_id();
-        let good = match good_part(session, &torn, &open) {
+        let good = match good_part(session, &torn, &open, until) {
             Ok(good) => good,
             Err(error) if is_damage(&error) => Good::nothing(error.to_string()),
             Err(error) => return Err(error),
@@ -211,13 +237,18 @@ impl Good {
     }
 }
 
-fn good_part(session: &SpooledSession, torn: &Path, open: &Path) -> Result<Good, SpoolError> {
+fn good_part(
+    session: &SpooledSession,
+    torn: &Path,
+    open: &Path,
+    until: Option<u64>,
+) -> Result<Good, SpoolError> {
     let file = || File::open(torn).map_err(|error| SpoolError::new("open", torn, error));
     let malformed = |error: ChunkError| match error {
         ChunkError::Io(error) => SpoolError::new("read", torn, error),
         other => SpoolError::malformed(torn, other),
     };
-    let recovered = match ChunkWriter::recover(file()?, SpoolFile::create(open)?) {
+    let recovered = match ChunkWriter::recover(file()?, SpoolFile::create(open)?, until) {
         // An agent that died before its first sync left nothing to keep.
         Err(ChunkError::Empty | ChunkError::Truncated { .. }) => {
             return Ok(Good {

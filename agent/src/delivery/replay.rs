@@ -73,6 +73,7 @@ fn advance(
             terminal,
             output,
             next_offset,
+            kernel_next: None,
         }),
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct SpooledSession {
     pub(super) kept: KeptSession,
     /// `kept` differs from `record.json`.
     pub(super) unkept: bool,
+    /// The journal does not know yet what `kept` and `ending` say.
+    pub(super) unjournaled: bool,
     /// The collector does not know yet what `kept` and `stored` say.
     pub(super) unreported: bool,
     /// The outbox batch with the latest report.
@@ -59,6 +61,7 @@ impl SpooledSession {
             key,
             kept,
             unkept: true,
+            unjournaled: !ending,
             unreported: true,
             reported_in: 0,
             ending,
@@ -97,9 +100,22 @@ impl SpooledSession {
     }
 
     pub(super) fn update(&mut self, record: &SessionRecord) {
-        self.kept.record.clone_from(record);
-        self.unkept = true;
+        self.keep(record);
         self.unreported = true;
+    }
+
+    /// What the next agent needs; no news for the collector.
+    pub(super) fn keep(&mut self, record: &SessionRecord) {
+        self.kept.record.clone_from(record);
+        (self.unkept, self.unjournaled) = (true, true);
+    }
+
+    /// Writes all events to the file of the open chunk.
+    pub(super) fn write(&mut self) -> Result<(), SpoolError> {
+        match &mut self.chunk {
+            Chunk::Open(chunk) => chunk.write(),
+            Chunk::None | Chunk::Sealing(_) => Ok(()),
+        }
     }
 
     pub(super) fn append(
@@ -130,7 +146,7 @@ impl SpooledSession {
             chunk.append(event)?;
         }
         replay(&mut self.kept.record, event);
-        self.unkept = true;
+        (self.unkept, self.unjournaled) = (true, true);
         self.reports
             .extend(convert::report(self.key.session_id(), event));
         Ok(())

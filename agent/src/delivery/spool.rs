@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::files::{SpoolError, create_folder};
 use super::folder::{Folder, KeptSession};
+use super::journal::{self, Entry, Journal, Journaled, Point};
 use super::lock::AgentLock;
 use super::outbox::{Outbox, OutboxState};
 use super::session::SpooledSession;
@@ -57,6 +58,8 @@ pub struct Spool {
     uploads: Arc<Uploads>,
     store: AnyStore,
     last_flush: Instant,
+    /// Where the kernel's rings are pinned.
+    journal: Option<Journal>,
     /// Why the latest flush failed, as logged.
     trouble: Option<String>,
     _lock: AgentLock,
@@ -65,10 +68,12 @@ pub struct Spool {
 impl Spool {
     /// Opens the spool for the one agent of the host, and takes over what an
     /// agent before it left: sessions that were still open are returned, and
-    /// the rest is delivered.
+    /// the rest is delivered. With the `journal` of that agent, the recordings
+    /// are cut where it says: what came after is still in the kernel's rings.
     pub fn open(
         options: SpoolOptions,
         store: AnyStore,
+        journal: Option<&Journaled>,
     ) -> Result<(Self, Vec<SessionRecord>), SpoolError> {
         let directory = &options.directory;
         create_folder(&directory.join("sessions"))?;
@@ -85,12 +90,69 @@ impl Spool {
             uploads: Arc::new(uploads),
             store,
             last_flush: Instant::now(),
+            journal: None,
             trouble: None,
             _lock: lock,
         };
-        let recovered = spool.recover()?;
+        let recovered = spool.recover(journal)?;
         spool.flush();
         Ok((spool, recovered))
+    }
+
+    /// Keeps a journal for the rings with this name from now on, going on with
+    /// the one of the agent before.
+    pub fn begin_journal(
+        &mut self,
+        rings: Option<&str>,
+        before: Option<Journaled>,
+    ) -> Result<(), SpoolError> {
+        let directory = &self.options.directory;
+        self.journal = match rings {
+            Some(rings) => Some(Journal::begin(
+                directory,
+                &self.options.boot_id,
+                rings,
+                before,
+            )?),
+            None => {
+                journal::remove(directory)?;
+                None
+            }
+        };
+        Ok(())
+    }
+
+    /// Writes everything out, so that it survives the agent, and notes that the
+    /// kernel's rings are recorded up to here. Nothing is sealed, reported or
+    /// finished that has not gone through here.
+    pub fn commit(&mut self, point: &Point) {
+        let mut problem = None;
+        for session in self.sessions.values_mut() {
+            problem = session.write().err().or(problem);
+        }
+        if let Some(journal) = &mut self.journal {
+            if journal.is_long() {
+                let sessions = &self.sessions;
+                journal.forget(|id| sessions.get(id).is_none_or(|s| s.kept.finished));
+            }
+            let changed = self.sessions.values_mut().filter(|s| s.unjournaled);
+            let entries = changed.map(|session| {
+                session.unjournaled = false;
+                Entry {
+                    record: session.kept.record.clone(),
+                    finished: session.ending,
+                }
+            });
+            if let Err(error) = journal.write(point, entries.collect()) {
+                // What is not in a journal is a gap for the next agent. It must
+                // not go by one that lags behind.
+                let removed = journal::remove(&self.options.directory);
+                problem = removed.err().or(Some(error));
+            }
+        }
+        if problem.is_some() {
+            self.note(problem);
+        }
     }
 
     /// The queue of reports, for a [`super::Reporter`].
@@ -110,27 +172,31 @@ impl Spool {
     /// Does what is due: syncs, seals, reports, forgets what is acknowledged.
     /// To be called several times a second.
     pub fn tick(&mut self, now: Instant) {
+        if !self.is_due(now) {
+            return;
+        }
         let due: Vec<Uuid> = self
             .sessions
             .iter()
             .filter(|(_, session)| session.chunk_is_due(&self.options, now))
             .map(|(id, _)| *id)
             .collect();
-        let waiting: usize = self
-            .sessions
-            .values()
-            .map(SpooledSession::report_count)
-            .sum();
-        let interval = now.duration_since(self.last_flush) >= self.options.flush_interval;
-        if !due.is_empty() || interval || waiting >= MAX_WAITING_REPORTS {
-            self.take_acknowledgements();
-            self.flush();
-            for id in due {
-                self.seal(id);
-            }
-            self.forget();
-            self.last_flush = now;
+        self.take_acknowledgements();
+        self.flush();
+        for id in due {
+            self.seal(id);
         }
+        self.forget();
+        self.last_flush = now;
+    }
+
+    /// Whether [`Spool::tick`] has something to do.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let mut sessions = self.sessions.values();
+        let waiting: usize = sessions.clone().map(SpooledSession::report_count).sum();
+        now.duration_since(self.last_flush) >= self.options.flush_interval
+            || waiting >= MAX_WAITING_REPORTS
+            || sessions.any(|session| session.chunk_is_due(&self.options, now))
     }
 
     /// Seals every open chunk, with a checkpoint manifest for each session that
@@ -310,10 +376,16 @@ impl Sink for Spool {
         }
     }
 
+    fn keep(&mut self, record: &SessionRecord) {
+        if let Some(session) = self.sessions.get_mut(&record.session.session_id) {
+            session.keep(record);
+        }
+    }
+
     fn finished(&mut self, record: &SessionRecord) {
         self.changed(record);
         if let Some(session) = self.sessions.get_mut(&record.session.session_id) {
-            session.ending = true;
+            (session.ending, session.unjournaled) = (true, true);
         }
     }
 }

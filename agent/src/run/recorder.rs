@@ -12,14 +12,20 @@ use jiff::Timestamp;
 
 use super::notify;
 use crate::capture::event::{Fact, LossClass};
-use crate::capture::{Batch, BatchReceiver, is_alive, now_boot_ns};
-use crate::delivery::Spool;
+use crate::capture::ring::Marks;
+use crate::capture::{Batch, BatchReceiver, Declared, is_alive, now_boot_ns};
+use crate::delivery::{Point, Spool};
 use crate::grants::GrantBook;
-use crate::sessions::sink::SessionRecord;
-use crate::sessions::{Clock, Limits, Sessions, SystemUsers};
+use crate::sessions::{Clock, Limits, Restart, Sessions, SystemUsers};
 
 /// How often time alone is looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How often everything is written out that the kernel's rings still hold.
+const CHECKPOINT: Duration = Duration::from_millis(200);
+
+/// How long that may wait for a session that is about to begin.
+const LONGEST_CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// How often grants, the wall clock and the service manager have their turn.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
@@ -39,6 +45,12 @@ pub(super) struct Recorder {
     grants_directory: std::path::PathBuf,
     spool: Spool,
     batches: BatchReceiver,
+    /// How far the kernel's rings have been taken.
+    marks: Option<Marks>,
+    /// What was declared lost, since the last checkpoint where that is news.
+    declared: Option<Declared>,
+    urgent: bool,
+    last_checkpoint: Instant,
     looks_for_the_dead: u32,
     found_dead: HashSet<u32>,
 }
@@ -52,36 +64,70 @@ impl Recorder {
             grants_directory: grants.to_owned(),
             spool,
             batches,
+            marks: None,
+            declared: None,
+            urgent: false,
+            last_checkpoint: Instant::now(),
             looks_for_the_dead: 0,
             found_dead: HashSet::new(),
         }
     }
 
     /// Goes on with the sessions an agent before left open, then records until
-    /// the capture ends.
-    pub(super) fn run(mut self, resumable: Vec<SessionRecord>) {
+    /// the capture ends. The kernel's programs go on after that, or do not.
+    pub(super) fn run(mut self, restart: Restart, goes_on: bool) {
         self.sessions
-            .resume(resumable, &is_alive, now_boot_ns(), &mut self.spool);
+            .resume(restart, &is_alive, now_boot_ns(), &mut self.spool);
         let mut housekeeping = Instant::now();
         loop {
             match self.batches.recv_timeout(TICK) {
-                Ok(batch) => self.take(&batch),
+                Ok(batch) => self.take(batch),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let now = Instant::now();
-            self.spool.tick(now);
+            if self.checkpoint_is_due(now) {
+                self.checkpoint();
+                self.spool.tick(now);
+            }
             if now.duration_since(housekeeping) >= HOUSEKEEPING {
                 housekeeping = now;
                 self.housekeeping();
             }
         }
-        self.sessions.shutdown(&mut self.spool);
+        self.sessions.shutdown(goes_on, &mut self.spool);
+        self.checkpoint();
         self.spool.close();
         self.deliver();
     }
 
-    fn take(&mut self, batch: &Batch) {
+    /// A checkpoint comes often, but not while something waits for a session
+    /// that is about to begin, unless the rings fill up.
+    fn checkpoint_is_due(&self, now: Instant) -> bool {
+        let since = now.duration_since(self.last_checkpoint);
+        let patience = match self.sessions.holds() {
+            true => LONGEST_CHECKPOINT,
+            false => CHECKPOINT,
+        };
+        self.urgent || since >= patience
+    }
+
+    /// Writes everything out and lets go of it in the kernel's rings.
+    fn checkpoint(&mut self) {
+        (self.urgent, self.last_checkpoint) = (false, Instant::now());
+        let connections = self.sessions.checkpoint(&mut self.spool);
+        let Some(marks) = &self.marks else {
+            return;
+        };
+        self.spool.commit(&Point {
+            marks: marks.clone(),
+            declared: self.declared.take(),
+            connections,
+        });
+        self.batches.acknowledge(marks);
+    }
+
+    fn take(&mut self, batch: Batch) {
         for event in &batch.events {
             if let Fact::Loss(loss) = &event.fact
                 && matches!(loss.class, LossClass::Process | LossClass::Any)
@@ -96,6 +142,9 @@ impl Recorder {
         }
         self.sessions.end_of_batch(&mut self.spool);
         self.sessions.tick(batch.now_boot_ns, &mut self.spool);
+        self.urgent |= batch.urgent;
+        self.marks = Some(batch.marks);
+        self.declared = batch.declared.or(self.declared.take());
     }
 
     fn housekeeping(&mut self) {

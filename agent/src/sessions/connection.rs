@@ -5,11 +5,13 @@ use std::collections::HashMap;
 
 use auditty_recording::event::{ExitStatus, GapCause, Stream};
 use auditty_recording::session::{self, Host};
+use serde::{Deserialize, Serialize};
 
 use super::forwards::HeldForwards;
 use super::identity::Identity;
 use super::lineage::SessionKey;
 use super::links::Parent;
+use super::sink::ConnectionRecord;
 use crate::capture::event::{ConnectionStart, Direction, Exec, PipeData};
 
 /// A connection with a live server process or an open session.
@@ -19,6 +21,8 @@ pub(super) struct Connection {
     pub identity: Identity,
     /// The server's word counts: the system's sshd, whose start was seen.
     pub trusted: bool,
+    /// Its start was not seen, or not all of it.
+    pub adopted: bool,
     /// Live processes of the server side.
     pub servers: u32,
     /// Sessions whose recording is open.
@@ -85,12 +89,17 @@ pub(super) enum HeldFact {
 
 /// Stream bytes the kernel lost on this connection, and those of them that
 /// showed as holes between offsets.
-#[derive(Debug, Default)]
-pub(super) struct StreamLoss {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamLoss {
+    /// Why.
     pub cause: Option<GapCause>,
+    /// All of them.
     pub bytes: u64,
+    /// Those that showed.
     pub shown_bytes: u64,
+    /// After this moment.
     pub since_boot_ns: u64,
+    /// Before this one.
     pub until_boot_ns: u64,
 }
 
@@ -113,6 +122,7 @@ impl Connection {
                 pid,
             },
             identity,
+            adopted: start.is_none_or(|start| start.adopted),
             trusted: start.is_none_or(|s| s.server_uid == 0 && s.parent_connection == 0),
             ..Self::default()
         }
@@ -122,6 +132,38 @@ impl Connection {
     /// itself is nobody's.
     pub(super) fn within(&self) -> Option<Within> {
         (!self.trusted).then_some(Within(self.started_in))
+    }
+
+    /// A connection that an agent before has followed.
+    pub(super) fn resume(record: ConnectionRecord) -> Self {
+        Self {
+            described: record.described,
+            identity: record.identity,
+            trusted: record.trusted,
+            sessions_ever: record.sessions_ever,
+            login_boot_ns: record.login_boot_ns,
+            stream_loss: record.stream_loss,
+            ..Self::default()
+        }
+    }
+
+    /// What the next agent needs of it.
+    pub(super) fn record(&self, id: u64) -> ConnectionRecord {
+        ConnectionRecord {
+            id,
+            described: self.described.clone(),
+            identity: self.identity.clone(),
+            trusted: self.trusted,
+            sessions_ever: self.sessions_ever,
+            login_boot_ns: self.login_boot_ns,
+            stream_loss: self.stream_loss.clone(),
+        }
+    }
+
+    /// Whether it holds what belongs to a session that has not begun: only the
+    /// kernel's rings can bring that back.
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty() || self.pending.bytes > 0 || !self.held_forwards.is_empty()
     }
 
     /// Keeps what a helper of `server` did. `false` at the bound.

@@ -71,6 +71,7 @@ impl OpenSession {
         if let Some(root) = &mut self.root {
             root.exited = Some(boot_ns);
         }
+        self.timeline.record.kernel.exited = Some((boot_ns, status));
         self.active_boot_ns = self.active_boot_ns.max(boot_ns);
         match &mut self.ending {
             Ending::Open => {
@@ -101,6 +102,7 @@ impl OpenSession {
     /// The server process that held its channel ended.
     pub(super) fn disconnected(&mut self, boot_ns: u64) {
         self.closed = true;
+        self.timeline.record.kernel.disconnected_boot_ns = Some(boot_ns);
         match &mut self.ending {
             Ending::Open => {
                 self.ending = Ending::Decided(End {

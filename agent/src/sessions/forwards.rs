@@ -36,6 +36,10 @@ pub(super) struct HeldForwards {
 }
 
 impl HeldForwards {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     fn push(&mut self, event: &KernelEvent, socket: &SocketEvent) {
         if self.waiting.len() < MAX_HELD {
             self.waiting.push((event.clone(), socket.clone()));

@@ -31,6 +31,27 @@ pub(super) struct InnerTerminals {
     latest: u32,
 }
 
+impl InnerTerminals {
+    /// Those that are open, for the next agent.
+    pub(super) fn list(&self) -> Vec<(u64, u32, u32)> {
+        let open = self.open.iter();
+        let mut list: Vec<_> = open.map(|((name, pts), n)| (*name, *pts, *n)).collect();
+        list.sort_unstable();
+        list
+    }
+
+    /// Those that an agent before has left open.
+    pub(super) fn resume(list: &[(u64, u32, u32)]) -> Self {
+        Self {
+            open: list
+                .iter()
+                .map(|(name, pts, n)| ((*name, *pts), *n))
+                .collect(),
+            latest: list.iter().map(|(.., n)| *n).max().unwrap_or(0),
+        }
+    }
+}
+
 impl Sessions {
     /// Bytes of a pty that a process of the session holds.
     pub(super) fn inner_bytes(

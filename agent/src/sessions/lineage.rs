@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// A session whose recording is open, by a number of the agent's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SessionKey(pub u64);
 
 /// To whom a process belongs. Children inherit it.
@@ -39,7 +39,43 @@ pub(super) struct Process {
     pub start_boot_ns: u64,
     pub owner: Owner,
     pub adopted: bool,
+    /// It was there when this agent took over; its fork may be told later.
+    pub present: bool,
     pub command: Option<Command>,
+}
+
+/// To whom the roots belong: by connection and root. A process belongs to whom
+/// its root belongs, also when its fork was lost or happened unseen.
+#[derive(Debug, Default)]
+pub(super) struct Roots(HashMap<(u64, u64), Owner>);
+
+impl Roots {
+    pub(super) fn owner(&self, connection: u64, root: u64) -> Owner {
+        let owner = self.0.get(&(connection, root));
+        owner.copied().unwrap_or(Owner::Unknown)
+    }
+
+    pub(super) fn set(&mut self, connection: u64, root: u64, owner: Owner) {
+        if root != 0 {
+            self.0.insert((connection, root), owner);
+        }
+    }
+
+    /// The roots of one owner.
+    pub(super) fn of(&self, connection: u64, owner: Owner) -> Vec<u64> {
+        let own = self
+            .0
+            .iter()
+            .filter(|((c, _), o)| *c == connection && **o == owner);
+        let mut roots: Vec<u64> = own.map(|((_, root), _)| *root).collect();
+        roots.sort_unstable();
+        roots
+    }
+
+    pub(super) fn retain(&mut self, keep: impl Fn(u64, Owner) -> bool) {
+        self.0
+            .retain(|(connection, _), owner| keep(*connection, *owner));
+    }
 }
 
 /// All processes below all connections.

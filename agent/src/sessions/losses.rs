@@ -7,7 +7,7 @@
 use auditty_recording::event::{GapCause, GapClass};
 
 use super::Sessions;
-use super::lineage::SessionKey;
+use super::lineage::{Owner, SessionKey};
 use super::sink::Sink;
 use super::timeline::Out;
 use crate::capture::event::{KernelEvent, Loss, LossCause, LossClass};
@@ -19,11 +19,11 @@ impl Sessions {
             self.stream_loss(event, loss);
             return;
         }
-        let keys = if everywhere {
-            self.keys()
-        } else {
-            let connection = self.connections.get(&event.connection);
-            connection.map(|c| c.sessions.clone()).unwrap_or_default()
+        let connection = self.connections.get(&event.connection);
+        let keys = match self.roots.owner(event.connection, event.root) {
+            _ if everywhere => self.keys(),
+            Owner::Session(key) => vec![key],
+            _ => connection.map(|c| c.sessions.clone()).unwrap_or_default(),
         };
         if keys.is_empty() {
             self.counters.unattributed_losses += 1;
@@ -112,6 +112,7 @@ fn cause(cause: LossCause) -> GapCause {
 fn class(class: LossClass) -> GapClass {
     match class {
         LossClass::Process => GapClass::Process,
+        LossClass::Exec => GapClass::Exec,
         LossClass::File => GapClass::File,
         LossClass::Network => GapClass::Network,
         LossClass::Login => GapClass::Login,

@@ -42,6 +42,7 @@ mod resume;
 mod session;
 pub mod sink;
 mod streams;
+mod takeover;
 mod terminals;
 #[cfg(test)]
 mod tests;
@@ -56,10 +57,12 @@ use auditty_recording::session::Host;
 use crate::capture::event::{Fact, KernelEvent};
 use crate::grants::GrantBook;
 use connection::Connection;
-use lineage::{Owner, Processes, SessionKey};
+use lineage::{Owner, Processes, Roots, SessionKey};
 use network::Socket;
+pub use resume::Restart;
 use session::OpenSession;
-use sink::Sink;
+use sink::{ConnectionRecord, Sink};
+pub use takeover::Connections;
 use timeline::Out;
 
 pub use clock::Clock;
@@ -80,12 +83,19 @@ pub struct Sessions {
     counters: Counters,
     connections: HashMap<u64, Connection>,
     processes: Processes,
+    roots: Roots,
     sessions: BTreeMap<SessionKey, OpenSession>,
     /// Network connections whose end is waited for, by the kernel's name.
     sockets: HashMap<u64, Socket>,
     next_key: u64,
     /// Latest moment seen.
     now: u64,
+    /// When this agent went on with the sessions of one before.
+    resumed_boot_ns: u64,
+    /// Sessions were taken over, and what the rings hold is not applied yet.
+    taking_over: bool,
+    /// Connections as they were last kept for the next agent.
+    kept: HashMap<u64, ConnectionRecord>,
 }
 
 impl Sessions {
@@ -106,10 +116,14 @@ impl Sessions {
             counters: Counters::default(),
             connections: HashMap::new(),
             processes: Processes::default(),
+            roots: Roots::default(),
             sessions: BTreeMap::new(),
             sockets: HashMap::new(),
             next_key: 0,
             now: 0,
+            resumed_boot_ns: 0,
+            taking_over: false,
+            kept: HashMap::new(),
         }
     }
 
@@ -121,6 +135,7 @@ impl Sessions {
         match &event.fact {
             Fact::ConnectionStart(start) => self.connection_start(event, start, sink),
             Fact::Fork { parent } => self.fork(event, *parent),
+            Fact::Present { parent, server } => self.present(event, *parent, *server),
             Fact::Exec(exec) => self.exec(event, exec, sink),
             Fact::Exit { wait_status } => self.exit(event, *wait_status, sink),
             Fact::Terminal(data) => self.terminal(event, data, sink),
@@ -145,6 +160,7 @@ impl Sessions {
     /// No more events are at hand: what was joined is written, and changes are
     /// reported.
     pub fn end_of_batch(&mut self, sink: &mut dyn Sink) {
+        self.end_of_takeover(sink);
         self.settle_forwards(sink);
         for key in self.keys() {
             self.settle(key, sink, false);
@@ -191,8 +207,10 @@ impl Sessions {
         }
     }
 
-    /// The agent stops. Open sessions are told so and stay resumable.
-    pub fn shutdown(&mut self, sink: &mut dyn Sink) {
+    /// The agent stops. Open sessions are told so and stay resumable. Where the
+    /// kernel's rings go on, what has ended is still told by the next agent: its
+    /// last output may be in them.
+    pub fn shutdown(&mut self, goes_on: bool, sink: &mut dyn Sink) {
         for key in self.keys() {
             self.settle(key, sink, false);
             self.tell_notes(key, true, sink);
@@ -206,11 +224,13 @@ impl Sessions {
                 counters: &mut self.counters,
             };
             session.declare_detached(&mut out, now);
-            session.tell_end(&mut out, self.now, true);
-            session.streams.flush_all(&mut session.timeline, &mut out);
-            if session.is_over(u64::MAX) {
-                session.finish(&mut out, self.now);
-                continue;
+            if !goes_on {
+                session.tell_end(&mut out, self.now, true);
+                session.streams.flush_all(&mut session.timeline, &mut out);
+                if session.is_over(u64::MAX) {
+                    session.finish(&mut out, self.now);
+                    continue;
+                }
             }
             let marker = Marker {
                 marker: "agent_stopped".into(),
@@ -219,6 +239,7 @@ impl Sessions {
             session.emit(&mut out, self.now, Body::Marker(marker));
             session.dirty = true;
             session.report(&mut out, self.now);
+            self.sessions.insert(key, session);
         }
     }
 
@@ -304,6 +325,7 @@ impl Sessions {
             connection.forwards = connection.forwards.filter(|open| *open != key);
         }
         self.sockets.retain(|_, socket| socket.session != key);
+        self.roots.retain(|_, owner| owner != Owner::Session(key));
         self.drop_if_over(session.connection);
         let mut out = Out {
             sink,

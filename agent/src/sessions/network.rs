@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use auditty_recording::event::{Body, Connect, ConnectRole, Disconnect, GapClass};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Sessions;
@@ -28,8 +29,9 @@ const SERVICES: [&str; 7] = [
 ];
 
 /// A socket whose end is waited for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Socket {
+    #[serde(skip)]
     pub session: SessionKey,
     pub session_id: Uuid,
     pub pid: u32,

@@ -181,7 +181,7 @@ impl Sessions {
             kind: SessionKind::Subsystem,
             command: "sftp".into(),
             uid: None,
-            adopted: child.adopted,
+            adopted: child.adopted && !child.present,
             leader: Some(Leader {
                 pid: reader,
                 start_boot_ns: child.start_boot_ns,

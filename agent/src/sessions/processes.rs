@@ -10,6 +10,7 @@ use super::connection::{Connection, Held, HeldFact, HeldFacts, Within};
 use super::ending::exit_status;
 use super::lineage::{Command, Owner, Process, SessionKey};
 use super::opening::{Leader, Seed};
+use super::resume::SAME_START_NS;
 use super::sink::Sink;
 use super::timeline::Out;
 use crate::capture::event::{ConnectionStart, Exec, Fd, KernelEvent, MonitorMessage};
@@ -42,10 +43,41 @@ impl Sessions {
     }
 
     pub(super) fn fork(&mut self, event: &KernelEvent, parent: u32) {
+        if let Some(process) = self.processes.0.get_mut(&event.pid)
+            && process.present
+            && process.start_boot_ns.abs_diff(event.boot_ns) <= SAME_START_NS
+        {
+            // Known since the takeover.
+            (process.present, process.start_boot_ns) = (false, event.boot_ns);
+            return;
+        }
         self.forget(event.pid, event.boot_ns);
-        let owner = self.processes.owner(parent);
+        let owner = match self.roots.owner(event.connection, event.root) {
+            Owner::Unknown => self.processes.owner(parent),
+            owner => owner,
+        };
         self.follow(event, parent, owner, false);
         self.program_forked(parent, event.pid);
+    }
+
+    /// A process lives that an agent before has followed. Of a connection that
+    /// nobody knows yet, the start is still to come, and with it the process.
+    pub(super) fn present(&mut self, event: &KernelEvent, parent: u32, server: bool) {
+        if !self.connections.contains_key(&event.connection) {
+            return;
+        }
+        if let Some(process) = self.processes.0.get_mut(&event.pid) {
+            process.parent = parent;
+            return;
+        }
+        let owner = match self.roots.owner(event.connection, event.root) {
+            Owner::Unknown if server => Owner::Server,
+            owner => owner,
+        };
+        self.follow(event, parent, owner, false);
+        if let Some(process) = self.processes.0.get_mut(&event.pid) {
+            process.present = true;
+        }
     }
 
     pub(super) fn exec(&mut self, event: &KernelEvent, exec: &Exec, sink: &mut dyn Sink) {
@@ -55,9 +87,15 @@ impl Sessions {
             pid,
             ..
         } = *event;
+        let by_root = self.roots.owner(id, event.root);
         if !self.processes.0.contains_key(&pid) {
-            let owner = self.origin(id, exec);
+            let owner = match by_root {
+                Owner::Unknown => self.origin(id, exec),
+                owner => owner,
+            };
             self.follow(event, exec.parent, owner, exec.adopted);
+        } else if by_root != Owner::Unknown && !exec.server {
+            self.set_owner(pid, by_root);
         }
         if let Some(process) = self.processes.0.get_mut(&pid) {
             process.adopted |= exec.adopted;
@@ -92,6 +130,7 @@ impl Sessions {
             },
             Owner::Server if self.processes.owner(parent) == Owner::Server => {
                 self.set_owner(pid, Owner::Helper(parent));
+                self.roots.set(id, event.root, Owner::Helper(parent));
                 self.hold(
                     id,
                     parent,
@@ -118,6 +157,18 @@ impl Sessions {
 
     pub(super) fn exit(&mut self, event: &KernelEvent, wait_status: u32, sink: &mut dyn Sink) {
         let KernelEvent { boot_ns, pid, .. } = *event;
+        if !self.processes.0.contains_key(&pid) {
+            // The end of a process whose beginning nobody saw still counts: of
+            // an sshd, and where programs were started in its place.
+            let owner = match self.roots.owner(event.connection, event.root) {
+                Owner::Unknown if event.root == 0 => Owner::Server,
+                owner => owner,
+            };
+            if !self.connections.contains_key(&event.connection) {
+                return;
+            }
+            self.follow(event, 0, owner, false);
+        }
         let Some(process) = self.processes.0.get(&pid).copied() else {
             return;
         };
@@ -202,7 +253,9 @@ impl Sessions {
             start_boot_ns,
             server,
         };
-        let seed = Seed::of_root(exec, leader);
+        let mut seed = Seed::of_root(exec, leader);
+        let blind = self.connections.get(&id).is_some_and(|c| c.adopted);
+        seed.adopted |= blind && boot_ns <= self.resumed_boot_ns;
         let key = match exec.fds {
             [Fd::Pts(pts), ..] => self.root_on_pty(id, boot_ns, pts, seed, sink),
             _ => self.open_session(id, boot_ns, seed, sink),
@@ -212,6 +265,7 @@ impl Sessions {
             return;
         };
         self.set_owner(pid, Owner::Session(key));
+        self.roots.set(id, event.root, Owner::Session(key));
         self.claim_pipes(id, key, &exec.fds, sink);
         self.release_helpers(id, pid, key, sink);
         self.record_exec(key, boot_ns, pid, exec, sink);
@@ -239,6 +293,9 @@ impl Sessions {
                     self.record_exit(key, boot_ns, pid, command, exit_status(wait_status), sink);
                 }
             }
+        }
+        for root in self.roots.of(id, Owner::Helper(server)) {
+            self.roots.set(id, root, Owner::Session(key));
         }
         for pid in helpers {
             self.set_owner(pid, Owner::Session(key));
@@ -342,6 +399,7 @@ impl Sessions {
             start_boot_ns: event.boot_ns,
             owner: Owner::Unknown,
             adopted,
+            present: false,
             command: None,
         };
         self.processes.0.insert(event.pid, process);
@@ -414,6 +472,7 @@ impl Sessions {
         if self.connections.get(&id).is_some_and(over)
             && let Some(connection) = self.connections.remove(&id)
         {
+            self.roots.retain(|of, _| of != id);
             self.counters.unattributed_bytes += connection.pending.unclaimed_bytes();
         }
     }

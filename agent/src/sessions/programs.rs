@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Sessions;
 use super::lineage::{Owner, SessionKey};
 use super::transfers::Transport;
 use crate::capture::event::Exec;
 
 /// A program that runs.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Program {
     /// Path of its image.
     pub exe: String,

@@ -6,18 +6,27 @@ use super::Sessions;
 use super::ending::Ending;
 use super::lineage::{Owner, SessionKey};
 use super::session::{OpenSession, Root};
-use super::sink::{SessionRecord, Sink};
+use super::sink::{ConnectionRecord, KernelSide, SessionRecord, Sink};
 use super::streams::Streams;
 use super::timeline::Out;
 use crate::capture::event::{Exec, Fd, KernelEvent};
 
 /// Two readings of one process's start differ by rounding to clock ticks only;
 /// no process id is used again this fast.
-const SAME_START_NS: u64 = 50_000_000;
+pub(super) const SAME_START_NS: u64 = 50_000_000;
 
 /// The capture announces every process it finds when it starts; a session whose
 /// process has not been among them after this time has ended unseen.
 const CLAIM_NS: u64 = 60_000_000_000;
+
+/// What an agent before has left.
+#[derive(Debug)]
+pub enum Restart {
+    /// Open sessions. What happened since is not known.
+    Unpinned(Vec<SessionRecord>),
+    /// Open sessions and connections, with all that happened since in the rings.
+    Pinned(Vec<SessionRecord>, Vec<ConnectionRecord>),
+}
 
 impl Sessions {
     /// Takes up the sessions that were open when the agent stopped. Those whose
@@ -26,12 +35,17 @@ impl Sessions {
     /// their process again. `now` is in nanoseconds since boot.
     pub fn resume(
         &mut self,
-        records: Vec<SessionRecord>,
+        restart: Restart,
         live: &dyn Fn(u32, u64) -> bool,
         now: u64,
         sink: &mut dyn Sink,
     ) {
         self.now = self.now.max(now);
+        self.resumed_boot_ns = now;
+        let records = match restart {
+            Restart::Unpinned(records) => records,
+            Restart::Pinned(records, connections) => self.take_over(records, connections),
+        };
         for record in records {
             let same_boot = record.session.host.boot_id == self.host.boot_id;
             let lives = same_boot
@@ -51,8 +65,12 @@ impl Sessions {
     ) {
         let now = self.now;
         record.last_boot_ns = from;
+        record.kernel = KernelSide {
+            interrupted: true,
+            ..KernelSide::default()
+        };
         let mut session = OpenSession {
-            streams: Streams::resume(&record.streams),
+            streams: Streams::resume(&record.streams, false),
             interrupted: true,
             identified: true,
             matched: true,
@@ -159,6 +177,7 @@ impl Sessions {
             self.bind_pty(id, pts, key);
         }
         self.set_owner(pid, Owner::Session(key));
+        self.roots.set(id, event.root, Owner::Session(key));
         self.claim_pipes(id, key, &exec.fds, sink);
         true
     }

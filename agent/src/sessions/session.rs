@@ -13,6 +13,7 @@ use super::ending::Ending;
 use super::inner::InnerTerminals;
 use super::marks::Injections;
 use super::programs::Program;
+use super::sink::SessionRecord;
 use super::streams::{CLIENT_TERMINAL, Piece, StreamId, Streams};
 use super::timeline::{Out, Timeline};
 use crate::capture::event::WindowSize;
@@ -41,6 +42,10 @@ pub(super) struct OpenSession {
     /// It went on after a restart of the agent: processes that started before
     /// this moment are on the timeline already.
     pub resumed_from: Option<u64>,
+    /// An agent before has begun it, and the rings hold what came since.
+    pub taken_over: bool,
+    /// The record as it was last kept for the next agent.
+    pub kept: Option<SessionRecord>,
     /// The metadata changed and was not reported.
     pub dirty: bool,
     /// A login, and a match with the grants, are on the timeline.

@@ -1,8 +1,16 @@
 //! What the sessions hand downwards: events for the recording, and the state of
 //! the session as a whole.
 
-use auditty_recording::{event::Event, session::Session};
+use auditty_recording::{
+    event::{Event, ExitStatus},
+    session::{Connection, Session},
+};
 use serde::{Deserialize, Serialize};
+
+pub use super::connection::StreamLoss;
+pub use super::identity::Identity;
+use super::network::Socket;
+use super::programs::Program;
 
 /// Where one byte stream of a session stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +23,94 @@ pub struct StreamPosition {
     pub output: bool,
     /// Position of the next byte.
     pub next_offset: u64,
+    /// The same by the kernel's count, which goes on while the kernel programs
+    /// do.
+    #[serde(default)]
+    pub kernel_next: Option<u64>,
+}
+
+/// A session's side in the kernel: what an agent needs that takes over its
+/// rings, and goes on where they do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KernelSide {
+    /// The connection, 0 while unknown.
+    pub connection: u64,
+    /// Its roots: the session's own, and those of sshd's helpers.
+    pub roots: Vec<u64>,
+    /// Process id of the sshd that holds its channel.
+    pub server: u32,
+    /// How its own process ended, and when; the status where it is known.
+    pub exited: Option<(u64, Option<ExitStatus>)>,
+    /// When its sshd ended.
+    pub disconnected_boot_ns: Option<u64>,
+    /// Part of it was not captured because no agent was running.
+    pub interrupted: bool,
+    /// Terminals with their columns and rows.
+    pub sizes: Vec<(u32, u16, u16)>,
+    /// Indices of its ptys.
+    pub ptys: Vec<u32>,
+    /// The kernel's name for the client's terminal.
+    pub client_terminal: Option<u64>,
+    /// The kernel's names for lives of its ptys.
+    pub terminals: Vec<u64>,
+    /// Open inner terminals: the kernel's name, the index, our number.
+    pub inner: Vec<(u64, u32, u32)>,
+    /// Sockets whose end is waited for.
+    pub(super) sockets: Vec<(u64, Socket)>,
+    /// What its processes run.
+    pub(super) programs: Vec<(u32, Program)>,
+    /// When the latest of its processes ended, and whether any ran on.
+    pub last_exit_boot_ns: u64,
+    /// Processes ran on after its end.
+    pub ran_on: bool,
+    /// Its pipes.
+    pub pipes: Vec<KnownPipe>,
+    /// Programs that run.
+    pub commands: Vec<RunningCommand>,
+}
+
+/// A pipe of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KnownPipe {
+    /// Its inode.
+    pub inode: u64,
+    /// 0, 1, 2: standard input, output, error.
+    pub descriptor: u8,
+    /// The bytes that count are those that sshd reads from it.
+    pub output: bool,
+}
+
+/// A program that runs in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RunningCommand {
+    /// Its process.
+    pub pid: u32,
+    /// Sequence number of its exec event.
+    pub seq: u64,
+    /// When it was started.
+    pub boot_ns: u64,
+    /// When the process was.
+    pub process_boot_ns: u64,
+}
+
+/// A connection, for an agent that takes over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionRecord {
+    /// The kernel's number of it.
+    pub id: u64,
+    /// Its ends.
+    pub described: Connection,
+    /// Who logged in.
+    pub identity: Identity,
+    /// The server's word counts.
+    pub trusted: bool,
+    /// How many sessions it had so far.
+    pub sessions_ever: u32,
+    /// When the login was complete, where that was seen.
+    pub login_boot_ns: Option<u64>,
+    /// What of its streams was lost.
+    pub stream_loss: StreamLoss,
 }
 
 /// A session together with what is needed to go on with it after a restart of
@@ -37,6 +133,9 @@ pub struct SessionRecord {
     /// was missed when the agent was down.
     #[serde(default)]
     pub last_boot_ns: u64,
+    /// Its side in the kernel.
+    #[serde(default)]
+    pub kernel: KernelSide,
 }
 
 /// Why an event could not be kept.
@@ -54,6 +153,10 @@ pub trait Sink {
 
     /// The session's metadata changed (also at its start and end).
     fn changed(&mut self, record: &SessionRecord);
+
+    /// What the next agent needs to go on exactly here, before everything is
+    /// written out. No news for anybody else.
+    fn keep(&mut self, record: &SessionRecord);
 
     /// Nothing more will be appended: seal, and write the manifest. The
     /// session's verdict is set.

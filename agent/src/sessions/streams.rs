@@ -181,9 +181,9 @@ enum Content {
 }
 
 impl Streams {
-    /// Streams that go on where a record left them; the kernel's count starts
-    /// anew.
-    pub(super) fn resume(positions: &[StreamPosition]) -> Self {
+    /// Streams that go on where a record left them. The kernel's count goes on
+    /// too, or starts anew.
+    pub(super) fn resume(positions: &[StreamPosition], goes_on: bool) -> Self {
         let flows = positions.iter().map(|position| {
             let id = StreamId {
                 stream: position.stream,
@@ -193,7 +193,8 @@ impl Streams {
                     false => Direction::Input,
                 },
             };
-            Flow::new(id, None, position.next_offset)
+            let kernel_next = position.kernel_next.filter(|_| goes_on);
+            Flow::new(id, kernel_next, position.next_offset)
         });
         Self {
             flows: flows.collect(),
@@ -459,6 +460,7 @@ fn place(positions: &mut Vec<StreamPosition>, flow: &Flow, next_offset: u64) {
         terminal,
         output: direction == Direction::Output,
         next_offset,
+        kernel_next: flow.kernel_next,
     };
     match positions.iter_mut().find(|known| flow.id.is_at(known)) {
         Some(known) => *known = position,

@@ -18,6 +18,8 @@ use auditty_recording::event::{
 };
 use nix::libc::{O_ACCMODE, O_CLOEXEC, O_RDONLY};
 
+use serde::{Deserialize, Serialize};
+
 use super::commands::{arguments, lossy};
 use super::programs::Program;
 use super::session::OpenSession;
@@ -26,7 +28,7 @@ use super::timeline::Out;
 use crate::capture::event::{Direction, Exec, FileAccess, FileOperation};
 
 /// The host's end of a transfer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Transport {
     /// Moves files one by one; the direction where the protocol has only one.
     Files(TransferProtocol, Option<TransferDirection>),

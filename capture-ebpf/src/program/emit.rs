@@ -3,13 +3,15 @@
 use core::{ffi::c_void, hint::black_box};
 
 use auditty_capture_ebpf::{
-    BODY_LEN, CAUSE_READ_FAILED, CAUSE_RING_FULL, CLASS_FILE, CLASS_LOGIN, CLASS_NETWORK,
-    CLASS_PROCESS, CLASS_STREAM, Header, KIND_ARGS, KIND_CONNECTION, KIND_EXEC, KIND_EXIT,
-    KIND_FILE, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR, KIND_PATH, KIND_SOCKET, PAYLOAD_MAX,
+    BODY_LEN, CAUSE_READ_FAILED, CAUSE_RING_FULL, CLASS_EXEC, CLASS_FILE, CLASS_LOGIN,
+    CLASS_NETWORK, CLASS_PROCESS, CLASS_STREAM, Header, KIND_ARGS, KIND_CONNECTION, KIND_EXEC,
+    KIND_EXIT, KIND_FILE, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR, KIND_PATH, KIND_SOCKET,
+    PAYLOAD_MAX,
 };
 use aya_ebpf::helpers::generated;
 
 use crate::{
+    flows,
     kernel::Origin,
     loss,
     maps::{CONTROL, DATA, SCRATCH, Scratch},
@@ -36,6 +38,11 @@ pub fn begin(kind: u32, origin: Origin, pid: u32, boot_ns: u64) -> Option<&'stat
     scratch.header.root = origin.root;
     scratch.header.pid = pid;
     scratch.header.pad = 0;
+    scratch.flow = if origin.root != 0 {
+        origin.root
+    } else {
+        origin.connection
+    };
     let words = scratch.body.as_mut_ptr().cast::<u64>();
     // Word by word: a memset of the whole body would become a byte loop.
     // SAFETY: eight words are the 64 bytes of the body, aligned by the header.
@@ -142,22 +149,26 @@ pub fn bounded(len: u64) -> u64 {
 fn output(scratch: &Scratch, payload: u64, flags: u64) -> bool {
     let header = &scratch.header;
     let class = class(header.kind);
-    let ring = if class == CLASS_STREAM {
-        &raw const DATA
+    let bytes = HEAD as u64 + payload;
+    let is_data = class == CLASS_STREAM;
+    let ring = if is_data {
+        (&raw const DATA).cast_mut().cast::<c_void>()
     } else {
-        &raw const CONTROL
+        (&raw const CONTROL).cast_mut().cast::<c_void>()
     };
+    let admitted = flows::admit(u64::from(is_data), scratch.flow, bytes) != 0;
     // SAFETY: head and payload lie one behind the other in the scratch buffer,
     // and `payload` is at most PAYLOAD_MAX.
-    let result = unsafe {
-        generated::bpf_ringbuf_output(
-            ring.cast_mut().cast::<c_void>(),
-            core::ptr::from_ref(scratch).cast_mut().cast::<c_void>(),
-            HEAD as u64 + payload,
-            flags,
-        )
-    };
-    if result != 0 {
+    let put = admitted
+        && unsafe {
+            generated::bpf_ringbuf_output(
+                ring,
+                core::ptr::from_ref(scratch).cast_mut().cast::<c_void>(),
+                bytes,
+                flags,
+            ) == 0
+        };
+    if !put {
         loss::count(
             origin(header),
             CAUSE_RING_FULL,
@@ -166,7 +177,7 @@ fn output(scratch: &Scratch, payload: u64, flags: u64) -> bool {
             payload,
         );
     }
-    result == 0
+    put
 }
 
 /// Whose record it is.
@@ -187,7 +198,8 @@ fn events(kind: u32) -> u64 {
 #[inline(always)]
 fn class(kind: u32) -> u32 {
     match kind {
-        KIND_FORK | KIND_PATH | KIND_ARGS | KIND_EXEC | KIND_EXIT => CLASS_PROCESS,
+        KIND_FORK | KIND_EXIT => CLASS_PROCESS,
+        KIND_EXEC | KIND_PATH | KIND_ARGS => CLASS_EXEC,
         KIND_LISTENER_FORK | KIND_CONNECTION | KIND_MONITOR => CLASS_LOGIN,
         KIND_FILE => CLASS_FILE,
         KIND_SOCKET => CLASS_NETWORK,

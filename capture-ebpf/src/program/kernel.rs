@@ -4,7 +4,7 @@ use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
 
-use crate::maps::{PROCESSES, WATCHED, offset};
+use crate::maps::{ACTIVE, GENERATION, PROCESSES, WATCHED, offset};
 use auditty_capture_ebpf::{
     PROCESS_SERVER, PROCESS_USER, Process, WATCH_SERVER, WATCH_USER, WATCH_WORD,
 };
@@ -49,6 +49,18 @@ pub fn read_user(address: u64) -> u64 {
         );
     }
     value
+}
+
+/// Whether these programs are the ones that work. Each one asks first.
+#[inline(always)]
+pub fn is_active() -> bool {
+    // SAFETY: no arguments, no preconditions.
+    let cpu = unsafe { generated::bpf_get_smp_processor_id() };
+    match ACTIVE.get_ptr(cpu) {
+        // SAFETY: a map value, one integer; volatile because the agent writes it.
+        Some(active) => unsafe { active.read_volatile() == GENERATION.load() },
+        None => true,
+    }
 }
 
 /// The running task.

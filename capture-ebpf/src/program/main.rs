@@ -2,7 +2,8 @@
 //! kernel has them, which lose nothing on preemptible kernels; and nothing newer
 //! than Linux 5.10.
 //!
-//! One hook, one file. A hook filters and delegates; what cannot be captured is
+//! One hook, one file. A hook asks whether it works at all
+//! ([`kernel::is_active`]), filters and delegates; what cannot be captured is
 //! counted by cause ([`loss`]), never skipped in silence.
 #![no_std]
 #![no_main]
@@ -12,6 +13,7 @@
 mod connections;
 mod emit;
 mod files;
+mod flows;
 mod kernel;
 mod loss;
 mod maps;

@@ -1,8 +1,8 @@
 //! The maps, and the constants that the agent sets before it loads.
 
 use auditty_capture_ebpf::{
-    BODY_LEN, Header, Inner, LossCount, LossKey, Offsets, PAYLOAD_MAX, Position, Process, Terminal,
-    WATCH_WORD, WATCH_WORDS,
+    ACTIVE_CPUS, BODY_LEN, Header, Inner, LossCount, LossKey, Offsets, PAYLOAD_MAX, Position,
+    Process, Terminal, WATCH_WORD, WATCH_WORDS,
 };
 use aya_ebpf::{
     Global,
@@ -18,7 +18,18 @@ pub static CONTROL: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
 /// Terminal and pipe bytes.
 #[map]
-pub static DATA: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+pub static DATA: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
+
+/// Which generation of the programs works, by CPU. An agent that takes over
+/// attaches its own programs beside those of the one before, and then turns
+/// this over, on each CPU from that CPU: every event is then seen by exactly
+/// one of the two.
+#[map]
+pub static ACTIVE: Array<u64> = Array::with_max_entries(ACTIVE_CPUS, MMAPABLE);
+
+/// What each flow has in the rings, see [`crate::flows`].
+#[map]
+pub static FLOWS: Array<Flow> = Array::with_max_entries(FLOWS_LEN, 0);
 
 /// Every process that matters, by thread group id.
 #[map]
@@ -78,6 +89,37 @@ pub static UNATTRIBUTED: PerCpuArray<LossCount> = PerCpuArray::with_max_entries(
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// `BPF_F_MMAPABLE`: the agent reads and writes the values without a system
+/// call.
+const MMAPABLE: u32 = 1 << 10;
+
+/// Flows that are told apart: a power of two. Two that fall together share one
+/// share.
+pub const FLOWS_LEN: u32 = 4096;
+
+/// What one flow has in the rings.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Flow {
+    /// In [`CONTROL`].
+    pub control: Share,
+    /// In [`DATA`].
+    pub data: Share,
+}
+
+/// What one flow has in one ring, at most: the bytes of its current period, and
+/// of the one before.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Share {
+    /// Where the ring's producer stood when the current period began.
+    pub since: u64,
+    /// Bytes put in since.
+    pub bytes: u64,
+    /// Bytes of the period before.
+    pub before: u64,
+}
+
 /// Room behind the payload, so that an appended path component, whose end the
 /// verifier cannot know exactly, still ends inside.
 pub const SLACK: usize = 4096;
@@ -93,6 +135,8 @@ pub struct Scratch {
     pub payload: [u8; PAYLOAD_MAX + SLACK],
     /// A path that is being walked.
     pub walk: Walk,
+    /// Whose share of the rings the record takes, see [`crate::flows`].
+    pub flow: u64,
 }
 
 /// A process that writes to a terminal it is not controlled by.
@@ -163,6 +207,16 @@ pub struct Socket {
 /// Offsets of the members that are read.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::ZERO;
+
+/// The generation of these programs; see [`ACTIVE`].
+#[unsafe(no_mangle)]
+pub static GENERATION: Global<u64> = Global::new(0);
+
+/// Sizes of the rings.
+#[unsafe(no_mangle)]
+pub static CONTROL_BYTES: Global<u64> = Global::new(8 << 20);
+#[unsafe(no_mangle)]
+pub static DATA_BYTES: Global<u64> = Global::new(32 << 20);
 
 /// 0: input is never copied; 1: copied, but not what is typed while a terminal
 /// waits for a secret; 2: always copied.

@@ -35,15 +35,19 @@ pub fn n_tty_receive_buf2(context: ProbeContext) -> u32 {
     let tty: Address = context.arg(0).unwrap_or(0);
     let buffer = context.arg(1).unwrap_or(0);
     let count: u64 = context.arg(3).unwrap_or(0);
-    entered(tty, buffer, count);
+    if kernel::is_active() {
+        entered(tty, buffer, count);
+    }
     0
 }
 
 /// They are taken.
 #[kretprobe]
 pub fn n_tty_receive_buf2_return(context: RetProbeContext) -> u32 {
-    // `int` before 6.6, in the lower half; never more than that on any kernel.
-    returned(u64::from(context.ret::<u64>() as u32));
+    if kernel::is_active() {
+        // `int` before 6.6, in the lower half; never more than that on any kernel.
+        returned(u64::from(context.ret::<u64>() as u32));
+    }
     0
 }
 

@@ -6,7 +6,7 @@
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 
 use crate::{
-    kernel::{Address, read},
+    kernel::{self, Address, read},
     maps::offset,
     terminals,
 };
@@ -18,7 +18,7 @@ const MASTER_MAJOR: u32 = 128;
 #[kprobe]
 pub fn pty_open(context: ProbeContext) -> u32 {
     let tty: Address = context.arg(0).unwrap_or(0);
-    if is_master(tty) {
+    if kernel::is_active() && is_master(tty) {
         terminals::opened(tty);
     }
     0
@@ -28,7 +28,7 @@ pub fn pty_open(context: ProbeContext) -> u32 {
 #[kprobe]
 pub fn pty_close(context: ProbeContext) -> u32 {
     let tty: Address = context.arg(0).unwrap_or(0);
-    if is_master(tty) {
+    if kernel::is_active() && is_master(tty) {
         terminals::closed(tty);
     }
     0

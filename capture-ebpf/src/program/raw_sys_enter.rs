@@ -34,7 +34,7 @@ const ARGS_AT: usize = 16;
 pub fn raw_sys_enter(context: TracePointContext) -> u32 {
     let pid = kernel::current_pid();
     let watched = kernel::watched(pid);
-    if watched != 0 {
+    if watched != 0 && kernel::is_active() {
         try_raw_sys_enter(&context, watched);
     }
     0

@@ -26,7 +26,7 @@ const MAX_TRANSFER: u64 = 0x7fff_f000;
 /// One load decides for a process that is not ours.
 #[tracepoint]
 pub fn raw_sys_exit(context: TracePointContext) -> u32 {
-    if kernel::watched(kernel::current_pid()) != 0 {
+    if kernel::watched(kernel::current_pid()) != 0 && kernel::is_active() {
         call_ended(field(&context, ID_AT), field(&context, RETURN_AT));
     }
     0

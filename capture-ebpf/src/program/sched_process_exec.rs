@@ -24,7 +24,7 @@ pub fn sched_process_exec(context: TracePointContext) -> u32 {
     let pid = kernel::current_pid();
     let known = kernel::process(pid);
     let is_server = kernel::is_server_name() || (known.is_some() && files::is_dropbear());
-    if known.is_none() && !is_server {
+    if (known.is_none() && !is_server) || !kernel::is_active() {
         return 0;
     }
     let boot_ns = kernel::boot_ns();

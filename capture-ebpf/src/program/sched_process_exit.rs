@@ -21,7 +21,9 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 #[tracepoint]
 pub fn sched_process_exit(_context: TracePointContext) -> u32 {
     let pid = kernel::current_pid();
-    if let Some(process) = kernel::process(pid) {
+    if kernel::is_active()
+        && let Some(process) = kernel::process(pid)
+    {
         let origin = Origin::from(&*process);
         let holds_terminal = process.flags & PROCESS_HOLDS_TERMINAL != 0;
         try_sched_process_exit(pid, origin, holds_terminal);

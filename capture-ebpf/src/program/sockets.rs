@@ -56,6 +56,9 @@ const UNIX_FAMILY: u64 = 2;
 /// A TCP socket changed its state.
 #[tracepoint]
 pub fn inet_sock_set_state(context: TracePointContext) -> u32 {
+    if !kernel::is_active() {
+        return 0;
+    }
     let record = context.as_ptr() as u64;
     let sock: Address = read(record, offset!(set_state_sock));
     let state: u32 = read(record, offset!(set_state_new));

@@ -133,6 +133,7 @@ fn describe(object: u64, len: u64, way: u64, boot_ns: u64) -> Option<&'static mu
         secret |= input != 0 && terminals::waits_for_secret(object) != 0;
         scratch
     };
+    scratch.flow = object;
     let body = emit::body::<StreamBody>(scratch);
     body.direction = input as u32;
     body.bytes = len as u32;

@@ -21,7 +21,9 @@ const CLONE_THREAD: u64 = 0x1_0000;
 #[tracepoint]
 pub fn task_newtask(context: TracePointContext) -> u32 {
     let parent_pid = kernel::current_pid();
-    if let Some(parent) = kernel::process(parent_pid) {
+    if kernel::is_active()
+        && let Some(parent) = kernel::process(parent_pid)
+    {
         try_task_newtask(&context, parent_pid, parent);
     }
     0

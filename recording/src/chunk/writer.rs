@@ -86,8 +86,9 @@ impl<W: Write> ChunkWriter<W> {
     }
 
     /// Copies the good events of `torn` (a chunk cut off by a crash) into a new
-    /// chunk in `to`. Fails when not even the header can be read.
-    pub fn recover(torn: impl Read, to: W) -> Result<Recovered<W>, ChunkError> {
+    /// chunk in `to`, up to but without the event `until`. Fails when not even
+    /// the header can be read.
+    pub fn recover(torn: impl Read, to: W, until: Option<u64>) -> Result<Recovered<W>, ChunkError> {
         let reader = ChunkReader::new(torn)?;
         let mut writer = Self::new(to, reader.header().clone())?;
         for record in reader {
@@ -98,6 +99,9 @@ impl<W: Write> ChunkWriter<W> {
                     return Ok(Recovered { writer, damage });
                 }
             };
+            if until.is_some_and(|until| record.seq >= until) {
+                break;
+            }
             if let Some(damage) = writer.out_of_sequence(record.seq) {
                 let damage = Some(damage);
                 return Ok(Recovered { writer, damage });

@@ -20,6 +20,7 @@ mod tests;
 mod wire;
 
 use auditty_recording::session::{AuthMethod, Evidence, Login};
+use serde::{Deserialize, Serialize};
 
 use crate::capture::event::MonitorMessage;
 use wire::{Key, Reader, printable};
@@ -58,8 +59,8 @@ impl UserNames for SystemUsers {
 }
 
 /// What is known of a connection's login.
-#[derive(Debug, Default)]
-pub(super) struct Identity {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
     /// Process that asks: the pre-auth child, known by its first question.
     child: Option<u32>,
     user: Option<String>,
@@ -72,7 +73,7 @@ pub(super) struct Identity {
     frozen: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Candidate {
     method: AuthMethod,
     key: Key,

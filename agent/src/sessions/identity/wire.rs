@@ -6,6 +6,7 @@ use auditty_recording::session::Certificate;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// OpenSSH's own limit (`SSHKEY_CERT_MAX_PRINCIPALS`, sshkey.h).
 const MAX_PRINCIPALS: usize = 256;
@@ -45,7 +46,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A key as presented at login, or the certificate around it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Key {
     pub fingerprint: String,
     pub key_type: String,

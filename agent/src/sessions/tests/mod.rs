@@ -9,4 +9,5 @@ mod network;
 mod restart;
 mod rig;
 mod streams;
+mod takeover;
 mod terminals;

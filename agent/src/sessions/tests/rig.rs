@@ -85,6 +85,11 @@ impl Sink for Memory {
         recorded.record = record.clone();
     }
 
+    fn keep(&mut self, record: &SessionRecord) {
+        let id = record.session.session_id;
+        self.sessions.get_mut(&id).unwrap().record = record.clone();
+    }
+
     fn finished(&mut self, record: &SessionRecord) {
         let recorded = self.sessions.get_mut(&record.session.session_id).unwrap();
         assert!(!std::mem::replace(&mut recorded.finished, true));

@@ -1,0 +1,249 @@
+//! Where an agent stands in the kernel's rings, and its sessions with it.
+//!
+//! One line of JSON for each checkpoint, appended to `journal` in the spool
+//! after everything it speaks of is written to the open chunks. A line holds
+//! how far the rings have been read, and the sessions and connections that
+//! changed since the line before. The page cache is enough: what has to be
+//! survived is the death of the agent, and with the host the rings die too.
+//!
+//! The next agent takes the state of the last whole line, cuts from each open
+//! chunk the events that came later, and reads on in the rings from there. So
+//! every event is in the recording once, wherever the agent died.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::files::{SpoolError, with_suffix};
+use crate::capture::ring::Marks;
+use crate::capture::{Declared, Handover};
+use crate::sessions::Connections;
+use crate::sessions::sink::{ConnectionRecord, SessionRecord};
+
+const NAME: &str = "journal";
+
+/// A journal this long is written anew, with the current state alone.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// A session in the journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) record: SessionRecord,
+    /// Nothing more will be appended.
+    pub(super) finished: bool,
+}
+
+/// One line.
+#[derive(Default, Serialize, Deserialize)]
+struct Line {
+    boot_id: String,
+    rings: String,
+    marks: Marks,
+    /// What was declared lost; absent where the line before says it.
+    #[serde(default)]
+    declared: Option<Declared>,
+    #[serde(default)]
+    sessions: Vec<Entry>,
+    #[serde(default)]
+    connections: Vec<ConnectionRecord>,
+    /// Connections that are over.
+    #[serde(default)]
+    gone: Vec<u64>,
+}
+
+/// What the lines add up to.
+#[derive(Clone, Debug, Default)]
+pub struct Journaled {
+    boot_id: String,
+    rings: String,
+    marks: Marks,
+    declared: Declared,
+    pub(super) sessions: HashMap<Uuid, Entry>,
+    connections: HashMap<u64, ConnectionRecord>,
+}
+
+impl Journaled {
+    /// Reads the journal of the agent before; `None` when there is none that
+    /// can be used.
+    pub fn read(spool: &Path) -> Option<Self> {
+        let file = BufReader::new(File::open(spool.join(NAME)).ok()?);
+        let mut state = Self::default();
+        let mut lines = 0;
+        for line in file.lines() {
+            // The last line may be torn: it was not acknowledged then.
+            let Some(line) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else {
+                break;
+            };
+            state.apply(line);
+            lines += 1;
+        }
+        (lines > 0).then_some(state)
+    }
+
+    /// Whether it speaks of these rings, in this boot.
+    pub fn is_of(&self, boot_id: &str, rings: &str) -> bool {
+        self.boot_id == boot_id && self.rings == rings
+    }
+
+    /// Where the capture goes on.
+    pub fn handover(&self) -> Handover {
+        Handover {
+            marks: self.marks.clone(),
+            declared: self.declared.clone(),
+        }
+    }
+
+    /// The connections that were open.
+    pub fn connections(&self) -> Vec<ConnectionRecord> {
+        self.connections.values().cloned().collect()
+    }
+
+    fn apply(&mut self, line: Line) {
+        self.boot_id = line.boot_id;
+        self.rings = line.rings;
+        self.marks = line.marks;
+        if let Some(declared) = line.declared {
+            self.declared = declared;
+        }
+        for entry in line.sessions {
+            self.sessions.insert(entry.record.session.session_id, entry);
+        }
+        for connection in line.connections {
+            self.connections.insert(connection.id, connection);
+        }
+        for id in line.gone {
+            self.connections.remove(&id);
+        }
+    }
+
+    /// The whole state as one line.
+    fn line(&self) -> Line {
+        Line {
+            boot_id: self.boot_id.clone(),
+            rings: self.rings.clone(),
+            marks: self.marks.clone(),
+            declared: Some(self.declared.clone()),
+            sessions: self.sessions.values().cloned().collect(),
+            connections: self.connections(),
+            gone: Vec::new(),
+        }
+    }
+}
+
+/// A point to which everything is recorded.
+#[derive(Debug)]
+pub struct Point {
+    /// How far the rings were read.
+    pub marks: Marks,
+    /// What was declared lost, where that is news.
+    pub declared: Option<Declared>,
+    /// Connections that changed.
+    pub connections: Connections,
+}
+
+/// The writing side.
+pub(super) struct Journal {
+    path: PathBuf,
+    /// `None` after a failure: the next line is a new beginning.
+    file: Option<File>,
+    bytes: u64,
+    state: Journaled,
+}
+
+impl Journal {
+    /// Begins anew for these rings, with what is known of the ones before when
+    /// they are the same.
+    pub(super) fn begin(
+        spool: &Path,
+        boot_id: &str,
+        rings: &str,
+        before: Option<Journaled>,
+    ) -> Result<Self, SpoolError> {
+        // Of new rings nothing is known before the first checkpoint.
+        if before.is_none() {
+            remove(spool)?;
+        }
+        let state = Journaled {
+            boot_id: boot_id.to_owned(),
+            rings: rings.to_owned(),
+            ..before.unwrap_or_default()
+        };
+        Ok(Self {
+            path: spool.join(NAME),
+            file: None,
+            bytes: 0,
+            state,
+        })
+    }
+
+    /// Sessions of which nothing more has to be remembered.
+    pub(super) fn forget(&mut self, done: impl Fn(&Uuid) -> bool) {
+        self.state.sessions.retain(|id, _| !done(id));
+    }
+
+    /// Whether the next line is due to be the whole state.
+    pub(super) fn is_long(&self) -> bool {
+        self.file.is_none() || self.bytes > MAX_BYTES
+    }
+
+    /// Appends a line.
+    pub(super) fn write(&mut self, point: &Point, sessions: Vec<Entry>) -> Result<(), SpoolError> {
+        let line = Line {
+            boot_id: self.state.boot_id.clone(),
+            rings: self.state.rings.clone(),
+            marks: point.marks.clone(),
+            declared: point.declared.clone(),
+            sessions,
+            connections: point.connections.changed.clone(),
+            gone: point.connections.gone.clone(),
+        };
+        let text = serialized(&line, &self.path)?;
+        self.state.apply(line);
+        if self.is_long() {
+            return self.rewrite();
+        }
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.write_all(&text)
+        {
+            // Half a line: nothing may stand behind it.
+            self.file = None;
+            return Err(SpoolError::new("write", &self.path, error));
+        }
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+
+    fn rewrite(&mut self) -> Result<(), SpoolError> {
+        self.file = None;
+        let text = serialized(&self.state.line(), &self.path)?;
+        let new = with_suffix(&self.path, ".new");
+        let failed = |error| SpoolError::new("write", &new, error);
+        fs::write(&new, &text).map_err(failed)?;
+        let file = OpenOptions::new().append(true).open(&new).map_err(failed)?;
+        fs::rename(&new, &self.path).map_err(failed)?;
+        (self.file, self.bytes) = (Some(file), text.len() as u64);
+        Ok(())
+    }
+}
+
+/// Removes the journal: the rings it speaks of are gone, or it lags behind what
+/// was acknowledged.
+pub(super) fn remove(spool: &Path) -> Result<(), SpoolError> {
+    let path = spool.join(NAME);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(SpoolError::new("remove", &path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn serialized(line: &Line, path: &Path) -> Result<Vec<u8>, SpoolError> {
+    let mut text = serde_json::to_vec(line).map_err(|error| SpoolError::malformed(path, error))?;
+    text.push(b'\n');
+    Ok(text)
+}
