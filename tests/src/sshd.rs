@@ -13,6 +13,7 @@ use crate::{
     SOON,
     process::Process,
     scene::{Scene, output},
+    tools,
     user::TestUser,
     wait_for,
 };
@@ -30,6 +31,25 @@ pub struct Sshd {
 impl Sshd {
     /// Starts it; `extra` is added to its configuration.
     pub fn start(scene: &Scene, extra: &str) -> Result<Self> {
+        // By its path: it executes itself again for every connection.
+        Self::launch(scene, extra, Command::new("/usr/sbin/sshd"))
+    }
+
+    /// Starts OpenSSH 10, where `cargo xtask setup` unpacked it: laid over `/usr`
+    /// for this server and its sessions alone.
+    pub fn start_openssh_10(scene: &Scene, extra: &str) -> Result<Self> {
+        let usr = tools().join("openssh-10/usr");
+        anyhow::ensure!(usr.is_dir(), "no {}: run cargo xtask setup", usr.display());
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        command.arg(
+            "mount -t overlay overlay -o lowerdir=\"$0\":/usr /usr && exec /usr/sbin/sshd \"$@\"",
+        );
+        command.arg(usr);
+        Self::launch(scene, extra, command)
+    }
+
+    fn launch(scene: &Scene, extra: &str, mut command: Command) -> Result<Self> {
         let port = free_port()?;
         let folder = scene.path(&format!("sshd-{port}"));
         fs::create_dir_all(folder.join("authorized_keys"))?;
@@ -55,8 +75,6 @@ impl Sshd {
         );
         let config_path = folder.join("sshd_config");
         fs::write(&config_path, config)?;
-        // By its path: it executes itself again for every connection.
-        let mut command = Command::new("/usr/sbin/sshd");
         command.args(["-D", "-e", "-f"]).arg(&config_path);
         let mut process = scene.spawn("sshd", &mut command)?;
         wait_for("sshd on its port", SOON, || {

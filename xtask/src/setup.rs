@@ -3,6 +3,7 @@
 mod bpf_linker;
 mod emulator;
 mod machine;
+mod openssh;
 mod packages;
 mod python;
 mod rust;
@@ -18,7 +19,8 @@ pub use self::emulator::{NO_EMULATOR, present as emulator_present};
 /// does only what is missing, and says why: Debian packages, components of the
 /// pinned Rust toolchain, bpf-linker (built against rustc's own LLVM), Python
 /// environments (an S3 server and foreign clients for the tests), buf where npm
-/// is, QEMU for the tests on other kernels, and /run/sshd and tracefs. Running it again changes nothing.
+/// is, QEMU for the tests on other kernels, a newer OpenSSH than this machine's,
+/// and /run/sshd and tracefs. Running it again changes nothing.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Do only these steps
@@ -27,13 +29,14 @@ pub struct Arguments {
 }
 
 /// The steps in their order: each may use what those before it provide.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step::Packages,
     Step::Rust,
     Step::BpfLinker,
     Step::Python,
     Step::Buf,
     Step::Emulator,
+    Step::Openssh,
     Step::Machine,
 ];
 
@@ -51,6 +54,8 @@ enum Step {
     Buf,
     /// QEMU, for the tests on other kernels
     Emulator,
+    /// A newer OpenSSH than this machine's
+    Openssh,
     /// Folders and mounts
     Machine,
 }
@@ -77,6 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Step::Python => python::ensure()?,
             Step::Buf => schema_linter::ensure()?,
             Step::Emulator => emulator::ensure()?,
+            Step::Openssh => openssh::ensure()?,
             Step::Machine => machine::ensure()?,
         };
         match outcome {

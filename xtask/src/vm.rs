@@ -1,6 +1,6 @@
 //! `cargo xtask vm`: real sessions on kernels that are not this machine's.
 
-mod apt;
+pub mod apt;
 mod archive;
 mod btf;
 mod console;

@@ -163,7 +163,7 @@ impl Scan {
                 }
             }
             _ if !is_server => return None,
-            _ if self.client(pid).is_some() => Process {
+            _ if self.serves(pid) => Process {
                 connection: mint(start, pid.unsigned_abs()),
                 ..Process::new(PROCESS_SERVER)
             },
@@ -171,6 +171,21 @@ impl Scan {
         };
         self.kinds.insert(pid, kind);
         Some(kind)
+    }
+
+    /// Whether a server that nobody else's connection started serves one itself.
+    /// Without a network socket (`sshd -i` behind a Unix socket) its title tells,
+    /// and since OpenSSH 9.8 its name.
+    fn serves(&self, pid: i32) -> bool {
+        let Some(running) = self.running.get(&pid) else {
+            return false;
+        };
+        let titled = || {
+            let arguments = running.process.cmdline().unwrap_or_default();
+            let title = arguments.first().map_or("", String::as_str);
+            title.starts_with("sshd: ") && !title.contains("[listener]")
+        };
+        running.stat.comm.starts_with("sshd-") || self.client(pid).is_some() || titled()
     }
 
     /// The client of a server: the peer of its first connected socket. A

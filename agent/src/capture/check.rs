@@ -43,7 +43,7 @@ impl Check {
 
 const LIMITS: [&str; 5] = [
     "passwords at prompts that put the terminal into raw mode, or on the far side of a nested ssh, are not masked",
-    "SSH servers other than OpenSSH and dropbear",
+    "SSH servers that are neither OpenSSH nor dropbear",
     "datagrams (UDP, ICMP), the ends of connections over Unix sockets, and those that io_uring accepts or makes over Unix sockets",
     "commands that other daemons run on a user's behalf (cron, at, systemd-run, containers)",
     "contents of forwarded connections (-L, -R, -D), and of X11 and agent forwarding",

@@ -119,7 +119,9 @@ impl Sessions {
         let parent = self.processes.0.get(&pid).map_or(exec.parent, |p| p.parent);
         match self.processes.owner(pid) {
             Owner::Session(key) => self.record_exec(key, boot_ns, pid, exec, sink),
-            Owner::Server if is_root(exec) => self.root(event, exec, parent, sink),
+            Owner::Server if is_root(exec) || self.is_dropbear_root(id, parent, exec) => {
+                self.root(event, exec, parent, sink);
+            }
             // What only looks like a server must not hide what it runs.
             Owner::Server if let Some(Within(around)) = within => match around {
                 Some(key) if self.sessions.contains_key(&key) => {
@@ -219,6 +221,20 @@ impl Sessions {
         for pid in gone {
             self.forget(pid, self.now);
         }
+    }
+
+    /// dropbear gives a command without a terminal pipes, and no POSIX session of
+    /// its own. What its children start for themselves (`xauth`) is not forked by
+    /// the process that serves the connection. One that never executed anything
+    /// is an older dropbear, too.
+    fn is_dropbear_root(&self, id: u64, parent: u32, exec: &Exec) -> bool {
+        let Some(connection) = self.connections.get(&id) else {
+            return false;
+        };
+        let server = &connection.described;
+        let name = server.server_exe.rsplit('/').next().unwrap_or_default();
+        let is_dropbear = name.is_empty() || name.starts_with("dropbear");
+        is_dropbear && server.pid == parent && is_connected(exec)
     }
 
     /// To whom a process belongs whose fork was not seen.
@@ -515,7 +531,10 @@ impl Sessions {
 /// itself in a POSIX session of its own (as `pam_exec` does) has neither. Of an
 /// adopted process the descriptors may have changed since.
 fn is_root(exec: &Exec) -> bool {
+    exec.session_leader && (exec.adopted || is_connected(exec))
+}
+
+fn is_connected(exec: &Exec) -> bool {
     let [stdin, stdout, _] = exec.fds;
-    let connected = stdin != Fd::Other && stdout != Fd::Other;
-    exec.session_leader && (exec.adopted || connected)
+    stdin != Fd::Other && stdout != Fd::Other
 }

@@ -190,15 +190,16 @@ pub extern "C" fn accepted_socket() -> u64 {
     found
 }
 
-/// Whether the running program's file is called `dropbear…`. Its name as a task
-/// is another one when it executed itself by a descriptor.
+/// Whether the running program's file is called `dropbear` or `dropbearmulti`.
+/// Its name as a task is another one when it executed itself by a descriptor.
 #[inline(always)]
 pub fn is_dropbear() -> bool {
     let mm: Address = read(kernel::current_task(), offset!(task_mm));
     let exe: Address = read(mm, offset!(mm_exe_file));
     let dentry: Address = read(exe, offset!(file_path) + offset!(path_dentry));
     let name: Address = read(dentry, offset!(dentry_name) + offset!(qstr_name));
-    read::<u64>(name, 0) == u64::from_ne_bytes(*b"dropbear")
+    let next: u8 = read(name, 8);
+    read::<u64>(name, 0) == u64::from_ne_bytes(*b"dropbear") && (next == 0 || next == b'm')
 }
 
 /// Descriptors that are looked at for a duplicate: one sshd serves at most some

@@ -369,3 +369,35 @@ fn what_helpers_do_is_bounded_and_declared() {
     );
     assert_eq!(recorded.gaps()[0].events, Some(2));
 }
+
+#[test]
+fn dropbears_commands_need_no_posix_session() {
+    const XAUTH: u32 = 400;
+    let pipes = [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(3)];
+    for exe in [None, Some("/usr/sbin/dropbear"), Some("/usr/sbin/sshd")] {
+        let mut rig = Rig::new();
+        rig.fact(MONITOR, Fact::ConnectionStart(ConnectionStart::default()));
+        if let Some(exe) = exe {
+            rig.exec_with(MONITOR, &["dropbear"], |exec| {
+                (exec.exe, exec.server) = (exe.into(), true);
+            });
+        }
+        rig.fork(MONITOR, SHELL);
+        rig.fork(SHELL, XAUTH);
+        rig.exec_with(XAUTH, &["xauth"], |exec| exec.fds = pipes);
+        rig.exit(XAUTH, 0);
+        rig.exec_with(SHELL, &["sh", "-c", "id"], |exec| exec.fds = pipes);
+        rig.exit(SHELL, 0);
+        if exe == Some("/usr/sbin/sshd") {
+            assert_eq!(rig.count(), 0, "what sshd runs for itself");
+            continue;
+        }
+        let story = rig.session(0).story();
+        assert!(story.contains(&"exec xauth".to_owned()), "{story:?}");
+        assert!(story.contains(&"exec sh -c id".to_owned()), "{story:?}");
+        assert_eq!(
+            rig.session(0).session().login.evidence,
+            Evidence::ProcessUid
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! SSH servers other than the system's own sshd: OpenSSH 10, which is three
+//! programs, dropbear, and a server that somebody else starts for each client.
+
+use std::{
+    fs,
+    net::TcpStream,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use auditty_tests::{
+    SOON, Stage,
+    agent::{Agent, Setting},
+    client::{Auth, Client},
+    scene::{Scene, output},
+    sshd::{Sshd, fingerprint, free_port, key_pair, public},
+    user::TestUser,
+    wait_for,
+};
+
+fn openssh_10() -> Result<Stage> {
+    let scene = Scene::new()?;
+    let sshd = Sshd::start_openssh_10(&scene, "")?;
+    let user = TestUser::create(&scene)?;
+    let key = sshd.authorize(&user)?;
+    let agent = Agent::start(&scene, &Setting::default())?;
+    Ok(Stage {
+        agent,
+        sshd,
+        user,
+        key,
+        scene,
+    })
+}
+
+#[test]
+fn openssh_10_knows_who_and_shows_what() -> Result<()> {
+    let stage = openssh_10()?;
+    let said = stage.client().run_tty("/bin/echo from ten; exit 5")?;
+    let recording = stage.recording()?;
+    let login = &recording.session()["login"];
+    assert_eq!(login["user"], stage.user.name);
+    assert_eq!(login["key_fingerprint"], fingerprint(&public(&stage.key))?);
+    assert_eq!(login["evidence"], "sshd_monitor");
+    let connection = &recording.session()["connection"];
+    assert_eq!(connection["server_exe"], "/usr/lib/openssh/sshd-session");
+    recording.exec(&["/bin/echo", "from", "ten"])?;
+    assert_eq!(recording.bytes("output", "terminal")?, said.stdout);
+    stage.end()
+}
+
+#[test]
+fn channels_of_openssh_10_and_its_root() -> Result<()> {
+    let stage = openssh_10()?;
+    let control = stage.scene.path("control");
+    let socket = format!("-oControlPath={}", control.display());
+    let master = stage
+        .client()
+        .with("-oControlMaster=yes")
+        .with("-oControlPersist=30");
+    let first = master.with(&socket).run("/bin/echo first", b"")?;
+    assert_eq!(first.stdout, b"first\n");
+    let second = stage.client().with(&socket).run("/bin/echo second", b"")?;
+    assert_eq!(second.stdout, b"second\n");
+    output(stage.client().with(&socket).ssh().args(["-O", "exit"]))?;
+
+    let root = TestUser {
+        name: "root".to_owned(),
+        ..stage.user.clone()
+    };
+    let key = stage.sshd.authorize(&root)?;
+    let client = Client::new(&stage.sshd, &root, Auth::Key(key.clone()));
+    client.run("/bin/echo as root", b"")?;
+    let recordings = stage.recordings(3)?;
+    for (recording, words) in recordings.iter().zip(["first", "second", "as root"]) {
+        let argv: Vec<_> = ["/bin/echo"].into_iter().chain(words.split(' ')).collect();
+        recording.exec(&argv)?;
+        assert_eq!(
+            recording.bytes("output", "stdout")?,
+            format!("{words}\n").into_bytes()
+        );
+    }
+    let login = &recordings[2].session()["login"];
+    assert_eq!(login["user"], "root");
+    assert_eq!(login["key_fingerprint"], fingerprint(&public(&key))?);
+    stage.end()
+}
+
+/// Lets dropbear, which looks only there, accept a key.
+fn trust(user: &TestUser, key: &Path) -> Result<()> {
+    let folder = user.home.join(".ssh");
+    fs::create_dir_all(&folder)?;
+    fs::copy(public(key), folder.join("authorized_keys"))?;
+    let owner = format!("{0}:{0}", user.name);
+    output(Command::new("chown").args(["-R", &owner]).arg(&folder))?;
+    output(Command::new("chmod").args(["-R", "go="]).arg(&folder))?;
+    Ok(())
+}
+
+#[test]
+fn dropbear() -> Result<()> {
+    let mut stage = Stage::new()?;
+    trust(&stage.user, &stage.key)?;
+    let host_key = stage.scene.path("dropbear-key");
+    output(
+        Command::new("dropbearkey")
+            .args(["-t", "ed25519", "-f"])
+            .arg(&host_key),
+    )?;
+    let port = free_port()?;
+    let mut command = Command::new("/usr/sbin/dropbear");
+    command.args([
+        "-F",
+        "-E",
+        "-P",
+        "/dev/null",
+        "-p",
+        &format!("127.0.0.1:{port}"),
+        "-r",
+    ]);
+    let mut server = stage.scene.spawn("dropbear", command.arg(&host_key))?;
+    wait_for("dropbear on its port", SOON, || {
+        ensure!(
+            server.ended()?.is_none(),
+            "dropbear ended: {}",
+            server.log()
+        );
+        Ok(TcpStream::connect(("127.0.0.1", port)).ok())
+    })?;
+    stage.sshd.port = port;
+
+    let shown = stage.client().run_tty("seq 1 500; exit 3")?;
+    let piped = stage.client().run("cat; echo done >&2", b"what went in")?;
+    assert_eq!(piped.stdout, b"what went in");
+    let recordings = stage.recordings(2)?;
+    let [terminal, pipes] = &recordings[..] else {
+        anyhow::bail!("not two recordings");
+    };
+    recordings.iter().for_each(|recording| {
+        let login = &recording.session()["login"];
+        assert_eq!(login["user"], stage.user.name);
+        assert_eq!(login["evidence"], "process_uid");
+        let connection = &recording.session()["connection"];
+        assert_eq!(connection["client_address"], "127.0.0.1");
+        assert_eq!(connection["server_exe"], "/usr/sbin/dropbear");
+    });
+    assert_eq!(terminal.bytes("output", "terminal")?, shown.stdout);
+    assert_eq!(pipes.bytes("input", "stdin")?, b"what went in");
+    assert_eq!(pipes.bytes("output", "stdout")?, b"what went in");
+    assert_eq!(pipes.bytes("output", "stderr")?, b"done\n");
+    stage.end()
+}
+
+/// As `ssh .host` and virtual machines' hosts do it.
+#[test]
+fn a_server_for_one_client_behind_a_unix_socket() -> Result<()> {
+    let stage = Stage::new()?;
+    let path = stage.scene.path("ssh.sock");
+    let listener = UnixListener::bind(&path)?;
+    let proxy = format!(
+        "-oProxyCommand=python3 {} {}",
+        bridge(&stage)?.display(),
+        path.display()
+    );
+    let client = stage.client().with(proxy);
+    let run = std::thread::spawn(move || client.run("/bin/echo from behind", b""));
+    let (connection, _) = listener.accept()?;
+    let config = stage
+        .scene
+        .path(&format!("sshd-{}/sshd_config", stage.sshd.port));
+    let output = OwnedFd::from(connection.try_clone()?);
+    let mut server = Command::new("/usr/sbin/sshd")
+        .arg("-f")
+        .arg(config)
+        .arg("-i")
+        .stdin(Stdio::from(OwnedFd::from(connection)))
+        .stdout(Stdio::from(output))
+        .stderr(Stdio::null())
+        .spawn()?;
+    let run = run
+        .join()
+        .map_err(|_| anyhow::anyhow!("the client panicked"))??;
+    assert_eq!(run.stdout, b"from behind\n");
+    server.wait()?;
+    let recording = wait_for("the recording", SOON, || {
+        let mut all = stage.agent.store().recordings()?.into_iter();
+        Ok(all.find(|one| one.manifest.is_some()))
+    })?;
+    recording.exec(&["/bin/echo", "from", "behind"])?;
+    let session = recording.session();
+    assert_eq!(session["login"]["evidence"], "sshd_monitor");
+    assert!(session["connection"]["client_address"].is_null());
+    stage.end()
+}
+
+/// A program that carries bytes between a Unix socket and its own pipes.
+fn bridge(stage: &Stage) -> Result<std::path::PathBuf> {
+    stage.scene.write(
+        "bridge.py",
+        "import os, socket, sys, threading\n\
+         s = socket.socket(socket.AF_UNIX)\n\
+         s.connect(sys.argv[1])\n\
+         def copy(a, b):\n\
+         \x20   while data := os.read(a, 65536): os.write(b, data)\n\
+         threading.Thread(target=copy, args=(0, s.fileno()), daemon=True).start()\n\
+         copy(s.fileno(), 1)\n",
+    )
+}
