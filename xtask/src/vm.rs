@@ -84,22 +84,22 @@ impl Arguments {
         }
     }
 
-    /// The kernels to boot, each with what is tested in it; and what is left out.
-    fn machines(&self) -> (Vec<(&'static Kernel, Plan)>, Vec<(String, String)>) {
+    /// The kernels to boot, each with what is tested in it. What is left out is
+    /// noted.
+    fn machines(&self, results: &mut Results) -> Vec<(&'static Kernel, Plan)> {
         let mut machines = Vec::new();
-        let mut left_out = Vec::new();
         let all = self.full || !self.kernels.is_empty();
         let chosen = |kernel: &&Kernel| self.kernels.is_empty() || self.kernels.contains(kernel);
         for kernel in MATRIX.iter().filter(chosen) {
             let modes = if all { &MODES[..] } else { kernel.modes };
             for mode in MODES.iter().filter(|mode| !modes.contains(mode)) {
-                left_out.push((format!("{} {mode}", kernel.name), LEFT_OUT.to_owned()));
+                results.skipped.push((format!("{} {mode}", kernel.name), LEFT_OUT.to_owned()));
             }
             if !modes.is_empty() {
                 machines.push((kernel, self.plan(modes)));
             }
         }
-        (machines, left_out)
+        machines
     }
 }
 
@@ -197,11 +197,8 @@ fn show(results: &Results) -> Result<()> {
 /// Boots them, as many at a time as there are processors: half of what a guest
 /// does waits for something.
 fn boot_all(arguments: &Arguments) -> Result<Results> {
-    let (chosen, skipped) = arguments.machines();
-    let mut results = Results {
-        columns: Vec::new(),
-        skipped,
-    };
+    let mut results = Results::default();
+    let chosen = arguments.machines(&mut results);
     let mut machines = Vec::new();
     for (kernel, plan) in chosen {
         match kernel

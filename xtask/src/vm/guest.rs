@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -103,7 +103,7 @@ pub fn build(userland: &Userland) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn overlay(path: &PathBuf) -> Result<()> {
+fn overlay(path: &Path) -> Result<()> {
     let write = || format!("could not write {}", path.display());
     let mut archive = Archive::create(path).with_context(write)?;
     archive.merged_usr().with_context(write)?;

@@ -85,7 +85,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: TRIXIE,
         preempt: Some("voluntary"),
         parameters: "",
-        modes: &["kernel-function", "uprobe"],
+        modes: &[],
     },
     Kernel {
         name: "6.12-none",
@@ -109,7 +109,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: TRIXIE,
         preempt: Some("lazy"),
         parameters: "",
-        modes: &["kernel-function"],
+        modes: &["kernel-function", "uprobe"],
     },
     Kernel {
         name: "7.2-full",
