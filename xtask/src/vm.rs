@@ -93,7 +93,9 @@ impl Arguments {
         for kernel in MATRIX.iter().filter(chosen) {
             let modes = if all { &MODES[..] } else { kernel.modes };
             for mode in MODES.iter().filter(|mode| !modes.contains(mode)) {
-                results.skipped.push((format!("{} {mode}", kernel.name), LEFT_OUT.to_owned()));
+                results
+                    .skipped
+                    .push((format!("{} {mode}", kernel.name), LEFT_OUT.to_owned()));
             }
             if !modes.is_empty() {
                 machines.push((kernel, self.plan(modes)));

@@ -87,7 +87,7 @@ pub fn scripts(rig: &mut Rig) -> Result<Outcome> {
     let recording = rig.recording()?;
     let mut outcome = account::declared(&recording)?;
     let opened = recording.of("terminal_open").len();
-    if let (0, Some(why)) = (opened, rig.limited("inner terminals")) {
+    if let (0, Some(why)) = (opened, rig.limited("inner terminals (")) {
         return Ok(outcome.and(Outcome::Limit(why)));
     }
     let mut exact = 0;

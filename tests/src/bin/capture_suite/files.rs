@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use auditty_tests::{scene::output, store::Recording};
 use serde_json::Value;
 
@@ -156,18 +156,12 @@ fn accounted(
         bytes += number("output_bytes") + number("input_bytes");
     }
     if transfers.is_empty() {
-        let declared = rig.limited("list of files");
-        ensure!(
-            declared.is_some() || rig.limited("inner terminals").is_some(),
-            "no transfer is recorded"
-        );
-        ensure!(
-            bytes > 2 * SIZE,
-            "{bytes} bytes are recorded of {} and more",
-            2 * SIZE
-        );
-        let why = "recorded as byte streams, without a list of files";
-        return Ok(outcome.and(Outcome::Limit(why.to_owned())));
+        let why = rig
+            .limited("transfers")
+            .context("no transfer is recorded")?;
+        let all = 2 * SIZE;
+        ensure!(bytes > all, "{bytes} bytes are recorded of {all} and more");
+        return Ok(outcome.and(Outcome::Limit(why)));
     }
     let there = files.there.to_string_lossy();
     for direction in ["upload", "download"] {

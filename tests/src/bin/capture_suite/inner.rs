@@ -100,7 +100,7 @@ fn inner(rig: &Rig, recording: &Recording, expected: impl Fn(&[u8]) -> bool) -> 
         .filter(|number| *number > 0)
         .collect();
     if numbers.is_empty() {
-        return match rig.limited("inner terminals") {
+        return match rig.limited("inner terminals (") {
             Some(why) => Ok(Outcome::Limit(why)),
             None => bail!("no inner terminal is recorded"),
         };

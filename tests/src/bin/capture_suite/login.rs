@@ -33,6 +33,9 @@ pub fn login(rig: &mut Rig) -> Result<Outcome> {
         recorded == shell,
         "the recording says {recorded:?}, the shell {shell:?}"
     );
+    if let Some(why) = rig.limited("the login, but") {
+        return Ok(outcome.and(Outcome::Limit(why)));
+    }
     let key = fingerprint(&public(rig.key()))?;
     for (name, expected) in [
         ("user", rig.user.name.as_str()),

@@ -89,7 +89,8 @@ pub fn dropbear(rig: &mut Rig) -> Result<Outcome> {
         "ssh ended with {}: {errors}",
         run.status
     );
-    if let Some(why) = rig.limited("servers other than OpenSSH") {
+    let limit = rig.limited("servers other than OpenSSH");
+    if let Some(why) = limit.filter(|why| !why.contains("dropbear")) {
         return Ok(Outcome::Limit(why));
     }
     let recording = rig.recording()?;
