@@ -9,13 +9,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use auditty_tests::{
     SOON, Stage,
     agent::{Agent, Setting},
     client::{Auth, Client},
     scene::{Scene, output},
-    sshd::{Sshd, fingerprint, free_port, key_pair, public},
+    sshd::{Sshd, fingerprint, free_port, public},
     user::TestUser,
     wait_for,
 };
