@@ -131,7 +131,8 @@ pub fn count(recording: &Recording, recorded: usize, all: usize, events: usize) 
     }
     ensure!(recorded < all, "{recorded} recorded of {all}");
     let gaps = recording.of("gap").into_iter();
-    let gaps = gaps.filter(|gap| gap["class"] == "process" || gap["class"] == "any");
+    let classes = ["exec", "process", "any"];
+    let gaps = gaps.filter(|gap| classes.iter().any(|class| gap["class"] == *class));
     let mut lost = 0;
     let mut unknown = false;
     for gap in gaps {
