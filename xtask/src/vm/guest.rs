@@ -32,7 +32,7 @@ const FOLDERS: [&str; 8] = [
     "/var/empty",
 ];
 
-const FILES: [(&str, u32, &str); 12] = [
+const FILES: [(&str, u32, &str); 13] = [
     ("/init", 0o755, INIT),
     (
         "/etc/passwd",
@@ -52,6 +52,8 @@ const FILES: [(&str, u32, &str); 12] = [
         "root:*:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n",
     ),
     ("/etc/gshadow", 0o640, "root:*::\n"),
+    // dropbear lets nobody in whose shell is not here.
+    ("/etc/shells", 0o644, "/bin/sh\n/bin/bash\n"),
     ("/etc/hosts", 0o644, "127.0.0.1 localhost guest\n"),
     (
         "/etc/nsswitch.conf",

@@ -21,7 +21,7 @@ use super::{
 const BOOT: Duration = Duration::from_secs(120);
 /// From one line to the next: a test has deadlines of its own, nearly all
 /// shorter.
-const SILENCE: Duration = Duration::from_secs(240);
+const SILENCE: Duration = Duration::from_secs(360);
 /// From `VM done` to the end of the emulator.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
