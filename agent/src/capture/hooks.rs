@@ -9,10 +9,11 @@ use auditty_capture_ebpf::Offsets;
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
     programs::{
-        KProbe, Program, ProgramFd, TracePoint,
+        KProbe, Program, ProgramFd, TracePoint, UProbe,
         kprobe::KProbeLinkId,
         links::{FdLink, PinnedLink},
         trace_point::TracePointLinkId,
+        uprobe::{UProbeAttachLocation, UProbeLinkId, UProbeScope},
     },
 };
 
@@ -20,13 +21,18 @@ use super::{
     CaptureError, Options,
     btf::Btf,
     kretprobe,
-    ladder::{Hook, Mode, Point},
+    ladder::{Call, Hook, Mode, Point},
     offsets,
     pins::Pins,
+    sshd_calls,
 };
 
 /// The programs.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture"));
+
+/// Threads of sshd that move bytes, at most, where programs run inside it: what
+/// more of them move is a declared loss. 20 KiB each.
+const SSHD_THREADS: u32 = 1024;
 
 /// Numbers of system calls on this architecture, by the programs' names for
 /// them.
@@ -58,6 +64,7 @@ enum Attached {
     Entry(&'static Hook, KProbeLinkId),
     /// Also when this agent ends.
     Pinned(PinnedLink),
+    Sshd(&'static Hook, Vec<UProbeLinkId>),
     /// Until it is dropped.
     Return(#[expect(dead_code, reason = "what counts is its end")] kretprobe::Probe),
 }
@@ -75,6 +82,7 @@ impl Hooks {
         let btf = AyaBtf::from_sys_fs()
             .map_err(|error| CaptureError::Load("type information", error.to_string()))?;
         let record_input = options.input as u32;
+        let inside_sshd = u32::from(mode == Mode::Uprobe);
         let line_discipline = u32::from(mode == Mode::KernelFunction);
         let generation = pins.as_ref().map_or(0, Pins::generation);
         let ring_bytes = [options.control_ring_bytes, options.data_ring_bytes].map(u64::from);
@@ -95,6 +103,8 @@ impl Hooks {
             .override_global("OFFSETS", members.as_slice(), true)
             .override_global("RECORD_INPUT", &record_input, true)
             .override_global("LINE_DISCIPLINE", &line_discipline, true)
+            .override_global("INSIDE_SSHD", &inside_sshd, true)
+            .map_max_entries("SCRATCHES", if inside_sshd == 0 { 1 } else { SSHD_THREADS })
             .map_max_entries("CONTROL", options.control_ring_bytes)
             .map_max_entries("DATA", options.data_ring_bytes)
             .load(OBJECT)
@@ -250,6 +260,24 @@ impl Hooks {
                 let link = FdLink::try_from(link).map_err(|e| refused(&e))?;
                 Attached::Pinned(pins.keep(hook.program, link).map_err(unpinned)?)
             }
+            Point::Sshd(place) => {
+                let program: &mut UProbe = program.try_into().map_err(|e| refused(&e))?;
+                let sites = sshd_calls::sites()
+                    .map_err(|reason| CaptureError::Attach(hook.point.to_string(), reason))?;
+                let mut links = Vec::new();
+                for site in &sites {
+                    let at = match place {
+                        Call::Behind => site.behind,
+                        Call::Read if !site.writes => site.call,
+                        Call::Write if site.writes => site.call,
+                        Call::Read | Call::Write => continue,
+                    };
+                    let at = UProbeAttachLocation::AbsoluteOffset(at);
+                    let link = program.attach(at, &site.program, UProbeScope::AllProcesses);
+                    links.push(link.map_err(|e| refused(&e))?);
+                }
+                Attached::Sshd(hook, links)
+            }
             Point::Return(function) => {
                 let event = kretprobe::Event::define(function).map_err(|e| refused(&e))?;
                 let program = program.fd().map_err(|e| refused(&e))?;
@@ -274,6 +302,12 @@ impl Hooks {
                 let program: Result<&mut KProbe, _> = program(&mut self.ebpf, hook)?.try_into();
                 (hook, program.and_then(|program| program.detach(link)))
             }
+            Attached::Sshd(hook, links) => {
+                let program: Result<&mut UProbe, _> = program(&mut self.ebpf, hook)?.try_into();
+                let mut links = links.into_iter();
+                let detached = program.and_then(|p| links.try_for_each(|link| p.detach(link)));
+                (hook, detached)
+            }
             Attached::Return(..) => return Ok(()),
             // Detached when it is dropped.
             Attached::Pinned(link) => {
@@ -295,6 +329,10 @@ fn load(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), CaptureError> {
         Point::Entry(_) | Point::Return(_) => {
             let program: Result<&mut KProbe, _> = program.try_into();
             program.and_then(KProbe::load)
+        }
+        Point::Sshd(_) => {
+            let program: Result<&mut UProbe, _> = program.try_into();
+            program.and_then(UProbe::load)
         }
     };
     loaded.map_err(|error| CaptureError::Load(hook.program, describe(&error)))

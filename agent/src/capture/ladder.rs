@@ -19,7 +19,7 @@
 
 use std::path::Path;
 
-use super::{btf::Btf, kretprobe, tracefs};
+use super::{btf::Btf, kretprobe, sshd_calls, tracefs};
 
 /// A way of capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Mode {
         match self {
             Self::KernelFunction => kernel_functions(btf).err(),
             Self::Tracepoint => raw_system_calls().err(),
-            Self::Uprobe => Some("this build has no probes of sshd".to_owned()),
+            Self::Uprobe => uprobes().err(),
         }
     }
 
@@ -64,7 +64,9 @@ impl Mode {
             Self::Uprobe => &[
                 "inner terminals (tmux, screen, script)",
                 "files, transfers, forwarded and outgoing connections",
-                "the login, but for the socket's address",
+                "the login, but for the client's address",
+                "whatever happens while no agent runs, whatever capture.pin says",
+                "sessions of an sshd that is statically linked, elsewhere than where distributions have it, in a container, or replaced while the agent runs",
             ],
         }
     }
@@ -79,6 +81,19 @@ pub enum Point {
     Entry(&'static str),
     /// Its return.
     Return(&'static str),
+    /// Inside sshd's own program, wherever it calls.
+    Sshd(Call),
+}
+
+/// Places around a call of `read` or `write`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// The instruction that calls `read`.
+    Read,
+    /// The instruction that calls `write`.
+    Write,
+    /// The instruction behind either.
+    Behind,
 }
 
 impl std::fmt::Display for Point {
@@ -87,6 +102,9 @@ impl std::fmt::Display for Point {
             Self::Tracepoint(category, name) => write!(f, "tracepoint {category}:{name}"),
             Self::Entry(function) => write!(f, "kprobe {function}"),
             Self::Return(function) => write!(f, "kretprobe {function}"),
+            Self::Sshd(Call::Read) => f.write_str("uprobe read in sshd"),
+            Self::Sshd(Call::Write) => f.write_str("uprobe write in sshd"),
+            Self::Sshd(Call::Behind) => f.write_str("uprobe behind read and write in sshd"),
         }
     }
 }
@@ -115,9 +133,10 @@ impl Hook {
 
 const ALL: &[Mode] = &Mode::LADDER;
 const FUNCTION: &[Mode] = &[Mode::KernelFunction];
+const SSHD: &[Mode] = &[Mode::Uprobe];
 const CALLS: &[Mode] = &[Mode::KernelFunction, Mode::Tracepoint];
 
-const HOOKS: [Hook; 10] = [
+const HOOKS: [Hook; 13] = [
     Hook {
         program: "task_newtask",
         point: Point::Tracepoint("task", "task_newtask"),
@@ -166,6 +185,27 @@ const HOOKS: [Hook; 10] = [
         on_demand: false,
         purpose: "bytes of terminals, and whether one waits for a secret",
         modes: FUNCTION,
+    },
+    Hook {
+        program: "sshd_returned",
+        point: Point::Sshd(Call::Behind),
+        on_demand: false,
+        purpose: "how many bytes went through",
+        modes: SSHD,
+    },
+    Hook {
+        program: "sshd_read",
+        point: Point::Sshd(Call::Read),
+        on_demand: false,
+        purpose: "output of terminals and pipes",
+        modes: SSHD,
+    },
+    Hook {
+        program: "sshd_write",
+        point: Point::Sshd(Call::Write),
+        on_demand: false,
+        purpose: "input of terminals and pipes",
+        modes: SSHD,
     },
     Hook {
         program: "inet_sock_set_state",
@@ -263,6 +303,14 @@ fn kernel_functions(btf: &Btf) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether sshd's program can be probed.
+fn uprobes() -> Result<(), String> {
+    if !Path::new("/sys/bus/event_source/devices/uprobe").exists() {
+        return Err("it has no uprobes (CONFIG_UPROBES)".to_owned());
+    }
+    sshd_calls::sites().map(|_| ())
 }
 
 /// Whether the tracepoints of system calls are there.

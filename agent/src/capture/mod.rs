@@ -23,6 +23,7 @@ mod processes;
 mod queue;
 pub mod ring;
 mod rings;
+mod sshd_calls;
 mod tracefs;
 
 use std::{

@@ -70,7 +70,8 @@ impl Pins {
     /// Opens the folder; `None` when nothing is to be pinned, or nothing can.
     /// Whatever does not fit is removed.
     pub fn open(options: &Options, generation: u64) -> Result<Option<Self>, CaptureError> {
-        if !options.pin {
+        // Probes of a program end with the agent: what goes on must be whole.
+        if !options.pin || options.mode == Some(Mode::Uprobe) {
             remove_all().map_err(failed)?;
             return Ok(None);
         }

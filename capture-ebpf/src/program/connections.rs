@@ -11,7 +11,7 @@ use crate::{
     emit,
     kernel::{self, Address, Origin, read},
     loss,
-    maps::{PROCESSES, SCRATCH, offset},
+    maps::{PROCESSES, offset},
 };
 
 const AF_INET: u16 = 2;
@@ -70,7 +70,7 @@ const LETTERS: usize = 4;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn serves_stdin(arguments: u64) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+    let Some(scratch) = emit::scratch() else {
         return 0;
     };
     let mut at = arguments;

@@ -8,13 +8,13 @@ use auditty_capture_ebpf::{
     KIND_EXIT, KIND_FILE, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR, KIND_PATH, KIND_SOCKET,
     PAYLOAD_MAX,
 };
-use aya_ebpf::helpers::generated;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated};
 
 use crate::{
     flows,
     kernel::Origin,
     loss,
-    maps::{CONTROL, DATA, SCRATCH, Scratch},
+    maps::{CONTROL, DATA, INSIDE_SSHD, SCRATCH, SCRATCHES, Scratch},
 };
 
 /// No record wakes the agent: wake-ups would cost more than the capture. It
@@ -25,12 +25,39 @@ const FORCE_WAKEUP: u64 = 2;
 
 const HEAD: usize = size_of::<Header>() + BODY_LEN;
 
-/// This CPU's record under construction, with its header filled in and its body
+/// The buffer for a record under construction: this CPU's, which only programs
+/// use that cannot be preempted; or this thread's, where it runs programs inside
+/// sshd, which can.
+#[inline(always)]
+pub fn scratch() -> Option<*mut Scratch> {
+    if INSIDE_SSHD.load() != 0
+        && let Some(own) = SCRATCHES.get_ptr_mut(bpf_get_current_pid_tgid())
+    {
+        return Some(own);
+    }
+    SCRATCH.get_ptr_mut(0)
+}
+
+/// Gives the running thread a buffer of its own; whether it has one.
+#[inline(always)]
+pub fn own_scratch() -> bool {
+    let thread = bpf_get_current_pid_tgid();
+    if SCRATCHES.get_ptr(thread).is_some() {
+        return true;
+    }
+    let Some(any) = SCRATCH.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: a map value of integers; what it holds makes no difference.
+    SCRATCHES.insert(thread, unsafe { &*any }, 0).is_ok()
+}
+
+/// A record under construction, with its header filled in and its body
 /// zeroed.
 #[inline(always)]
 pub fn begin(kind: u32, origin: Origin, pid: u32, boot_ns: u64) -> Option<&'static mut Scratch> {
-    // SAFETY: a value of this CPU alone, see `SCRATCH`.
-    let scratch = unsafe { SCRATCH.get_ptr_mut(0)?.as_mut()? };
+    // SAFETY: nobody else uses it meanwhile, see `scratch`.
+    let scratch = unsafe { scratch()?.as_mut()? };
     scratch.header.kind = kind;
     scratch.header.len = 0;
     scratch.header.boot_ns = boot_ns;
@@ -108,7 +135,7 @@ pub extern "C" fn emit_kernel(source: u64, len: u64) -> i32 {
 
 #[inline(always)]
 fn emit_copy<const KERNEL: bool>(source: u64, len: u64) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+    let Some(scratch) = scratch() else {
         return 0;
     };
     let len = bounded(len);

@@ -26,6 +26,7 @@ mod raw_sys_exit;
 mod sched_process_exec;
 mod sched_process_exit;
 mod sockets;
+mod sshd_calls;
 mod streams;
 mod task_newtask;
 mod terminals;

@@ -120,6 +120,11 @@ pub struct Share {
     pub before: u64,
 }
 
+/// The same for threads of sshd that run programs inside it, which can be
+/// preempted; the agent sets how many.
+#[map]
+pub static SCRATCHES: HashMap<u64, Scratch> = HashMap::with_max_entries(1, 0);
+
 /// Room behind the payload, so that an appended path component, whose end the
 /// verifier cannot know exactly, still ends inside.
 pub const SLACK: usize = 4096;
@@ -227,6 +232,10 @@ pub static RECORD_INPUT: Global<u32> = Global::new(1);
 /// the system calls of those who hold them.
 #[unsafe(no_mangle)]
 pub static LINE_DISCIPLINE: Global<u32> = Global::new(0);
+
+/// Not 0: programs run inside sshd, see [`SCRATCHES`].
+#[unsafe(no_mangle)]
+pub static INSIDE_SSHD: Global<u32> = Global::new(0);
 
 /// System call numbers of this architecture.
 #[unsafe(no_mangle)]

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated;
 use crate::{
     emit,
     kernel::{self, Address, Origin, read},
-    maps::{SCRATCH, offset},
+    maps::offset,
 };
 
 /// Components and mount points that are walked at most. Deeper paths are
@@ -73,7 +73,7 @@ pub extern "C" fn emit_path(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn walk_step() -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+    let Some(scratch) = emit::scratch() else {
         return ARRIVED;
     };
     // SAFETY: a value of this CPU alone.

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use crate::{
     emit,
     kernel::{self, Address, Origin, read},
-    maps::{CALLS, LINE_DISCIPLINE, PROCESSES, offset},
+    maps::{CALLS, INSIDE_SSHD, LINE_DISCIPLINE, PROCESSES, SCRATCHES, offset},
     terminals,
 };
 
@@ -34,7 +34,11 @@ pub fn sched_process_exit(_context: TracePointContext) -> u32 {
 #[inline(always)]
 fn try_sched_process_exit(pid: u32, origin: Origin, holds_terminal: bool) {
     let task = kernel::current_task();
-    let _ = CALLS.remove(bpf_get_current_pid_tgid());
+    let thread = bpf_get_current_pid_tgid();
+    let _ = CALLS.remove(thread);
+    if INSIDE_SSHD.load() != 0 {
+        let _ = SCRATCHES.remove(thread);
+    }
     let signal: Address = read(task, offset!(task_signal));
     if read::<u32>(signal, offset!(signal_live)) != 0 {
         return;

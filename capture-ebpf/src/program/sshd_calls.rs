@@ -1,0 +1,66 @@
+//! `ssize_t read(int fd, void *buf, size_t count)` and
+//! `ssize_t write(int fd, const void *buf, size_t count)`, at the instructions
+//! inside sshd that call them, and at those behind, where the result is at hand.
+//!
+//! No probe of a function's return: that of a process under seccomp, as sshd's
+//! before the login, can kill it (Linux 6.11 to 6.13).
+
+use auditty_capture_ebpf::{CAUSE_TABLE_FULL, CLASS_STREAM, WATCH_SERVER};
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::bpf_get_current_pid_tgid,
+    macros::uprobe,
+    programs::{ProbeContext, RetProbeContext},
+};
+
+use crate::{
+    emit,
+    kernel::{self, Origin},
+    loss,
+    maps::{CALLS, NR_READ, NR_WRITE},
+    raw_sys_enter::server_call,
+    raw_sys_exit::call_ended,
+};
+
+/// sshd is about to call `read`.
+#[uprobe]
+pub fn sshd_read(context: ProbeContext) -> u32 {
+    begins(NR_READ.load(), &context);
+    0
+}
+
+/// sshd is about to call `write`.
+#[uprobe]
+pub fn sshd_write(context: ProbeContext) -> u32 {
+    begins(NR_WRITE.load(), &context);
+    0
+}
+
+/// One of the two has returned.
+#[uprobe]
+pub fn sshd_returned(context: ProbeContext) -> u32 {
+    if kernel::is_active()
+        && let Some(call) = CALLS.get_ptr(bpf_get_current_pid_tgid())
+    {
+        // SAFETY: a map value of integers that only this thread writes.
+        let number = unsafe { (*call).nr };
+        call_ended(number, RetProbeContext::new(context.as_ptr()).ret());
+    }
+    0
+}
+
+#[inline(always)]
+fn begins(number: u64, context: &ProbeContext) {
+    let pid = kernel::current_pid();
+    if kernel::watched(pid) & WATCH_SERVER == 0 || !kernel::is_active() {
+        return;
+    }
+    let fd: u64 = context.arg(0).unwrap_or(0);
+    let buffer: u64 = context.arg(1).unwrap_or(0);
+    if emit::own_scratch() {
+        server_call(number, fd, buffer, 0);
+    } else if let Some(process) = kernel::process(pid) {
+        let origin = Origin::from(&*process);
+        loss::count(origin, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
+    }
+}
