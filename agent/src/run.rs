@@ -37,7 +37,7 @@ pub use uninstall::uninstall;
 use crate::capture::ladder::Mode;
 use crate::capture::pins::Pins;
 use crate::capture::{self, Capture, Options, now_boot_ns, queue};
-use crate::config::{self, Attach, Config};
+use crate::config::{self, Attach, Config, Files};
 use crate::delivery::{AgentLock, Journaled, Reporter, Spool, SpoolOptions, Uploader, dial};
 use crate::sessions::Restart;
 use crate::sessions::sink::SessionRecord;
@@ -84,6 +84,9 @@ fn capture_options(config: &Config) -> Options {
     Options {
         control_ring_bytes: config.capture().control_ring_size(),
         data_ring_bytes: config.capture().data_ring_size(),
+        record_files: config.capture().files() == Files::Changes,
+        sensitive_paths: config.capture().sensitive_paths().clone(),
+        record_transfers: config.capture().transfer_content(),
         input: match config.capture().input() {
             config::Input::Masked => capture::Input::Masked,
             config::Input::Off => capture::Input::Off,

@@ -11,12 +11,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod file_calls;
 mod offsets;
 
+pub use file_calls::*;
 pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file, and with what a value of a map means.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// Room for the body of a record, bytes.
 pub const BODY_LEN: usize = 64;
@@ -82,7 +84,7 @@ pub const KIND_WINDOW_SIZE: u32 = 9;
 pub const KIND_PIPE: u32 = 10;
 /// [`MonitorBody`]; the payload is the message's body.
 pub const KIND_MONITOR: u32 = 11;
-/// [`FileBody`]; its paths came before, as [`KIND_PATH`].
+/// [`FileBody`]; its paths came before, as [`KIND_FILE_PATH`].
 pub const KIND_FILE: u32 = 12;
 /// [`SocketBody`]; the payload is the path of a Unix socket, if it is one.
 pub const KIND_SOCKET: u32 = 13;
@@ -93,6 +95,10 @@ pub const KIND_TERMINAL_CLOSE: u32 = 14;
 pub const KIND_TERMINAL_WRITER: u32 = 15;
 /// [`TerminalBody`]: a process put a byte into a pty's input (`TIOCSTI`).
 pub const KIND_TERMINAL_INJECTION: u32 = 16;
+
+/// [`PathBody`]; a path of a [`KIND_FILE`], as [`KIND_PATH`] has it, or as the
+/// process gave it.
+pub const KIND_FILE_PATH: u32 = 17;
 
 /// Body of [`KIND_CONNECTION`].
 #[repr(C)]
@@ -150,8 +156,10 @@ pub struct FileBody {
     pub gid: u32,
     /// The path is the kernel's own, not what the process gave.
     pub resolved: u32,
+    /// A transfer program could not open it.
+    pub transfer: u32,
     /// Always 0.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 /// A file was opened, and exists since then.
@@ -227,7 +235,7 @@ pub struct TerminalBody {
     pub pad: [u32; 13],
 }
 
-/// Body of [`KIND_PATH`].
+/// Body of [`KIND_PATH`] and [`KIND_FILE_PATH`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathBody {
@@ -235,8 +243,11 @@ pub struct PathBody {
     pub which: u32,
     /// The path had more components than were walked, or more bytes.
     pub truncated: u32,
+    /// The payload is not components but a string that the process gave, with a
+    /// NUL at its end.
+    pub given: u32,
     /// Always 0.
-    pub pad: [u32; 14],
+    pub pad: [u32; 13],
 }
 
 /// The image's path.
@@ -247,6 +258,11 @@ pub const PATH_CWD: u32 = 2;
 pub const PATH_FILE: u32 = 3;
 /// Its second path: the new name, or a link's target.
 pub const PATH_TARGET: u32 = 4;
+/// What a given [`PATH_FILE`] is relative to: for one that begins with a slash,
+/// the process' root.
+pub const PATH_FILE_BASE: u32 = 5;
+/// What a given [`PATH_TARGET`] is relative to.
+pub const PATH_TARGET_BASE: u32 = 6;
 
 /// Body of [`KIND_ARGS`].
 #[repr(C)]
@@ -409,6 +425,35 @@ pub const PROCESS_LISTENER: u32 = 1;
 pub const PROCESS_SERVER: u32 = 2;
 /// A process below it that runs anything else.
 pub const PROCESS_USER: u32 = 3;
+
+/// Flag of a [`Process`]: it runs a program that transfers files, or descends
+/// from one that does.
+pub const PROCESS_IS_TRANSFER: u32 = 1 << 8;
+/// Flag of a [`Process`]: it has begun to talk to its peer. What a transfer
+/// opened before are its libraries and settings.
+pub const PROCESS_IS_TALKING: u32 = 1 << 9;
+/// Flag of a [`Process`]: an sshd that serves files itself (`internal-sftp`).
+pub const PROCESS_IS_SUBSYSTEM: u32 = 1 << 10;
+
+/// A file that a transfer has open.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transfer {
+    /// Bytes read.
+    pub read: u64,
+    /// Bytes written.
+    pub written: u64,
+    /// When it was opened, nanoseconds since boot.
+    pub opened_boot_ns: u64,
+    /// The process that opened it.
+    pub owner: u32,
+    /// Flags of the open.
+    pub flags: u32,
+    /// Not 0 when a call moved bytes, or found that there are none.
+    pub moved: u32,
+    /// Always 0.
+    pub pad: u32,
+}
 
 impl Process {
     /// A process of this kind that belongs to nothing.
@@ -576,6 +621,7 @@ const _: () = {
     assert!(size_of::<Process>() == 32);
     assert!(size_of::<Terminal>() == 64);
     assert!(size_of::<Inner>() == 72);
+    assert!(size_of::<Transfer>() == 40);
     assert!(size_of::<Position>() == 16);
     assert!(size_of::<LossKey>() == 24);
     assert!(size_of::<LossCount>() == 16);

@@ -39,6 +39,8 @@ macro_rules! offsets {
 
 offsets! {
     task_tgid = "task_struct.tgid", 4;
+    task_thread_info = "task_struct.thread_info", 0;
+    thread_info_status = "thread_info.status", 4;
     task_mm = "task_struct.mm", 8;
     task_fs = "task_struct.fs", 8;
     task_files = "task_struct.files", 8;
@@ -59,6 +61,7 @@ offsets! {
     mm_arg_end = "mm_struct.arg_end", 8;
     mm_exe_file = "mm_struct.exe_file", 8;
     fs_pwd = "fs_struct.pwd", 16;
+    fs_root = "fs_struct.root", 16;
     path_mnt = "path.mnt", 8;
     path_dentry = "path.dentry", 8;
     dentry_parent = "dentry.d_parent", 8;
@@ -73,9 +76,11 @@ offsets! {
     fdt_max_fds = "fdtable.max_fds", 4;
     fdt_fd = "fdtable.fd", 8;
     file_inode = "file.f_inode", 8;
+    file_mode = "file.f_mode", 4;
     file_path = "file.f_path|file.__f_path", 16;
     file_private_data = "file.private_data", 8;
     inode_mode = "inode.i_mode", 2;
+    inode_uid = "inode.i_uid", 4;
     inode_rdev = "inode.i_rdev", 4;
     inode_number = "inode.i_ino", 8;
     inode_nlink = "inode.i_nlink|inode.__i_nlink", 4;

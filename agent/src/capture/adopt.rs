@@ -4,10 +4,10 @@
 //! The hooks on fork, exec and exit are attached first, so that nothing begins
 //! unseen while this looks; it looks until it finds nothing new.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{collections::HashMap, net::SocketAddr, os::unix::fs::MetadataExt};
 
 use auditty_capture_ebpf::{
-    PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, Process, mint, minted_for,
+    PROCESS_IS_TRANSFER, PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, Process, mint, minted_for,
 };
 use procfs::{
     net::{TcpNetEntry, TcpState},
@@ -159,6 +159,7 @@ impl Scan {
                 Process {
                     kind,
                     root,
+                    flags: transfer_flag(self.running.get(&pid)?, parent.flags),
                     ..parent
                 }
             }
@@ -235,6 +236,34 @@ impl Scan {
             }));
         }
         events.push(event(Fact::Exec(Box::new(exec(running, kind)))));
+    }
+}
+
+/// As the kernel programs tell it of a program that starts: whether it transfers
+/// files, by its image, which nobody but root may have made.
+fn transfer_flag(running: &Running, parent_flags: u32) -> u32 {
+    const IMAGES: [&str; 5] = [
+        "sftp-server",
+        "scp",
+        "rsync",
+        "git-upload-pack",
+        "git-receive-pack",
+    ];
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let is_roots = std::fs::metadata(format!("/proc/{}/exe", running.stat.pid))
+        .is_ok_and(|image| image.uid() == 0 && image.mode() & WRITABLE_BY_OTHERS == 0);
+    let Ok(exe) = running.process.exe() else {
+        return 0;
+    };
+    let image = exe.file_name().unwrap_or_default();
+    let comm = running.stat.comm.as_str();
+    let serves_git = comm == "git-upload-pack" || comm == "git-receive-pac";
+    let is_transfer = IMAGES.iter().any(|name| image == *name)
+        || (image == "git" && (serves_git || parent_flags & PROCESS_IS_TRANSFER != 0));
+    if is_roots && is_transfer {
+        PROCESS_IS_TRANSFER
+    } else {
+        0
     }
 }
 

@@ -14,10 +14,12 @@ use super::event::{
     ConnectionStart, Direction, Exec, Fact, Fd, KernelEvent, MonitorMessage, PipeData, SocketEvent,
     SocketOperation, TerminalData, WindowSize,
 };
+use super::files::{Access, FileDecoder};
+use super::sensitive::SensitivePaths;
 
 /// Execs whose pieces are under way at most: a program emits all pieces of one
 /// in a row, so that more than one for each CPU means lost ends.
-const MAX_PARTIAL: usize = 1024;
+pub const MAX_PARTIAL: usize = 1024;
 
 /// What a record can be.
 #[derive(Debug, PartialEq)]
@@ -26,8 +28,10 @@ pub enum Decoded {
     Event(KernelEvent),
     /// An sshd listener forked: a connection is about to begin.
     ListenerFork,
-    /// A piece of an exec that is not whole yet.
+    /// A piece of something that is not whole yet.
     Partial,
+    /// An event that nobody asked for.
+    Unwanted,
     /// Not a record of this layout.
     Malformed,
 }
@@ -43,7 +47,7 @@ struct PartialExec {
     args: Vec<u8>,
 }
 
-/// Decodes records, joining the pieces of execs.
+/// Decodes records, joining the pieces of execs and of file activity.
 #[derive(Default)]
 pub struct Decoder {
     partial: HashMap<u32, PartialExec>,
@@ -51,13 +55,15 @@ pub struct Decoder {
     pub position: u64,
     /// Position of the first piece of the record that came last.
     pub first: u64,
+    files: FileDecoder,
 }
 
 /// Reads integers off the front of a body.
-struct Fields<'a>(&'a [u8]);
+pub struct Fields<'a>(pub &'a [u8]);
 
 impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
+    /// The next bytes; zeros behind the end.
+    pub fn take<const N: usize>(&mut self) -> [u8; N] {
         // Bodies have a fixed length, longer than what is taken from them.
         let Some((head, tail)) = self.0.split_first_chunk::<N>() else {
             return [0; N];
@@ -65,13 +71,16 @@ impl Fields<'_> {
         self.0 = tail;
         *head
     }
-    fn u16(&mut self) -> u16 {
+    /// The next integer.
+    pub fn u16(&mut self) -> u16 {
         u16::from_ne_bytes(self.take())
     }
-    fn u32(&mut self) -> u32 {
+    /// The next integer.
+    pub fn u32(&mut self) -> u32 {
         u32::from_ne_bytes(self.take())
     }
-    fn u64(&mut self) -> u64 {
+    /// The next integer.
+    pub fn u64(&mut self) -> u64 {
         u64::from_ne_bytes(self.take())
     }
 }
@@ -81,6 +90,19 @@ impl Decoder {
     pub fn oldest_piece(&self, boot_ns: u64) -> Option<u64> {
         let waiting = self.partial.values().filter(|p| p.boot_ns >= boot_ns);
         waiting.map(|partial| partial.position).min()
+    }
+
+    /// Reports reads of these files too.
+    pub fn new(sensitive: SensitivePaths) -> Self {
+        Self {
+            files: FileDecoder::new(sensitive),
+            ..Self::default()
+        }
+    }
+
+    /// The same of file activity.
+    pub fn oldest_file_piece(&self, boot_ns: u64) -> Option<u64> {
+        self.files.oldest_piece(boot_ns)
     }
 
     /// Decodes one record.
@@ -105,6 +127,20 @@ impl Decoder {
             layout::KIND_PATH | layout::KIND_ARGS => {
                 self.piece(kind, pid, boot_ns, &mut body, payload);
                 return Decoded::Partial;
+            }
+            layout::KIND_FILE_PATH => {
+                let place = (self.position, pid, boot_ns);
+                self.files.piece(place, &mut body, payload);
+                return Decoded::Partial;
+            }
+            layout::KIND_FILE => {
+                let (first, access) = self.files.access(pid, boot_ns, &mut body);
+                self.first = first.unwrap_or(self.position);
+                match access {
+                    Access::Wanted(access) => Fact::File(Box::new(access)),
+                    Access::Unwanted => return Decoded::Unwanted,
+                    Access::Malformed => return Decoded::Malformed,
+                }
             }
             layout::KIND_CONNECTION => Fact::ConnectionStart(connection_start(&mut body)),
             layout::KIND_FORK => Fact::Fork { parent: body.u32() },
@@ -370,7 +406,7 @@ fn direction(value: u32) -> Direction {
 }
 
 /// Components from the leaf to the root, each with a NUL behind it, as a path.
-fn join_path(components: &[u8], truncated: bool) -> String {
+pub fn join_path(components: &[u8], truncated: bool) -> String {
     let components = components.strip_suffix(&[0]).unwrap_or(components);
     let mut path = String::from(if truncated { "…" } else { "" });
     if components.is_empty() {
@@ -385,7 +421,7 @@ fn join_path(components: &[u8], truncated: bool) -> String {
 }
 
 /// Bytes as text; those that are not UTF-8 stand as `\xNN`.
-fn readable(bytes: &[u8]) -> String {
+pub fn readable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());

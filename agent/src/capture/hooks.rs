@@ -5,9 +5,10 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
-use auditty_capture_ebpf::Offsets;
+use auditty_capture_ebpf::{NAME_KEY, Offsets};
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
+    maps::HashMap,
     programs::{
         KProbe, Program, ProgramFd, TracePoint, UProbe,
         kprobe::KProbeLinkId,
@@ -20,10 +21,11 @@ use aya::{
 use super::{
     CaptureError, Options,
     btf::Btf,
-    kretprobe,
+    file_calls, kretprobe,
     ladder::{Call, Hook, Mode, Point},
     offsets,
     pins::Pins,
+    sensitive::SensitivePaths,
     sshd_calls,
 };
 
@@ -81,6 +83,10 @@ impl Hooks {
         const { assert!(size_of::<Offsets>() == size_of::<offsets::Values>()) };
         let btf = AyaBtf::from_sys_fs()
             .map_err(|error| CaptureError::Load("type information", error.to_string()))?;
+        let calls_on_files = file_calls::table();
+        let record_files = u32::from(options.record_files);
+        let record_reads = u32::from(options.record_files && !options.sensitive_paths.is_empty());
+        let record_transfers = u32::from(options.record_transfers);
         let record_input = options.input as u32;
         let inside_sshd = u32::from(mode == Mode::Uprobe);
         let line_discipline = u32::from(mode == Mode::KernelFunction);
@@ -103,6 +109,10 @@ impl Hooks {
             .override_global("OFFSETS", members.as_slice(), true)
             .override_global("RECORD_INPUT", &record_input, true)
             .override_global("LINE_DISCIPLINE", &line_discipline, true)
+            .override_global("RECORD_FILES", &record_files, true)
+            .override_global("RECORD_READS", &record_reads, true)
+            .override_global("RECORD_TRANSFERS", &record_transfers, true)
+            .override_global("CALLS_ON_FILES", calls_on_files.as_slice(), true)
             .override_global("INSIDE_SSHD", &inside_sshd, true)
             .map_max_entries("SCRATCHES", if inside_sshd == 0 { 1 } else { SSHD_THREADS })
             .map_max_entries("CONTROL", options.control_ring_bytes)
@@ -112,13 +122,32 @@ impl Hooks {
         for hook in Hook::of(mode) {
             load(&mut ebpf, hook)?;
         }
-        Ok(Self {
+        let mut hooks = Self {
             ebpf,
             pins,
             mode,
             always: Vec::new(),
             on_demand: Vec::new(),
-        })
+        };
+        hooks.name_reads(&options.sensitive_paths)?;
+        Ok(hooks)
+    }
+
+    /// Tells the programs which opens for reading may be of interest.
+    fn name_reads(&mut self, sensitive: &SensitivePaths) -> Result<(), CaptureError> {
+        const MAP: &str = "NAMES_OF_READS";
+        let failed = |error: aya::maps::MapError| CaptureError::Load(MAP, error.to_string());
+        let mut names: HashMap<_, [u8; NAME_KEY], u32> =
+            self.take_map(MAP)?.try_into().map_err(failed)?;
+        let wanted = sensitive.names();
+        let before: Vec<_> = names.keys().flatten().collect();
+        for name in before.iter().filter(|name| !wanted.contains(*name)) {
+            names.remove(name).map_err(failed)?;
+        }
+        for name in wanted {
+            names.insert(name, 1, 0).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// The way of capture.

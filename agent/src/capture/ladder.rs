@@ -225,7 +225,7 @@ const HOOKS: [Hook; 13] = [
         program: "raw_sys_enter",
         point: Point::Tracepoint("raw_syscalls", "sys_enter"),
         on_demand: true,
-        purpose: "pipes, the login, terminals where their bytes are not seen elsewhere",
+        purpose: "files, pipes, the login, terminals where their bytes are not seen elsewhere",
         modes: CALLS,
     },
 ];

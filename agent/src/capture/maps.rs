@@ -5,7 +5,7 @@
     reason = "values of maps are plain memory; see the SAFETY comments"
 )]
 
-use auditty_capture_ebpf::{LossCount, LossKey, Position, Process, WATCH_WORD};
+use auditty_capture_ebpf::{LossCount, LossKey, Position, Process, Transfer, WATCH_WORD};
 use aya::Pod;
 
 macro_rules! plain {
@@ -28,6 +28,8 @@ plain! {
     ProcessValue(Process);
     /// Value of `POSITIONS`.
     PositionValue(Position);
+    /// Value of `TRANSFERS`.
+    TransferValue(Transfer);
     /// Key of `LOSSES`.
     LossKeyValue(LossKey);
     /// Value of `LOSSES` and `UNATTRIBUTED`.

@@ -12,6 +12,8 @@ mod census;
 mod check;
 mod decode;
 pub mod event;
+mod file_calls;
+mod files;
 mod hooks;
 mod kretprobe;
 pub mod ladder;
@@ -23,6 +25,7 @@ mod processes;
 mod queue;
 pub mod ring;
 mod rings;
+pub mod sensitive;
 mod sshd_calls;
 mod tracefs;
 
@@ -51,6 +54,7 @@ use processes::Processes;
 pub use queue::{Batch, BatchReceiver, BatchSender, queue};
 use ring::Marks;
 use rings::{Read, Rings};
+use sensitive::SensitivePaths;
 
 /// How often the rings are drained while somebody is connected. Waking up for
 /// each record would cost more than the capture itself.
@@ -90,8 +94,15 @@ pub struct Options {
     /// Size of the ring for processes and connections, bytes; rounded up to a
     /// power of two pages.
     pub control_ring_bytes: u32,
-    /// Size of the ring for terminal and pipe bytes, as above.
+    /// Size of the ring for terminal and pipe bytes and for file activity, as
+    /// above.
     pub data_ring_bytes: u32,
+    /// Whether changes of files are recorded, and reads of `sensitive_paths`.
+    pub record_files: bool,
+    /// Files of which reads are recorded.
+    pub sensitive_paths: SensitivePaths,
+    /// Whether the bytes of file transfers are recorded.
+    pub record_transfers: bool,
     /// What of the input is recorded.
     pub input: Input,
     /// The way of capture; without one, the best that works.
@@ -116,6 +127,9 @@ impl Default for Options {
         Self {
             control_ring_bytes: 8 << 20,
             data_ring_bytes: 32 << 20,
+            record_files: true,
+            sensitive_paths: SensitivePaths::default(),
+            record_transfers: false,
             input: Input::Masked,
             mode: None,
             always_attached: false,
@@ -213,7 +227,8 @@ impl Capture {
         let mut hooks = Hooks::load(options, mode, &types, pins)?;
         drop(types);
         let now = now_boot_ns();
-        let rings = Rings::new(&mut hooks, handover.map(|handover| &handover.marks))?;
+        let marks = handover.map(|handover| &handover.marks);
+        let rings = Rings::new(&mut hooks, options.sensitive_paths.clone(), marks)?;
         let mut processes = Processes::new(&mut hooks)?;
         let declared = handover.map(|handover| &handover.declared);
         let mut losses = LossCounters::new(&mut hooks, declared, now)?;
@@ -350,6 +365,7 @@ impl Capture {
         if now.saturating_sub(self.last_pruning_boot_ns) >= PRUNING_NS {
             self.last_pruning_boot_ns = now;
             self.processes.prune_positions();
+            self.processes.prune_transfers();
         }
         let live = self.census.connections();
         let host = self.losses.poll_host(&self.hooks, settled, &live);

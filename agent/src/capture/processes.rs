@@ -2,14 +2,14 @@
 //! was already running, and read when events about processes were lost.
 
 use auditty_capture_ebpf::{
-    PROCESS_SERVER, PROCESS_USER, Position, Process, WATCH_SERVER, WATCH_USER, WATCH_WORD,
+    PROCESS_SERVER, PROCESS_USER, Position, Process, Transfer, WATCH_SERVER, WATCH_USER, WATCH_WORD,
 };
 use aya::maps::{Array, HashMap, MapData};
 
 use super::{
     CaptureError,
     hooks::Hooks,
-    maps::{PositionValue, ProcessValue, WatchWord},
+    maps::{PositionValue, ProcessValue, TransferValue, WatchWord},
 };
 
 /// Only what is not there yet (`BPF_NOEXIST`): the programs know better.
@@ -18,6 +18,9 @@ const IF_ABSENT: u64 = 1;
 /// Streams that are remembered at most before those without an owner are
 /// looked for; three quarters of the map.
 const POSITIONS_HIGH: usize = 49_152;
+
+/// The same for open files of transfers.
+const TRANSFERS_HIGH: usize = 12_288;
 
 /// Why a process of this kind is watched.
 fn watch_bits(kind: u32) -> Option<u8> {
@@ -33,6 +36,7 @@ pub struct Processes {
     processes: HashMap<MapData, u32, ProcessValue>,
     watched: Array<MapData, WatchWord>,
     positions: HashMap<MapData, u64, PositionValue>,
+    transfers: HashMap<MapData, u64, TransferValue>,
 }
 
 impl Processes {
@@ -53,6 +57,10 @@ impl Processes {
                 .take_map("POSITIONS")?
                 .try_into()
                 .map_err(failed("POSITIONS"))?,
+            transfers: hooks
+                .take_map("TRANSFERS")?
+                .try_into()
+                .map_err(failed("TRANSFERS"))?,
         })
     }
 
@@ -133,6 +141,24 @@ impl Processes {
             if self.processes.get(&position.owner, 0).is_err() {
                 // Already gone is as good.
                 let _ = self.positions.remove(&key);
+            }
+        }
+    }
+
+    /// Gives back the open files of transfers that were closed otherwise than by
+    /// a close or the end of their process, once there are many.
+    pub fn prune_transfers(&mut self) {
+        let keys = self.transfers.iter().flatten();
+        let owned: Vec<(u64, Transfer)> = keys
+            .map(|(key, TransferValue(transfer))| (key, transfer))
+            .collect();
+        if owned.len() < TRANSFERS_HIGH {
+            return;
+        }
+        for (key, transfer) in owned {
+            if self.processes.get(&transfer.owner, 0).is_err() {
+                // Already gone is as good.
+                let _ = self.transfers.remove(&key);
             }
         }
     }

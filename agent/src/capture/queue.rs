@@ -37,6 +37,7 @@ impl Batch {
             Fact::Terminal(data) => data.data.as_ref().map_or(0, Vec::len),
             Fact::Pipe(data) => data.data.as_ref().map_or(0, Vec::len),
             Fact::Exec(exec) => size_of_val(&**exec) + exec.args.len() + exec.exe.len(),
+            Fact::File(file) => size_of_val(&**file) + file.path.len() + file.target.len(),
             Fact::Monitor(message) => message.body.len(),
             _ => 0,
         };

@@ -1,5 +1,6 @@
 //! The two rings through which the programs hand their records over: a flood
-//! of output in one must not displace processes and logins in the other.
+//! of output or files in one must not displace processes and logins in the
+//! other.
 
 use std::{io, time::Duration};
 
@@ -16,6 +17,7 @@ use super::{
     hooks::Hooks,
     queue::Floors,
     ring::{Mark, Marks, Ring},
+    sensitive::SensitivePaths,
 };
 
 /// A program hands over all pieces of a record in one go: a piece that is older
@@ -50,7 +52,7 @@ pub enum Source {
     Agent,
     /// In the ring of processes and connections.
     Control(Place),
-    /// In the ring of terminal and pipe bytes.
+    /// In the ring of terminal and pipe bytes, and of file activity.
     Data(Place),
 }
 
@@ -81,8 +83,12 @@ pub fn ring(name: &'static str, map: Map) -> Result<Ring, CaptureError> {
 
 impl Rings {
     /// Takes the rings' maps. Reading begins at `marks`, where an agent before
-    /// has stopped.
-    pub fn new(hooks: &mut Hooks, marks: Option<&Marks>) -> Result<Self, CaptureError> {
+    /// has stopped. Reads are reported of `sensitive` files.
+    pub fn new(
+        hooks: &mut Hooks,
+        sensitive: SensitivePaths,
+        marks: Option<&Marks>,
+    ) -> Result<Self, CaptureError> {
         let mut control = ring("CONTROL", hooks.take_map("CONTROL")?)?;
         let mut data = ring("DATA", hooks.take_map("DATA")?)?;
         if let Some(marks) = marks
@@ -95,7 +101,7 @@ impl Rings {
             control,
             data,
             before: marks.cloned().unwrap_or_default(),
-            decoder: Decoder::default(),
+            decoder: Decoder::new(sensitive),
             epoll,
         })
     }
@@ -136,7 +142,7 @@ impl Rings {
                         events.push(Read { event, source });
                     }
                     Decoded::ListenerFork => starting = true,
-                    Decoded::Partial => {}
+                    Decoded::Partial | Decoded::Unwanted => {}
                     Decoded::Malformed => malformed(),
                 }
             }
@@ -161,9 +167,13 @@ impl Rings {
             mark.waiting.push(place.position);
             mark.floor = mark.floor.min(place.first);
         }
-        // Only records of the first ring come in pieces.
-        if let Some(piece) = self.decoder.oldest_piece(now.saturating_sub(PIECE_NS)) {
+        // Of the first ring execs come in pieces, of the second file activity.
+        let since = now.saturating_sub(PIECE_NS);
+        if let Some(piece) = self.decoder.oldest_piece(since) {
             control.floor = control.floor.min(piece);
+        }
+        if let Some(piece) = self.decoder.oldest_file_piece(since) {
+            data.floor = data.floor.min(piece);
         }
         Marks { control, data }
     }

@@ -20,7 +20,9 @@ use std::path::Path;
 pub use error::ConfigError;
 pub use host::HostIdError;
 pub use places::{Address, Collector};
-pub use sections::{Attach, Capture, Grants, Host, Input, Log, LogFormat, Mode, Recording, Spool};
+pub use sections::{
+    Attach, Capture, Files, Grants, Host, Input, Log, LogFormat, Mode, Recording, Spool,
+};
 
 use auditty_recording::store::StoreConfig;
 use error::Source;
@@ -153,7 +155,8 @@ mod tests {
         assert_eq!(
             refusal("[capture]\n\ninputt = \"off\"\n"),
             "agent.toml:3: `capture.inputt`: unknown field `inputt`; accepted: `mode`, \
-             `input`, `attach`, `pin`, `data_ring_size`, `control_ring_size`"
+             `input`, `attach`, `pin`, `data_ring_size`, `control_ring_size`, `files`, \
+             `sensitive_paths`, `transfer_content`"
         );
         assert!(
             refusal("[cptr]\n").starts_with("agent.toml:1: unknown field `cptr`; accepted: `host`")

@@ -36,6 +36,9 @@ pub(super) struct RawCapture {
     pub(super) pin: Option<Spanned<bool>>,
     pub(super) data_ring_size: Text,
     pub(super) control_ring_size: Text,
+    pub(super) files: Text,
+    pub(super) sensitive_paths: Option<Spanned<Vec<String>>>,
+    pub(super) transfer_content: Option<Spanned<bool>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::error::{ConfigError, Source};
 use super::raw::{RawCapture, RawGrants, RawHost, RawLog, RawRecording, RawSpool};
 use super::values::text_or;
+use crate::capture::sensitive::{ACCEPTED, PATTERNS_MAX, SensitivePaths};
+use toml::Spanned;
 
 /// `[host]`: how this machine is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +25,31 @@ pub struct Capture {
     pub(super) pin: bool,
     pub(super) data_ring_size: u32,
     pub(super) control_ring_size: u32,
+    pub(super) files: Files,
+    pub(super) sensitive_paths: SensitivePaths,
+    pub(super) transfer_content: bool,
 }
+
+/// What of file activity is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// Changes, and reads of sensitive paths.
+    Changes,
+    /// Only what is transferred.
+    Off,
+}
+
+/// Secrets that Linux hosts have, by default.
+const SENSITIVE_PATHS: [&str; 8] = [
+    "/etc/shadow",
+    "/etc/gshadow",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/krb5.keytab",
+    "/etc/ssh/*_key",
+    "/root/.ssh",
+    "*/.ssh/id_*",
+];
 
 /// What of the input is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +179,7 @@ impl Capture {
                 raw.attach,
                 &[("on-demand", Attach::OnDemand), ("always", Attach::Always)],
             )?,
-            pin: raw.pin.is_none_or(toml::Spanned::into_inner),
+            pin: raw.pin.is_none_or(Spanned::into_inner),
             data_ring_size: source.ring_size(
                 "capture.data_ring_size",
                 raw.data_ring_size,
@@ -164,12 +190,34 @@ impl Capture {
                 raw.control_ring_size,
                 8 << 20,
             )?,
+            files: source.choice(
+                "capture.files",
+                raw.files,
+                &[("changes", Files::Changes), ("off", Files::Off)],
+            )?,
+            sensitive_paths: sensitive_paths(raw.sensitive_paths, source)?,
+            transfer_content: raw.transfer_content.is_some_and(Spanned::into_inner),
         })
     }
 
     /// How the kernel is asked; without one, in the best way it allows.
     pub fn mode(&self) -> Option<Mode> {
         self.mode
+    }
+
+    /// What of file activity is recorded.
+    pub fn files(&self) -> Files {
+        self.files
+    }
+
+    /// Files of which reads are recorded.
+    pub fn sensitive_paths(&self) -> &SensitivePaths {
+        &self.sensitive_paths
+    }
+
+    /// Whether the bytes of file transfers are recorded.
+    pub fn transfer_content(&self) -> bool {
+        self.transfer_content
     }
 
     /// What of the input is recorded.
@@ -196,6 +244,24 @@ impl Capture {
     pub fn control_ring_size(&self) -> u32 {
         self.control_ring_size
     }
+}
+
+fn sensitive_paths(
+    paths: Option<Spanned<Vec<String>>>,
+    source: &Source<'_>,
+) -> Result<SensitivePaths, ConfigError> {
+    const KEY: &str = "capture.sensitive_paths";
+    let (paths, span) = match paths {
+        Some(paths) => (paths.get_ref().clone(), paths.span()),
+        None => (SENSITIVE_PATHS.map(str::to_owned).to_vec(), 0..0),
+    };
+    if paths.len() > PATTERNS_MAX {
+        let most = format_args!("at most {PATTERNS_MAX} paths");
+        return Err(source.rejected(KEY, span, most));
+    }
+    SensitivePaths::parse(paths.iter().map(String::as_str)).map_err(|path| {
+        source.rejected(KEY, span, format_args!("in place of \"{path}\" {ACCEPTED}"))
+    })
 }
 
 impl Recording {

@@ -5,8 +5,8 @@ use core::{ffi::c_void, hint::black_box};
 use auditty_capture_ebpf::{
     BODY_LEN, CAUSE_READ_FAILED, CAUSE_RING_FULL, CLASS_EXEC, CLASS_FILE, CLASS_LOGIN,
     CLASS_NETWORK, CLASS_PROCESS, CLASS_STREAM, Header, KIND_ARGS, KIND_CONNECTION, KIND_EXEC,
-    KIND_EXIT, KIND_FILE, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR, KIND_PATH, KIND_SOCKET,
-    PAYLOAD_MAX,
+    KIND_EXIT, KIND_FILE, KIND_FILE_PATH, KIND_FORK, KIND_LISTENER_FORK, KIND_MONITOR, KIND_PATH,
+    KIND_SOCKET, PAYLOAD_MAX,
 };
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated};
 
@@ -177,7 +177,7 @@ fn output(scratch: &Scratch, payload: u64, flags: u64) -> bool {
     let header = &scratch.header;
     let class = class(header.kind);
     let bytes = HEAD as u64 + payload;
-    let is_data = class == CLASS_STREAM;
+    let is_data = class == CLASS_STREAM || class == CLASS_FILE;
     let ring = if is_data {
         (&raw const DATA).cast_mut().cast::<c_void>()
     } else {
@@ -216,7 +216,8 @@ pub fn origin(header: &Header) -> Origin {
     }
 }
 
-/// A piece of an exec is no event of its own.
+/// A piece of an exec is no event of its own. One of a file's is: without it,
+/// the rest is not sent.
 #[inline(always)]
 fn events(kind: u32) -> u64 {
     u64::from(kind != KIND_PATH && kind != KIND_ARGS)
@@ -228,7 +229,7 @@ fn class(kind: u32) -> u32 {
         KIND_FORK | KIND_EXIT => CLASS_PROCESS,
         KIND_EXEC | KIND_PATH | KIND_ARGS => CLASS_EXEC,
         KIND_LISTENER_FORK | KIND_CONNECTION | KIND_MONITOR => CLASS_LOGIN,
-        KIND_FILE => CLASS_FILE,
+        KIND_FILE | KIND_FILE_PATH => CLASS_FILE,
         KIND_SOCKET => CLASS_NETWORK,
         _ => CLASS_STREAM,
     }

@@ -12,6 +12,9 @@
 
 mod connections;
 mod emit;
+mod file_calls;
+mod file_reports;
+mod file_transfers;
 mod files;
 mod flows;
 mod kernel;

@@ -1,8 +1,8 @@
 //! The maps, and the constants that the agent sets before it loads.
 
 use auditty_capture_ebpf::{
-    ACTIVE_CPUS, BODY_LEN, Header, Inner, LossCount, LossKey, Offsets, PAYLOAD_MAX, Position,
-    Process, Terminal, WATCH_WORD, WATCH_WORDS,
+    ACTIVE_CPUS, BODY_LEN, FILE_CALLS, Header, Inner, LossCount, LossKey, Offsets, PAYLOAD_MAX,
+    Position, Process, Terminal, WATCH_WORD, WATCH_WORDS,
 };
 use aya_ebpf::{
     Global,
@@ -16,7 +16,7 @@ use crate::paths::Walk;
 #[map]
 pub static CONTROL: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
-/// Terminal and pipe bytes.
+/// Terminal and pipe bytes, and what processes do to files.
 #[map]
 pub static DATA: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
 
@@ -236,6 +236,23 @@ pub static LINE_DISCIPLINE: Global<u32> = Global::new(0);
 /// Not 0: programs run inside sshd, see [`SCRATCHES`].
 #[unsafe(no_mangle)]
 pub static INSIDE_SSHD: Global<u32> = Global::new(0);
+
+/// 1: what processes do to files is recorded; 0: only what is transferred.
+#[unsafe(no_mangle)]
+pub static RECORD_FILES: Global<u32> = Global::new(1);
+
+/// 1: opens for reading are looked at.
+#[unsafe(no_mangle)]
+pub static RECORD_READS: Global<u32> = Global::new(0);
+
+/// 1: the bytes of transfers are copied.
+#[unsafe(no_mangle)]
+pub static RECORD_TRANSFERS: Global<u32> = Global::new(0);
+
+/// System calls that do something to a file, by number: packed
+/// [`auditty_capture_ebpf::FileCall`]s.
+#[unsafe(no_mangle)]
+pub static CALLS_ON_FILES: [u64; FILE_CALLS] = [0; FILE_CALLS];
 
 /// System call numbers of this architecture.
 #[unsafe(no_mangle)]

@@ -3,7 +3,7 @@
 
 use core::hint::black_box;
 
-use auditty_capture_ebpf::{KIND_PATH, PATH_MAX, PathBody};
+use auditty_capture_ebpf::{KIND_FILE_PATH, KIND_PATH, PATH_FILE, PATH_MAX, PathBody};
 use aya_ebpf::helpers::generated;
 
 use crate::{
@@ -33,6 +33,7 @@ const GO_ON: i32 = 0;
 const ARRIVED: i32 = 1;
 
 /// Reports the path of a `struct path`. A global function: verified once.
+/// Returns 1 when the record got through.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn emit_path(
@@ -43,7 +44,12 @@ pub extern "C" fn emit_path(
     boot_ns: u64,
 ) -> i32 {
     let origin = Origin { connection, root };
-    let Some(scratch) = emit::begin(KIND_PATH, origin, kernel::current_pid(), boot_ns) else {
+    let kind = if which < u64::from(PATH_FILE) {
+        KIND_PATH
+    } else {
+        KIND_FILE_PATH
+    };
+    let Some(scratch) = emit::begin(kind, origin, kernel::current_pid(), boot_ns) else {
         return 0;
     };
     scratch.walk.dentry = read(path, offset!(path_dentry));
@@ -60,12 +66,11 @@ pub extern "C" fn emit_path(
     body.which = which as u32;
     body.truncated = u32::from(arrived != ARRIVED);
     let len = scratch.walk.len;
-    if len == 0 {
-        emit::submit(scratch);
+    i32::from(if len == 0 {
+        emit::submit(scratch)
     } else {
-        emit::submit_payload(scratch, len);
-    }
-    0
+        emit::submit_payload(scratch, len)
+    })
 }
 
 /// One step towards the root: to the parent directory, after its child's name

@@ -10,6 +10,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    file_calls,
     files::{self, CLASS_OTHER, CLASS_PIPE, CLASS_PTY_MASTER, CLASS_PTY_SLAVE, Object},
     kernel::{self, Origin},
     loss,
@@ -27,7 +28,7 @@ pub const TIOCSWINSZ: u64 = 0x5414;
 /// Where the tracepoint's record holds them: the agent checks it against BTF,
 /// because the verifier takes only constants here.
 pub const ID_AT: usize = 8;
-const ARGS_AT: usize = 16;
+pub const ARGS_AT: usize = 16;
 
 /// One load decides for a process that is not ours.
 #[tracepoint]
@@ -58,6 +59,7 @@ pub fn field(context: &TracePointContext, at: usize) -> u64 {
 #[inline(always)]
 fn try_raw_sys_enter(context: &TracePointContext, watched: u8) {
     let number = field(context, ID_AT);
+    file_calls::enter(context, number);
     let first = field(context, ARGS_AT);
     let second = field(context, ARGS_AT + 8);
     let third = field(context, ARGS_AT + 16);

@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    file_calls,
     files::{CLASS_PIPE, CLASS_PTY_MASTER, CLASS_SOCKET, CLASS_UNIX_SOCKET},
     kernel,
     maps::{CALLS, NR_IOCTL, NR_WRITE},
@@ -27,7 +28,9 @@ const MAX_TRANSFER: u64 = 0x7fff_f000;
 #[tracepoint]
 pub fn raw_sys_exit(context: TracePointContext) -> u32 {
     if kernel::watched(kernel::current_pid()) != 0 && kernel::is_active() {
-        call_ended(field(&context, ID_AT), field(&context, RETURN_AT));
+        let (number, result) = (field(&context, ID_AT), field(&context, RETURN_AT));
+        file_calls::exit(number, result);
+        call_ended(number, result);
     }
     0
 }

@@ -12,7 +12,7 @@ use auditty_capture_ebpf::{
 use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
-    connections, emit, files,
+    connections, emit, file_transfers, files,
     kernel::{self, Address, Origin, read},
     maps::{PROCESSES, offset},
 };
@@ -29,6 +29,7 @@ pub fn sched_process_exec(context: TracePointContext) -> u32 {
     }
     let boot_ns = kernel::boot_ns();
     if let Some(process) = sort_out(pid, known, is_server, boot_ns) {
+        file_transfers::sort_out_transfer();
         report(&context, pid, process, boot_ns);
     }
     0

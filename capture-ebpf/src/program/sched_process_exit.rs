@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    emit,
+    emit, file_calls, file_transfers,
     kernel::{self, Address, Origin, read},
     maps::{CALLS, INSIDE_SSHD, LINE_DISCIPLINE, PROCESSES, SCRATCHES, offset},
     terminals,
@@ -36,6 +36,7 @@ fn try_sched_process_exit(pid: u32, origin: Origin, holds_terminal: bool) {
     let task = kernel::current_task();
     let thread = bpf_get_current_pid_tgid();
     let _ = CALLS.remove(thread);
+    file_calls::forget(thread);
     if INSIDE_SSHD.load() != 0 {
         let _ = SCRATCHES.remove(thread);
     }
@@ -43,6 +44,7 @@ fn try_sched_process_exit(pid: u32, origin: Origin, holds_terminal: bool) {
     if read::<u32>(signal, offset!(signal_live)) != 0 {
         return;
     }
+    file_transfers::end_transfers();
     // Two threads can both see that none lives: the first to remove reports.
     if PROCESSES.remove(pid).is_err() {
         return;

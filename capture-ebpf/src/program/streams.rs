@@ -2,6 +2,7 @@
 
 use crate::{
     emit::{self, emit_kernel, emit_user},
+    file_transfers,
     kernel::{self, Origin},
     loss,
     maps::{POSITIONS, RECORD_INPUT, Scratch, TERMINALS},
@@ -10,6 +11,7 @@ use crate::{
 use auditty_capture_ebpf::{
     CAUSE_TABLE_FULL, CAUSE_TOO_LARGE, CLASS_STREAM, DIRECTION_INPUT, KIND_PIPE, KIND_TERMINAL,
     OFFSET_UNKNOWN, PAYLOAD_MAX, Position, STREAM_PIECES, StreamBody, WITHHELD_MASKED,
+    WITHHELD_TRANSFER,
 };
 
 /// How bytes went, in one word: the direction is the lowest bit.
@@ -109,6 +111,7 @@ fn emit_pieces<const KERNEL: bool>(object: u64, buffer: u64, len: u64, way: u64,
 fn describe(object: u64, len: u64, way: u64, boot_ns: u64) -> Option<&'static mut Scratch> {
     let input = way & way::INPUT;
     let mut secret = way & way::SECRET != 0;
+    let mut quiet = false;
     let scratch = if way & way::PIPE != 0 {
         let pid = kernel::current_pid();
         let origin = Origin::from(&*kernel::process(pid)?);
@@ -116,6 +119,7 @@ fn describe(object: u64, len: u64, way: u64, boot_ns: u64) -> Option<&'static mu
         let body = emit::body::<StreamBody>(scratch);
         body.inode = object;
         body.offset = advance(origin, object << 1 | input, pid, len);
+        quiet = file_transfers::is_quiet(object);
         scratch
     } else {
         // SAFETY: a map value; each of its positions has one writer.
@@ -138,7 +142,9 @@ fn describe(object: u64, len: u64, way: u64, boot_ns: u64) -> Option<&'static mu
     body.direction = input as u32;
     body.bytes = len as u32;
     let record = RECORD_INPUT.load();
-    if body.direction == DIRECTION_INPUT
+    if quiet {
+        body.withheld = WITHHELD_TRANSFER;
+    } else if body.direction == DIRECTION_INPUT
         && (record == INPUT_OFF || (secret && record != INPUT_FULL))
     {
         body.withheld = WITHHELD_MASKED;

@@ -1,0 +1,204 @@
+//! System calls that do something to a file, between their entry and their
+//! exit.
+//!
+//! Only the exit knows how a call ended, and by then the names that the process
+//! gave have been read, so that they are in memory; only the entry knows the
+//! arguments. Programs of 32 bits number their calls differently and are left
+//! out: the agent declares that.
+
+use core::hint::black_box;
+
+use auditty_capture_ebpf::{
+    CAUSE_TABLE_FULL, CLASS_FILE, FILE_CALLS, FileCall, PROCESS_IS_SUBSYSTEM, PROCESS_IS_TRANSFER,
+    PROCESS_USER, Process, SHAPE_CLOSE, SHAPE_DESCRIPTOR, SHAPE_NAME, SHAPE_OPEN_HOW, SHAPE_READ,
+};
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap, programs::TracePointContext,
+};
+
+use crate::{
+    file_reports, file_transfers,
+    kernel::{self, Address, Origin, read},
+    loss,
+    maps::{CALLS_ON_FILES, RECORD_FILES, offset},
+    raw_sys_enter::{ARGS_AT, field},
+};
+
+/// The running system call is one of 32 bits (`TS_COMPAT`,
+/// arch/x86/include/asm/thread_info.h).
+const TS_COMPAT: u32 = 2;
+
+/// Calls under way, by thread.
+#[map]
+static FILE_CALLS_UNDER_WAY: HashMap<u64, UnderWay> = HashMap::with_max_entries(16_384, 0);
+
+/// A call between its entry and its exit.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct UnderWay {
+    /// The call, packed.
+    pub call: u64,
+    /// Its first arguments.
+    pub arguments: [u64; 4],
+    /// The open file that it reads, 0 for none that is counted.
+    pub source: Address,
+    /// The open file that it writes, 0 for none that is counted.
+    pub sink: Address,
+}
+
+impl UnderWay {
+    /// The argument at a position that a [`FileCall`] names.
+    #[inline(always)]
+    pub fn argument(&self, position: u8) -> u64 {
+        let position = black_box(u64::from(position)) & 3;
+        // SAFETY: below the length of the array.
+        unsafe { *self.arguments.as_ptr().add(position as usize) }
+    }
+}
+
+/// The call of this thread that is under way.
+#[inline(always)]
+pub fn under_way() -> Option<&'static UnderWay> {
+    let call = FILE_CALLS_UNDER_WAY.get_ptr(bpf_get_current_pid_tgid())?;
+    // SAFETY: a map value of integers that only this thread writes and removes.
+    unsafe { call.as_ref() }
+}
+
+/// Forgets the call of a thread that ends.
+#[inline(always)]
+pub fn forget(thread: u64) {
+    let _ = FILE_CALLS_UNDER_WAY.remove(thread);
+}
+
+/// What the table says of a system call, 0 for nothing.
+#[inline(always)]
+fn look_up(number: u64) -> u64 {
+    if number >= FILE_CALLS as u64 {
+        return 0;
+    }
+    let number = black_box(number) & (FILE_CALLS as u64 - 1);
+    // SAFETY: below the length of the table; volatile because the loader puts
+    // another table in its place.
+    unsafe {
+        (&raw const CALLS_ON_FILES)
+            .cast::<u64>()
+            .add(number as usize)
+            .read_volatile()
+    }
+}
+
+/// A watched process entered a system call.
+#[inline(always)]
+pub fn enter(context: &TracePointContext, number: u64) {
+    let call = look_up(number);
+    if call != 0 {
+        begin_file_call(
+            call,
+            field(context, ARGS_AT),
+            field(context, ARGS_AT + 8),
+            field(context, ARGS_AT + 16),
+            field(context, ARGS_AT + 24),
+        );
+    }
+}
+
+/// It left the system call.
+#[inline(always)]
+pub fn exit(number: u64, result: u64) {
+    let call = look_up(number);
+    if call != 0 {
+        end_file_call(call, result);
+    }
+}
+
+/// A global function: verified once, with scalars only.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begin_file_call(
+    call: u64,
+    first: u64,
+    second: u64,
+    third: u64,
+    fourth: u64,
+) -> i32 {
+    let thread = bpf_get_current_pid_tgid();
+    let Some(process) = kernel::process((thread >> 32) as u32) else {
+        return 0;
+    };
+    let shape = FileCall::unpack(call).shape;
+    let mut under_way = UnderWay {
+        call,
+        arguments: [first, second, third, fourth],
+        source: 0,
+        sink: 0,
+    };
+    if shape >= SHAPE_READ {
+        if process.flags & PROCESS_IS_TRANSFER == 0 {
+            file_transfers::find_subsystem(process, shape, first);
+        }
+        if process.flags & PROCESS_IS_TRANSFER == 0 || is_foreign() {
+            return 0;
+        }
+        if shape == SHAPE_CLOSE {
+            file_transfers::close_descriptor(first);
+            return 0;
+        }
+        let (source, sink) = file_transfers::ends(process, shape, first, second, third);
+        under_way.source = source;
+        under_way.sink = sink;
+        if source == 0 && sink == 0 {
+            return 0;
+        }
+    } else if !is_recorded(process, shape) || is_foreign() {
+        return 0;
+    }
+    if FILE_CALLS_UNDER_WAY.insert(thread, under_way, 0).is_err() {
+        loss::count(Origin::from(&*process), CAUSE_TABLE_FULL, CLASS_FILE, 1, 0);
+    }
+    0
+}
+
+/// Whether what the process does to files is a fact of its session. Of sshd's
+/// own it is not, but of one that serves files.
+#[inline(always)]
+fn is_recorded(process: &Process, shape: u8) -> bool {
+    if process.kind != PROCESS_USER && process.flags & PROCESS_IS_SUBSYSTEM == 0 {
+        return false;
+    }
+    RECORD_FILES.load() != 0
+        || (shape <= SHAPE_OPEN_HOW && process.flags & PROCESS_IS_TRANSFER != 0)
+}
+
+/// Whether the running call is numbered as on another architecture.
+#[inline(always)]
+fn is_foreign() -> bool {
+    let status: u32 = read(
+        kernel::current_task(),
+        offset!(task_thread_info) + offset!(thread_info_status),
+    );
+    status & TS_COMPAT != 0
+}
+
+/// A global function: verified once, with scalars only.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn end_file_call(call: u64, result: u64) -> i32 {
+    let thread = bpf_get_current_pid_tgid();
+    let Some(under_way) = under_way() else {
+        return 0;
+    };
+    if under_way.call == call {
+        let shape = FileCall::unpack(call).shape;
+        if shape <= SHAPE_OPEN_HOW {
+            file_reports::report_open(result);
+        } else if shape == SHAPE_NAME {
+            file_reports::report_names(result);
+        } else if shape == SHAPE_DESCRIPTOR {
+            file_reports::report_descriptor(result);
+        } else {
+            file_transfers::count(under_way.source, under_way.sink, result);
+        }
+    }
+    forget(thread);
+    0
+}

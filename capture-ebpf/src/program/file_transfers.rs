@@ -1,0 +1,359 @@
+//! Programs that transfer files: how much of which file they moved, and whose
+//! bytes are therefore not copied.
+//!
+//! A program counts as one by its image: the name of the file that the kernel
+//! runs, which must belong to root and be writable by nobody else. What a user
+//! calls his own program means nothing.
+
+use auditty_capture_ebpf::{
+    CAUSE_TABLE_FULL, CLASS_FILE, FILE_CLOSE, FileBody, KIND_FILE, PATH_FILE, PROCESS_IS_SUBSYSTEM,
+    PROCESS_IS_TALKING, PROCESS_IS_TRANSFER, PROCESS_SERVER, PROCESS_USER, Process, SHAPE_COPY,
+    SHAPE_READ, SHAPE_SEND, SHAPE_WRITE, Transfer, minted_for,
+};
+use aya_ebpf::{
+    helpers::generated,
+    macros::map,
+    maps::{HashMap, LruHashMap},
+};
+
+use crate::{
+    emit,
+    file_reports::{S_IFMT, mode},
+    files::{self, CLASS_PIPE},
+    kernel::{self, Address, Origin, read},
+    loss,
+    maps::{RECORD_TRANSFERS, offset},
+    paths::emit_path,
+};
+
+/// Files that transfers have open, by the address of the open file.
+#[map]
+static TRANSFERS: HashMap<u64, Transfer> = HashMap::with_max_entries(16_384, 0);
+
+/// Pipes that carry a transfer, by inode number: the process at the far end of
+/// them. Least recently used, because what is forgotten is merely recorded.
+#[map]
+static QUIET_PIPES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Descriptors that are looked at when a process ends: this many times as many
+/// in one function, so that the verifier does not count them all.
+const DESCRIPTORS: u64 = 16;
+
+/// Largest transfer of one call (`MAX_RW_COUNT`).
+const MAX_COUNT: u64 = 0x7fff_f000;
+
+const O_ACCMODE: u32 = 0o3;
+const S_IFIFO: u16 = 0o010_000;
+const S_IFSOCK: u16 = 0o140_000;
+const WRITABLE_BY_OTHERS: u16 = 0o022;
+
+/// A name as it is compared: its first 15 bytes.
+type Name = [u64; 2];
+
+const fn name(text: &[u8]) -> Name {
+    let mut bytes = [0u8; 16];
+    let mut at = 0;
+    while at < text.len() && at < 15 {
+        bytes[at] = text[at];
+        at += 1;
+    }
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+    [
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+    ]
+}
+
+const SFTP_SERVER: Name = name(b"sftp-server");
+const SCP: Name = name(b"scp");
+const RSYNC: Name = name(b"rsync");
+const GIT: Name = name(b"git");
+const GIT_UPLOAD_PACK: Name = name(b"git-upload-pack");
+const GIT_RECEIVE_PACK: Name = name(b"git-receive-pack");
+
+#[inline(always)]
+fn is(found: Name, wanted: Name) -> bool {
+    found[0] == wanted[0] && found[1] == wanted[1]
+}
+
+/// The process runs a new program: whether that transfers files. A global
+/// function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sort_out_transfer() -> i32 {
+    let pid = kernel::current_pid();
+    let Some(process) = kernel::process(pid) else {
+        return 0;
+    };
+    let was = process.flags & PROCESS_IS_TRANSFER != 0;
+    process.flags &= !(PROCESS_IS_TRANSFER | PROCESS_IS_TALKING | PROCESS_IS_SUBSYSTEM);
+    if was {
+        unquiet(0, pid);
+        unquiet(1, pid);
+    }
+    if process.kind == PROCESS_USER && is_transfer_image(was) {
+        process.flags |= PROCESS_IS_TRANSFER;
+        quiet(0, pid);
+        quiet(1, pid);
+    }
+    0
+}
+
+/// Whether the image of the running process transfers files. git does only as
+/// the server's side of a fetch or push, and in what that starts.
+#[inline(always)]
+fn is_transfer_image(parent_is_transfer: bool) -> bool {
+    let mm: Address = read(kernel::current_task(), offset!(task_mm));
+    let exe: Address = read(mm, offset!(mm_exe_file));
+    let inode: Address = read(exe, offset!(file_inode));
+    if read::<u32>(inode, offset!(inode_uid)) != 0
+        || read::<u16>(inode, offset!(inode_mode)) & WRITABLE_BY_OTHERS != 0
+    {
+        return false;
+    }
+    let dentry: Address = read(exe, offset!(file_path) + offset!(path_dentry));
+    let text: Address = read(dentry, offset!(dentry_name) + offset!(qstr_name));
+    let mut image: Name = [0; 2];
+    let mut called: Name = [0; 2];
+    // SAFETY: both write at most 16 bytes, the last of them a NUL.
+    unsafe {
+        generated::bpf_probe_read_kernel_str(image.as_mut_ptr().cast(), 16, text as *const _);
+        generated::bpf_get_current_comm(called.as_mut_ptr().cast(), 16);
+    }
+    if is(image, GIT) {
+        return parent_is_transfer || is(called, GIT_UPLOAD_PACK) || is(called, GIT_RECEIVE_PACK);
+    }
+    is(image, SFTP_SERVER)
+        || is(image, SCP)
+        || is(image, RSYNC)
+        || is(image, GIT_UPLOAD_PACK)
+        || is(image, GIT_RECEIVE_PACK)
+}
+
+/// The bytes on this descriptor of the running process are not copied, if it is
+/// a pipe.
+#[inline(always)]
+fn quiet(fd: u32, pid: u32) {
+    let object = files::classify(kernel::file(fd));
+    if object.class == CLASS_PIPE && RECORD_TRANSFERS.load() == 0 {
+        let _ = QUIET_PIPES.insert(object.id as u32, pid, 0);
+    }
+}
+
+#[inline(always)]
+fn unquiet(fd: u32, pid: u32) {
+    let object = files::classify(kernel::file(fd));
+    let number = object.id as u32;
+    if object.class == CLASS_PIPE
+        && let Some(owner) = QUIET_PIPES.get_ptr(number)
+    {
+        // SAFETY: a map value, an integer.
+        if unsafe { *owner } == pid {
+            let _ = QUIET_PIPES.remove(number);
+        }
+    }
+}
+
+/// Whether the bytes of a pipe are those of a transfer.
+#[inline(always)]
+pub fn is_quiet(pipe: u64) -> bool {
+    QUIET_PIPES.get_ptr(pipe as u32).is_some()
+}
+
+/// An sshd that reads a pipe as its standard input serves files itself: there
+/// is none at any other sshd's.
+#[inline(always)]
+pub fn find_subsystem(process: &mut Process, shape: u8, fd: u64) {
+    if process.kind != PROCESS_SERVER || shape != SHAPE_READ || fd as u32 != 0 {
+        return;
+    }
+    if files::classify(kernel::file(0)).class == CLASS_PIPE {
+        process.flags |= PROCESS_IS_TRANSFER | PROCESS_IS_TALKING | PROCESS_IS_SUBSYSTEM;
+        let pid = kernel::current_pid();
+        quiet(0, pid);
+        quiet(1, pid);
+    }
+}
+
+/// Counts the bytes of a file from now on.
+#[inline(always)]
+pub fn follow(file: Address, origin: Origin, pid: u32, flags: u32, boot_ns: u64) {
+    let transfer = Transfer {
+        read: 0,
+        written: 0,
+        opened_boot_ns: boot_ns,
+        owner: pid,
+        flags,
+        moved: 0,
+        pad: 0,
+    };
+    if TRANSFERS.insert(file, transfer, 0).is_err() {
+        loss::count(origin, CAUSE_TABLE_FULL, CLASS_FILE, 1, 0);
+    }
+}
+
+/// The file behind a descriptor, if its bytes are counted; else 0.
+#[inline(always)]
+fn counted(fd: u64) -> Address {
+    let file = kernel::file(fd as u32);
+    if file != 0 && TRANSFERS.get_ptr(file).is_some() {
+        file
+    } else {
+        0
+    }
+}
+
+/// A transfer that reads a pipe or a socket has begun to talk to its peer.
+#[inline(always)]
+fn listen(process: &mut Process, fd: u64) {
+    let kind = mode(kernel::file(fd as u32)) & S_IFMT;
+    if kind != S_IFIFO && kind != S_IFSOCK {
+        return;
+    }
+    process.flags |= PROCESS_IS_TALKING;
+    if fd as u32 == 0 {
+        // Not known since its exec when it ran before the agent did.
+        let pid = kernel::current_pid();
+        quiet(0, pid);
+        quiet(1, pid);
+    }
+}
+
+/// Where a call takes bytes from and where it puts them: files whose bytes are
+/// counted, or 0.
+#[inline(always)]
+pub fn ends(
+    process: &mut Process,
+    shape: u8,
+    first: u64,
+    second: u64,
+    third: u64,
+) -> (Address, Address) {
+    if process.flags & PROCESS_IS_TALKING == 0 {
+        if shape == SHAPE_READ {
+            listen(process, first);
+        }
+        return (0, 0);
+    }
+    match shape {
+        SHAPE_READ => (counted(first), 0),
+        SHAPE_WRITE => (0, counted(first)),
+        SHAPE_SEND => (counted(second), counted(first)),
+        SHAPE_COPY => (counted(first), counted(third)),
+        _ => (0, 0),
+    }
+}
+
+/// Adds what a call moved.
+#[inline(always)]
+pub fn count(source: Address, sink: Address, result: u64) {
+    if result > MAX_COUNT {
+        return;
+    }
+    // SAFETY: map values of integers; threads that share a file may lose a
+    // count to each other, transfer programs have one thread for each file.
+    unsafe {
+        if let Some(transfer) = TRANSFERS.get_ptr_mut(source) {
+            (*transfer).read += result;
+            (*transfer).moved = 1;
+        }
+        if let Some(transfer) = TRANSFERS.get_ptr_mut(sink) {
+            (*transfer).written += result;
+            (*transfer).moved = 1;
+        }
+    }
+}
+
+/// A descriptor is about to be closed.
+#[inline(always)]
+pub fn close_descriptor(fd: u64) {
+    let file = kernel::file(fd as u32);
+    if file != 0 && TRANSFERS.get_ptr(file).is_some() && files::has_duplicate(file) == 0 {
+        report_close(file);
+    }
+}
+
+/// Reports what was moved of a file, if the running process opened it. A global
+/// function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn report_close(file: u64) -> i32 {
+    let pid = kernel::current_pid();
+    let Some(process) = kernel::process(pid) else {
+        return 0;
+    };
+    let Some(transfer) = TRANSFERS.get_ptr(file) else {
+        return 0;
+    };
+    // SAFETY: a map value of integers.
+    let transfer = unsafe { *transfer };
+    if transfer.owner != pid {
+        return 0;
+    }
+    let _ = TRANSFERS.remove(file);
+    if transfer.moved == 0 && transfer.flags & O_ACCMODE == 0 {
+        // Opened to look at it, or to map it.
+        return 0;
+    }
+    let origin = Origin::from(&*process);
+    let boot_ns = kernel::boot_ns();
+    let path = file.wrapping_add(offset!(file_path));
+    let which = u64::from(PATH_FILE);
+    if emit_path(path, which, origin.connection, origin.root, boot_ns) == 0 {
+        return 0;
+    }
+    if let Some(scratch) = emit::begin(KIND_FILE, origin, pid, boot_ns) {
+        let body = emit::body::<FileBody>(scratch);
+        body.operation = FILE_CLOSE;
+        body.read = transfer.read;
+        body.written = transfer.written;
+        body.opened_boot_ns = transfer.opened_boot_ns;
+        body.flags = transfer.flags;
+        body.mode = u32::from(mode(file));
+        body.resolved = 1;
+        emit::submit(scratch);
+    }
+    0
+}
+
+/// The process ends with files open, and the pipes it spoke on may be another's
+/// from now on. What still lies in those of the session's first program is its
+/// own: nobody else is left. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn end_transfers() -> i32 {
+    let pid = kernel::current_pid();
+    let Some(process) = kernel::process(pid) else {
+        return 0;
+    };
+    if process.flags & PROCESS_IS_TRANSFER == 0 {
+        return 0;
+    }
+    if minted_for(process.root) != pid && process.flags & PROCESS_IS_SUBSYSTEM == 0 {
+        unquiet(0, pid);
+        unquiet(1, pid);
+    }
+    for group in 0..DESCRIPTORS {
+        close_descriptors(group * DESCRIPTORS);
+    }
+    0
+}
+
+/// Reports what is still open behind [`DESCRIPTORS`] descriptors from the first
+/// on. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn close_descriptors(first: u64) -> i32 {
+    let table = kernel::descriptors();
+    for place in 0..DESCRIPTORS {
+        let fd = first + place;
+        if fd >= table.length {
+            break;
+        }
+        let file: Address = read(table.files, fd * 8);
+        if file != 0 {
+            report_close(file);
+        }
+    }
+    0
+}
