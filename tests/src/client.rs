@@ -52,6 +52,13 @@ impl Client {
         }
     }
 
+    /// The same client of another server.
+    #[must_use]
+    pub fn at(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
     /// Adds an option to every run.
     #[must_use]
     pub fn with(mut self, option: impl Into<OsString>) -> Self {

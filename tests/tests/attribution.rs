@@ -83,6 +83,14 @@ fn what_runs_on_after_the_logout() -> Result<()> {
         "it ran after the end"
     );
     assert!(end["running_processes"].as_u64() >= Some(1));
+    // The last of them ended too, and the session says when.
+    let markers = recording.of("marker");
+    let ended = markers
+        .iter()
+        .find(|marker| marker["marker"] == "processes_ended");
+    assert!(ended.is_some_and(|ended| ended["seq"].as_u64() > afterlife["seq"].as_u64()));
+    let session = recording.session();
+    assert!(session["processes_end_time"].as_str() > session["end_time"].as_str());
     stage.end()
 }
 

@@ -123,12 +123,12 @@ fn own_server(stage: &Stage, server: &str, port: u16) -> Result<(Recording, Reco
     auditty_tests::wait_for("the user's own server", SOON, || {
         Ok(std::net::TcpStream::connect(("127.0.0.1", port)).ok())
     })?;
-    let client = stage.client().with("-o").with(format!("Port={port}"));
-    let mut ssh = Command::new("ssh");
-    // The port that comes first counts.
-    ssh.args(["-p", &port.to_string()]);
-    ssh.args(client.ssh().get_args());
-    let printed = output(ssh.arg("/bin/echo behind an own server"))?;
+    let printed = stage
+        .client()
+        .at(port)
+        .run("/bin/echo behind an own server", b"")?
+        .stdout;
+    let printed = String::from_utf8(printed)?;
     assert_eq!(printed, "behind an own server\n");
     outer.command("kill $server")?;
     outer.line("exit")?;

@@ -227,3 +227,14 @@ fn input_that_is_off_is_only_counted() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn input_in_full_is_all_of_it() -> Result<()> {
+    let typed = under("full")?;
+    for word in &typed.words {
+        assert!(typed.recorded.contains(word), "{word}");
+    }
+    assert_eq!(typed.masked, 0);
+    assert_eq!(typed.recorded.len() as u64, typed.sent);
+    Ok(())
+}
