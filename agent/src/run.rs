@@ -165,8 +165,9 @@ fn record(
     let stop = Arc::new(AtomicBool::new(false));
     let (sender, batches) = queue();
     let goes_on = rings.is_some();
+    let marks = handover.map(|handover| handover.marks).unwrap_or_default();
     let recorder = Recorder::new(host.clone(), config.grants().directory(), spool, batches);
-    let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
+    let recorder = spawn("recorder", move || recorder.run(restart, marks, goes_on))?;
     let capture = {
         let stop = Arc::clone(&stop);
         spawn("capture", move || capture.run(&sender, &stop))?

@@ -124,7 +124,7 @@ pub enum Color {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// List sessions, newest first
-    Sessions(Sessions),
+    Sessions(Box<Sessions>),
     /// Everything known about one session: who, who allowed it, what, where
     Show(Show),
     /// List the programs a session started

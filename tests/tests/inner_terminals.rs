@@ -147,12 +147,13 @@ fn sudo_with_a_terminal_of_its_own() -> Result<()> {
     wait_for_hidden_input(&terminal)?;
     typist.line(&stage.user.password)?;
     typist.expect("450")?;
-    let inner = String::from_utf8_lossy(&typist.screen()).into_owned();
-    let inner = inner
-        .lines()
-        .rev()
-        .find(|line| line.starts_with("/dev/pts/"));
-    wait_for_hidden_input(&PathBuf::from(inner.context("the inner terminal")?.trim()))?;
+    let screen = String::from_utf8_lossy(&typist.screen()).into_owned();
+    let inner = screen
+        .split_whitespace()
+        .filter_map(|word| word.find("/dev/pts/").and_then(|at| word.get(at..)))
+        .map(PathBuf::from)
+        .rfind(|name| *name != terminal);
+    wait_for_hidden_input(&inner.with_context(|| format!("no inner terminal: {screen:?}"))?)?;
     typist.line("CANARY-inside-sudo")?;
     typist.expect("has read")?;
     typist.expect(PROMPT)?;

@@ -75,9 +75,13 @@ impl Recorder {
 
     /// Goes on with the sessions an agent before left open, then records until
     /// the capture ends. The kernel's programs go on after that, or do not.
-    pub(super) fn run(mut self, restart: Restart, goes_on: bool) {
+    /// `marks` is where the capture begins in their rings.
+    pub(super) fn run(mut self, restart: Restart, marks: Marks, goes_on: bool) {
         self.sessions
             .resume(restart, &is_alive, now_boot_ns(), &mut self.spool);
+        // From its first moment on an agent can be killed.
+        self.marks = Some(marks);
+        self.checkpoint();
         let mut housekeeping = Instant::now();
         loop {
             match self.batches.recv_timeout(TICK) {

@@ -47,15 +47,16 @@ impl Sessions {
             && process.present
             && process.start_boot_ns.abs_diff(event.boot_ns) <= SAME_START_NS
         {
-            // Known since the takeover.
+            // Known since the takeover, though perhaps not whose it is.
             (process.present, process.start_boot_ns) = (false, event.boot_ns);
+            if process.owner == Owner::Unknown {
+                let owner = self.inherited(event, parent);
+                self.set_owner(event.pid, owner);
+            }
             return;
         }
         self.forget(event.pid, event.boot_ns);
-        let owner = match self.roots.owner(event.connection, event.root) {
-            Owner::Unknown => self.processes.owner(parent),
-            owner => owner,
-        };
+        let owner = self.inherited(event, parent);
         self.follow(event, parent, owner, false);
         self.program_forked(parent, event.pid);
     }
@@ -70,13 +71,23 @@ impl Sessions {
             process.parent = parent;
             return;
         }
-        let owner = match self.roots.owner(event.connection, event.root) {
+        // Its exec, which makes it a session's, may still be in the ring.
+        let owner = match self.inherited(event, parent) {
             Owner::Unknown if server => Owner::Server,
             owner => owner,
         };
         self.follow(event, parent, owner, false);
         if let Some(process) = self.processes.0.get_mut(&event.pid) {
             process.present = true;
+        }
+    }
+
+    /// To whom a process belongs that was forked: by its root, or by its parent
+    /// while the root's own beginning is not known.
+    fn inherited(&self, event: &KernelEvent, parent: u32) -> Owner {
+        match self.roots.owner(event.connection, event.root) {
+            Owner::Unknown => self.processes.owner(parent),
+            owner => owner,
         }
     }
 
