@@ -143,7 +143,7 @@ fn sudo_with_a_terminal_of_its_own() -> Result<()> {
     fs::write(&defaults, format!("Defaults:{} use_pty\n", stage.user.name))?;
     let mut typist = login(&stage)?;
     let terminal = typist.remote_terminal()?;
-    typist.line("sudo sh -c 'tty; seq 400 450; read -s -r secret; echo has read'")?;
+    typist.line("sudo bash -c 'tty; seq 400 450; read -s -r secret; echo has read'")?;
     wait_for_hidden_input(&terminal)?;
     typist.line(&stage.user.password)?;
     // Not the echo of the command.
