@@ -154,7 +154,7 @@ async fn holds_recordings(store: AnyStore) {
             .unwrap()
     };
     assert_eq!(
-        (of(&sealed).state, of(&sealed).chunk_count as usize),
+        (of(&sealed).state, of(&sealed).chunk_count),
         (State::Sealed, events.len().div_ceil(5))
     );
     assert_eq!((of(&open).state, of(&open).chunk_count), (State::Open, 2));

@@ -140,7 +140,7 @@ pub fn suite(report: &mut Report) -> Result<()> {
         report.skip("vm", setup::NO_EMULATOR);
         return Ok(());
     }
-    if let Err(error) = build::products().and_then(|()| build::rig()) {
+    if let Err(error) = build::tested_products().and_then(|()| build::rig()) {
         report.fail("vm: the product", &error);
         return Ok(());
     }

@@ -98,9 +98,12 @@ fn describe(hook: &Hook) -> String {
     format!("{}: {} ({when})", hook.point, hook.purpose)
 }
 
+/// Something the programs rely on, and why it is not as expected, if so.
+pub type TypeCheck = (String, Result<(), BtfError>);
+
 /// What the programs rely on of a kernel, and whether its type information has
 /// it: one line each, with the reason where not.
-pub fn check_types(data: Vec<u8>) -> Result<Vec<(String, Result<(), BtfError>)>, BtfError> {
+pub fn check_types(data: Vec<u8>) -> Result<Vec<TypeCheck>, BtfError> {
     let types = Btf::parse(data)?;
     let members = offsets::check(&types).map(|(path, found)| (path.to_owned(), found.map(|_| ())));
     let functions = ladder::PROTOTYPES.iter().map(|prototype| {

@@ -34,9 +34,9 @@ pub extern "C" fn sight(master: u64) -> i32 {
     };
     process.flags |= PROCESS_HOLDS_TERMINAL;
     let pts: u32 = read(master, offset!(tty_index));
-    // SAFETY: a map value of integers.
     if let Some(terminal) = TERMINALS
         .get_ptr_mut(master)
+        // SAFETY: a map value of integers.
         .and_then(|value| unsafe { value.as_mut() })
     {
         let ours = terminal.connection == process.connection && terminal.root == process.root;
@@ -107,9 +107,9 @@ fn begin(master: u64, pts: u32, connection: u64, root: u64, pid: u32) -> i32 {
 
 #[inline(always)]
 fn remember_inner(root: u64, master: u64) {
-    // SAFETY: a map value of integers.
     if let Some(inner) = INNER
         .get_ptr_mut(root)
+        // SAFETY: a map value of integers.
         .and_then(|value| unsafe { value.as_mut() })
     {
         let at = inner.next as usize % INNER_TERMINALS;
