@@ -104,6 +104,13 @@ impl SpooledSession {
         self.unreported = true;
     }
 
+    /// Writes `record.json`.
+    pub(super) fn write_kept(&mut self) -> Result<(), SpoolError> {
+        self.folder.write_kept(&self.kept)?;
+        self.unkept = false;
+        Ok(())
+    }
+
     /// What the next agent needs; no news for the collector.
     pub(super) fn keep(&mut self, record: &SessionRecord) {
         self.kept.record.clone_from(record);

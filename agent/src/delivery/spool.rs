@@ -368,8 +368,18 @@ impl Sink for Spool {
     }
 
     fn changed(&mut self, record: &SessionRecord) {
+        let journaled = self.journal.is_some();
         match self.entry(record) {
-            Ok(session) => session.update(record),
+            Ok(session) => {
+                let led = session.kept.record.leader_pid != record.leader_pid;
+                session.update(record);
+                // Without a journal the next agent finds the session's process
+                // by this alone.
+                if led && !journaled {
+                    let problem = session.write_kept().err();
+                    self.note(problem);
+                }
+            }
             Err(error) => {
                 tracing::error!(session = %record.session.session_id, %error, "the session cannot be kept")
             }

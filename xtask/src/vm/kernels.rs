@@ -53,7 +53,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: None,
         parameters: "",
-        modes: &["kernel-function", "tracepoint"],
+        modes: &["kernel-function"],
     },
     Kernel {
         name: "6.1",
@@ -109,7 +109,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: TRIXIE,
         preempt: Some("lazy"),
         parameters: "",
-        modes: &["kernel-function", "uprobe"],
+        modes: &[],
     },
     Kernel {
         name: "7.2-full",
@@ -117,7 +117,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: TRIXIE,
         preempt: Some("full"),
         parameters: "preempt=full",
-        modes: &["kernel-function", "tracepoint"],
+        modes: &["kernel-function"],
     },
 ];
 

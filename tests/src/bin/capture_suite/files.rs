@@ -164,10 +164,22 @@ fn accounted(
         return Ok(outcome.and(Outcome::Limit(why)));
     }
     let there = files.there.to_string_lossy();
+    // rsync writes to a hidden file beside it, and renames that.
+    let hidden = there
+        .rsplit_once('/')
+        .map(|(folder, name)| format!("{folder}/.{name}."));
     for direction in ["upload", "download"] {
-        let found = transfers
-            .iter()
-            .filter(|transfer| transfer["direction"] == direction && transfer["path"] == *there);
+        let is_it = |path: &str| {
+            path == there
+                || protocol == "rsync"
+                    && direction == "upload"
+                    && hidden
+                        .as_deref()
+                        .is_some_and(|hidden| path.starts_with(hidden))
+        };
+        let found = transfers.iter().filter(|transfer| {
+            transfer["direction"] == direction && transfer["path"].as_str().is_some_and(is_it)
+        });
         let found: Vec<_> = found.collect();
         ensure!(found.len() == 1, "{direction}s: {found:?} of {transfers:?}");
         for transfer in found {

@@ -75,15 +75,6 @@ const TESTS: [Test; 26] = [
     ("small-rings", restarts::small_rings),
 ];
 
-/// Tests of what the agent does not do yet, and what that is: their failures are
-/// no news.
-const AWAITED: [(&str, &str); 4] = [
-    ("sftp", "file activity in the kernel programs"),
-    ("scp", "file activity in the kernel programs"),
-    ("scp-legacy", "file activity in the kernel programs"),
-    ("rsync", "file activity in the kernel programs"),
-];
-
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -147,14 +138,6 @@ fn in_mode(mode: &str, only: &[String]) -> Result<()> {
         let missed = kernel::missed_runs(rig.agent_pid()).saturating_sub(missed);
         match outcome {
             Ok(outcome) => println!("VM {name} {}", one_line(&outcome.with_missed(missed))),
-            Err(error) if AWAITED.iter().any(|(test, _)| *test == name) => {
-                let awaited = AWAITED.iter().find(|(test, _)| *test == name);
-                let what = awaited.map_or("", |(_, what)| what);
-                println!(
-                    "VM {name} SKIP waits for {what}: {}",
-                    one_line(&format!("{error:#}"))
-                );
-            }
             Err(error) => {
                 println!("VM {name} FAIL {}", one_line(&format!("{error:#}")));
                 rig.print_evidence(missed);
