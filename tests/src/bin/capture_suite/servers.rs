@@ -1,11 +1,6 @@
 //! Servers other than OpenSSH.
 
-use std::{
-    fs,
-    net::TcpStream,
-    os::unix::fs::PermissionsExt as _,
-    process::{Command, Stdio},
-};
+use std::{fs, io, net::TcpStream, os::unix::fs::PermissionsExt as _, process::Command};
 
 use anyhow::{Result, bail, ensure};
 use auditty_tests::{
@@ -82,12 +77,15 @@ pub fn dropbear(rig: &mut Rig) -> Result<Outcome> {
         .arg(rig.key());
     ssh.arg(format!("{}@127.0.0.1", rig.user.name))
         .arg("seq 1 2000");
-    let run = ssh.stdin(Stdio::null()).output()?;
-    let errors = String::from_utf8_lossy(&run.stderr);
+    // At the end of its input newer dropbears end the session at once.
+    let (input, _open) = io::pipe()?;
+    let run = ssh.stdin(input).output()?;
     ensure!(
         run.status.success(),
-        "ssh ended with {}: {errors}",
-        run.status
+        "ssh ended with {}: {}; dropbear said: {}",
+        run.status,
+        String::from_utf8_lossy(&run.stderr),
+        server.log()
     );
     let limit = rig.limited("servers other than OpenSSH");
     if let Some(why) = limit.filter(|why| !why.contains("dropbear")) {
