@@ -234,7 +234,11 @@ impl Rig {
     pub fn recordings(&mut self, count: usize) -> Result<Vec<Recording>> {
         let mut last = Vec::new();
         let found = wait_for(&format!("{count} finished recordings"), SOON, || {
-            last = self.finished()?;
+            last = match self.finished() {
+                // A file got its name, or went, while it was looked at.
+                Err(error) if is_gone(&error) => return Ok(None),
+                found => found?,
+            };
             Ok((last.len() >= count).then(|| last.clone()))
         });
         let folders = found.with_context(|| format!("finished are {}", last.len()))?;
@@ -350,4 +354,9 @@ pub fn present(program: &str) -> bool {
         .args(["-c", &format!("command -v {program}")])
         .output();
     found.is_ok_and(|output| output.status.success())
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
