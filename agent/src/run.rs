@@ -166,8 +166,9 @@ fn record(
     let (sender, batches) = queue();
     let goes_on = rings.is_some();
     let marks = handover.map(|handover| handover.marks).unwrap_or_default();
-    let recorder = Recorder::new(host.clone(), config.grants().directory(), spool, batches);
-    let recorder = spawn("recorder", move || recorder.run(restart, marks, goes_on))?;
+    let grants = config.grants().directory();
+    let recorder = Recorder::new(host.clone(), grants, spool, batches, marks);
+    let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
     let capture = {
         let stop = Arc::clone(&stop);
         spawn("capture", move || capture.run(&sender, &stop))?

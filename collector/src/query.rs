@@ -8,7 +8,7 @@ use auditty_proto::{
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::store::{SessionPosition, Store, StoreError, nanoseconds};
+use crate::store::{Page, SessionPosition, Store, StoreError, nanoseconds};
 
 const DEFAULT_SESSIONS: usize = 50;
 const DEFAULT_COMMANDS: usize = 100;
@@ -85,10 +85,7 @@ impl SessionService for Query {
         self.find(id).await?;
         let page = self.store.commands(id, &filter, after, limit).await;
         let page = page.map_err(failed)?;
-        let last = page.items.last().filter(|_| page.more);
-        let next_page_token = last.map_or_else(String::new, |last| {
-            page_token::encode(&scope, &last.seq.to_be_bytes())
-        });
+        let next_page_token = token_after(&scope, &page, |command| command.seq);
         Ok(Response::new(v1::ListCommandsResponse {
             commands: page.items,
             next_page_token,
@@ -113,10 +110,7 @@ impl SessionService for Query {
         self.find(id).await?;
         let page = self.store.activities(id, &filter, after, limit).await;
         let page = page.map_err(failed)?;
-        let last = page.items.last().filter(|_| page.more);
-        let next_page_token = last.map_or_else(String::new, |last| {
-            page_token::encode(&scope, &last.seq.to_be_bytes())
-        });
+        let next_page_token = token_after(&scope, &page, |activity| activity.seq);
         Ok(Response::new(v1::ListActivitiesResponse {
             activities: page.items,
             next_page_token,
@@ -188,6 +182,15 @@ fn session_position(key: &[u8]) -> Option<SessionPosition> {
     Some(SessionPosition {
         start_ns: i64::from_be_bytes(*start),
         id: Uuid::from_slice(id).ok()?,
+    })
+}
+
+/// The token of the page behind this one, whose items are in the order of their
+/// sequence numbers; empty when there is none.
+fn token_after<T>(scope: &[&str], page: &Page<T>, seq: impl Fn(&T) -> u64) -> String {
+    let last = page.items.last().filter(|_| page.more);
+    last.map_or_else(String::new, |last| {
+        page_token::encode(scope, &seq(last).to_be_bytes())
     })
 }
 

@@ -184,8 +184,7 @@ impl SpooledSession {
             self.counted_bytes = bytes;
         }
         if self.unkept {
-            self.folder.write_kept(&self.kept)?;
-            self.unkept = false;
+            self.write_kept()?;
         }
         Ok(match self.chunk {
             Chunk::Sealing(_) => Vec::new(),
@@ -198,8 +197,7 @@ impl SpooledSession {
     /// looked up any more.
     pub(super) fn seal(&mut self, usage: &Usage) -> Result<(), SpoolError> {
         if self.unkept {
-            self.folder.write_kept(&self.kept)?;
-            self.unkept = false;
+            self.write_kept()?;
         }
         self.chunk = match std::mem::replace(&mut self.chunk, Chunk::None) {
             Chunk::Open(chunk) if chunk.is_empty() => Chunk::Open(chunk),

@@ -375,9 +375,11 @@ impl Sink for Spool {
                 session.update(record);
                 // Without a journal the next agent finds the session's process
                 // by this alone.
-                if led && !journaled {
-                    let problem = session.write_kept().err();
-                    self.note(problem);
+                if led
+                    && !journaled
+                    && let Err(error) = session.write_kept()
+                {
+                    self.note(Some(error));
                 }
             }
             Err(error) => {

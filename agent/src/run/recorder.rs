@@ -46,7 +46,7 @@ pub(super) struct Recorder {
     spool: Spool,
     batches: BatchReceiver,
     /// How far the kernel's rings have been taken.
-    marks: Option<Marks>,
+    marks: Marks,
     /// What was declared lost, since the last checkpoint where that is news.
     declared: Option<Declared>,
     urgent: bool,
@@ -56,7 +56,14 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(host: Host, grants: &Path, spool: Spool, batches: BatchReceiver) -> Self {
+    /// `marks` is where the capture begins in the kernel's rings.
+    pub(super) fn new(
+        host: Host,
+        grants: &Path,
+        spool: Spool,
+        batches: BatchReceiver,
+        marks: Marks,
+    ) -> Self {
         let book = load_grants(grants);
         Self {
             sessions: Sessions::new(host, clock(), SystemUsers, book.clone(), Limits::default()),
@@ -64,7 +71,7 @@ impl Recorder {
             grants_directory: grants.to_owned(),
             spool,
             batches,
-            marks: None,
+            marks,
             declared: None,
             urgent: false,
             last_checkpoint: Instant::now(),
@@ -75,12 +82,10 @@ impl Recorder {
 
     /// Goes on with the sessions an agent before left open, then records until
     /// the capture ends. The kernel's programs go on after that, or do not.
-    /// `marks` is where the capture begins in their rings.
-    pub(super) fn run(mut self, restart: Restart, marks: Marks, goes_on: bool) {
+    pub(super) fn run(mut self, restart: Restart, goes_on: bool) {
         self.sessions
             .resume(restart, &is_alive, now_boot_ns(), &mut self.spool);
         // From its first moment on an agent can be killed.
-        self.marks = Some(marks);
         self.checkpoint();
         let mut housekeeping = Instant::now();
         loop {
@@ -120,15 +125,12 @@ impl Recorder {
     fn checkpoint(&mut self) {
         (self.urgent, self.last_checkpoint) = (false, Instant::now());
         let connections = self.sessions.checkpoint(&mut self.spool);
-        let Some(marks) = &self.marks else {
-            return;
-        };
         self.spool.commit(&Point {
-            marks: marks.clone(),
+            marks: self.marks.clone(),
             declared: self.declared.take(),
             connections,
         });
-        self.batches.acknowledge(marks);
+        self.batches.acknowledge(&self.marks);
     }
 
     fn take(&mut self, batch: Batch) {
@@ -147,7 +149,7 @@ impl Recorder {
         self.sessions.end_of_batch(&mut self.spool);
         self.sessions.tick(batch.now_boot_ns, &mut self.spool);
         self.urgent |= batch.urgent;
-        self.marks = Some(batch.marks);
+        self.marks = batch.marks;
         self.declared = batch.declared.or(self.declared.take());
     }
 
