@@ -397,6 +397,8 @@ pub mod monitor {
     pub const KEYVERIFY: u32 = 24;
     /// Verdict on it.
     pub const ANS_KEYVERIFY: u32 = 25;
+    /// Whether a GSSAPI principal may be the user.
+    pub const ANS_GSSUSEROK: u32 = 47;
     /// Verdict on a keyboard-interactive answer.
     pub const ANS_PAM_RESPOND: u32 = 109;
 }

@@ -44,6 +44,7 @@ short_names! {
     SessionState "SESSION_STATE_",
     AuthMethod "AUTH_METHOD_",
     Evidence "EVIDENCE_",
+    Confidence "CONFIDENCE_",
     GrantStatus "GRANT_STATUS_",
     EndReason "END_REASON_",
     Verdict "VERDICT_",

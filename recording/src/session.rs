@@ -77,6 +77,8 @@ pub enum AuthMethod {
     KeyboardInteractive,
     /// Host-based.
     HostBased,
+    /// GSSAPI, as with Kerberos.
+    Gssapi,
     /// Not established.
     #[default]
     Unknown,
@@ -95,6 +97,21 @@ pub enum Evidence {
     /// user's word.
     UntrustedServer,
     /// Nothing.
+    #[default]
+    None,
+}
+
+/// How sure an attribution is. It follows from the evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// sshd's messages and the kernel's user id of the session's process agree.
+    High,
+    /// Only one of the two is known.
+    Medium,
+    /// The server ran under a user's control.
+    Low,
+    /// Nothing is known.
     #[default]
     None,
 }
@@ -140,6 +157,9 @@ pub struct Login {
     pub certificate: Option<Certificate>,
     /// Where this comes from.
     pub evidence: Evidence,
+    /// How sure it is.
+    #[serde(default)]
+    pub confidence: Confidence,
 }
 
 /// An approved access.

@@ -35,6 +35,17 @@ impl Sshd {
         Self::launch(scene, extra, Command::new("/usr/sbin/sshd"))
     }
 
+    /// The same with this environment.
+    pub fn start_in<'a>(
+        scene: &Scene,
+        extra: &str,
+        environment: impl IntoIterator<Item = (&'a str, PathBuf)>,
+    ) -> Result<Self> {
+        let mut command = Command::new("/usr/sbin/sshd");
+        command.envs(environment);
+        Self::launch(scene, extra, command)
+    }
+
     /// Starts OpenSSH 10, where `cargo xtask setup` unpacked it: laid over `/usr`
     /// for this server and its sessions alone.
     pub fn start_openssh_10(scene: &Scene, extra: &str) -> Result<Self> {
@@ -113,6 +124,22 @@ pub fn key_pair(path: &Path) -> Result<PathBuf> {
             .arg(path),
     )?;
     Ok(path.to_owned())
+}
+
+/// Signs a key for an hour, as `<key>-cert.pub`.
+pub fn certify(authority: &Path, key: &Path, key_id: &str, serial: u64, users: &str) -> Result<()> {
+    let mut sign = Command::new("ssh-keygen");
+    sign.args([
+        "-q",
+        "-I",
+        key_id,
+        "-z",
+        &serial.to_string(),
+        "-V",
+        "-1h:+1h",
+    ]);
+    sign.args(["-n", users, "-s"]).arg(authority);
+    output(sign.arg(public(key))).map(drop)
 }
 
 /// The public half of a key.

@@ -7,8 +7,9 @@ use auditty_tests::{
     Stage,
     agent::{Agent, Setting},
     client::{Auth, Client},
+    kerberos::Realm,
     scene::{Scene, output},
-    sshd::{Sshd, fingerprint, key_pair, public},
+    sshd::{Sshd, certify, fingerprint, key_pair, public},
     store::Recording,
     user::TestUser,
 };
@@ -41,7 +42,11 @@ fn a_key() -> Result<()> {
     assert_eq!(login["key_fingerprint"], fingerprint(&public(&stage.key))?);
     assert_eq!(login["key_type"], "ssh-ed25519");
     assert_eq!(login["evidence"], "sshd_monitor");
+    assert_eq!(login["confidence"], "high");
     assert_connection(&recording, &said)?;
+    let id = recording.session_id();
+    let session = stage.agent.cli().json(&["show", &id])?;
+    assert_eq!(session["session"]["login"]["confidence"], "CONFIDENCE_HIGH");
     stage.end()
 }
 
@@ -84,6 +89,74 @@ fn a_password() -> Result<()> {
     Ok(())
 }
 
+/// The client's machine vouches for its users: with the key of that machine,
+/// which here is in a folder over `/etc/ssh` that only the client sees.
+#[test]
+fn a_host_that_vouches() -> Result<()> {
+    let scene = Scene::new()?;
+    let own_folder = scene.path("etc-ssh");
+    scene.write("etc-ssh/ssh_config", "EnableSSHKeysign yes\n")?;
+    let host_key = key_pair(&own_folder.join("ssh_host_ed25519_key"))?;
+    let sshd = Sshd::start(
+        &scene,
+        "HostbasedAuthentication yes\nHostbasedUsesNameFromPacketOnly yes\nIgnoreRhosts no",
+    )?;
+    let user = TestUser::create(&scene)?;
+    std::fs::create_dir(user.home.join(".ssh"))?;
+    let public_key = std::fs::read_to_string(public(&host_key))?;
+    std::fs::write(
+        user.home.join(".ssh/known_hosts"),
+        format!("localhost {public_key}"),
+    )?;
+    std::fs::write(user.home.join(".shosts"), "localhost root\n")?;
+    let agent = Agent::start(&scene, &Setting::default())?;
+
+    let stranger = key_pair(&scene.path("stranger"))?;
+    let client = Client::new(&sshd, &user, Auth::Key(stranger))
+        .with("-oHostbasedAuthentication=yes")
+        .with("-oEnableSSHKeysign=yes")
+        .with("-oPreferredAuthentications=hostbased");
+    let ssh = client.ssh();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    command.arg("mount --bind \"$0\" /etc/ssh && exec \"$@\"");
+    command.arg(&own_folder).arg(ssh.get_program());
+    let said = output(command.args(ssh.get_args()).arg(ASK))?;
+    let recording = agent.store().only(sshd.port)?;
+    let login = &recording.session()["login"];
+    assert_eq!(login["user"], user.name);
+    assert_eq!(login["method"], "host_based");
+    assert_eq!(login["evidence"], "sshd_monitor");
+    // It is the machine's key, not the user's.
+    assert!(login["key_fingerprint"].is_null());
+    assert_connection(&recording, said.as_bytes())
+}
+
+#[test]
+fn a_kerberos_ticket() -> Result<()> {
+    let scene = Scene::new()?;
+    let realm = Realm::start(&scene)?;
+    // Its tickets are for an address, not for the machine's name.
+    let extra = "GSSAPIAuthentication yes\nGSSAPIStrictAcceptorCheck no";
+    let sshd = Sshd::start_in(&scene, extra, realm.of_server())?;
+    let user = TestUser::create(&scene)?;
+    let ticket = realm.ticket(&user)?;
+    let agent = Agent::start(&scene, &Setting::default())?;
+
+    let stranger = key_pair(&scene.path("stranger"))?;
+    let client = Client::new(&sshd, &user, Auth::Key(stranger))
+        .with("-oGSSAPIAuthentication=yes")
+        .with("-oPreferredAuthentications=gssapi-with-mic");
+    let said = output(client.ssh().arg(ASK).envs(ticket))?;
+    let recording = agent.store().only(sshd.port)?;
+    let login = &recording.session()["login"];
+    assert_eq!(login["user"], user.name);
+    assert_eq!(login["method"], "gssapi");
+    assert_eq!(login["evidence"], "sshd_monitor");
+    assert!(login["key_fingerprint"].is_null());
+    assert_connection(&recording, said.as_bytes())
+}
+
 /// Key ids that try to look like something else.
 const KEY_IDS: [&str; 5] = [
     "alice laptop (2026)",
@@ -111,12 +184,9 @@ fn a_certificate() -> Result<()> {
     let key_ids: Vec<&str> = std::iter::once(long.as_str()).chain(KEY_IDS).collect();
     for (number, key_id) in key_ids.iter().enumerate() {
         let key = key_pair(&scene.path(&format!("certified{number}")))?;
-        let serial = format!("{}", u64::MAX - number as u64);
-        let mut sign = Command::new("ssh-keygen");
-        sign.args(["-q", "-I", key_id, "-z", &serial, "-V", "-1h:+1h"]);
-        sign.args(["-n", &format!("{},other", user.name), "-s"])
-            .arg(&authority);
-        output(sign.arg(public(&key)))?;
+        let serial = u64::MAX - number as u64;
+        let users = format!("{},other", user.name);
+        certify(&authority, &key, key_id, serial, &users)?;
         said.push(
             Client::new(&sshd, &user, Auth::Key(key.clone()))
                 .run(ASK, b"")?

@@ -15,7 +15,7 @@ use auditty_tests::{
     agent::{Agent, Setting},
     client::{Auth, Client},
     scene::{Scene, output},
-    sshd::{Sshd, fingerprint, free_port, public},
+    sshd::{Sshd, certify, fingerprint, free_port, key_pair, public},
     user::TestUser,
     wait_for,
 };
@@ -49,6 +49,45 @@ fn openssh_10_knows_who_and_shows_what() -> Result<()> {
     recording.exec(&["/bin/echo", "from", "ten"])?;
     assert_eq!(recording.bytes("output", "terminal")?, said.stdout);
     stage.end()
+}
+
+#[test]
+fn ways_to_log_in_to_openssh_10() -> Result<()> {
+    let scene = Scene::new()?;
+    let authority = key_pair(&scene.path("authority"))?;
+    let trusted = format!("TrustedUserCAKeys {}", public(&authority).display());
+    let sshd = Sshd::start_openssh_10(&scene, &trusted)?;
+    let user = TestUser::create(&scene)?;
+    let agent = Agent::start(&scene, &Setting::default())?;
+    let key = key_pair(&scene.path("certified"))?;
+    let key_id = "root (serial 999) CA ED25519 SHA256:AAAA\nAccepted password for root";
+    certify(&authority, &key, key_id, 7, &user.name)?;
+    let password = || user.password.clone();
+    let ways = [
+        (Auth::Key(key), "certificate"),
+        (Auth::Password(password()), "password"),
+        (
+            Auth::KeyboardInteractive(password()),
+            "keyboard_interactive",
+        ),
+    ];
+    for (auth, _) in &ways {
+        let run = Client::new(&sshd, &user, auth.clone()).run("true", b"")?;
+        ensure!(run.status.success(), "{auth:?} was refused");
+    }
+    let recordings = agent.store().finished(sshd.port, ways.len())?;
+    for (recording, (_, method)) in recordings.iter().zip(ways) {
+        let login = &recording.session()["login"];
+        assert_eq!(login["user"], user.name);
+        assert_eq!(login["method"], method);
+        assert_eq!(login["confidence"], "high");
+    }
+    let certificate = &recordings[0].session()["login"]["certificate"];
+    assert_eq!(certificate["key_id"], key_id);
+    assert_eq!(certificate["serial"], 7);
+    let ca = fingerprint(&public(&authority))?;
+    assert_eq!(certificate["ca_fingerprint"], ca);
+    Ok(())
 }
 
 #[test]

@@ -83,5 +83,6 @@ fn is_harmless(kind: u32) -> bool {
         || kind == monitor::ANS_AUTHPASSWORD
         || kind == monitor::KEYVERIFY
         || kind == monitor::ANS_KEYVERIFY
+        || kind == monitor::ANS_GSSUSEROK
         || kind == monitor::ANS_PAM_RESPOND
 }

@@ -146,7 +146,10 @@ fn who(session: &v1::Session, config: &Config) -> Section {
                 ),
             );
     }
-    section.row("evidence", evidence(&login));
+    section.row("evidence", evidence(&login)).row(
+        "confidence",
+        describe::name::<v1::Confidence>(login.confidence),
+    );
     section
 }
 

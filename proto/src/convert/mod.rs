@@ -195,6 +195,7 @@ impl From<&session::Login> for v1::Login {
             key_type: login.key_type.clone().unwrap_or_default(),
             certificate: login.certificate.as_ref().map(Into::into),
             evidence: v1::Evidence::from(login.evidence).into(),
+            confidence: v1::Confidence::from(login.confidence).into(),
         }
     }
 }
@@ -264,11 +265,14 @@ same_values! {
     session::AuthMethod => AuthMethod {
         PublicKey => PublicKey, Certificate => Certificate, Password => Password,
         KeyboardInteractive => KeyboardInteractive, HostBased => HostBased,
-        Unknown => Unspecified,
+        Gssapi => Gssapi, Unknown => Unspecified,
     }
     session::Evidence => Evidence {
         SshdMonitor => SshdMonitor, ProcessUid => ProcessUid,
         UntrustedServer => UntrustedServer, None => Unspecified,
+    }
+    session::Confidence => Confidence {
+        High => High, Medium => Medium, Low => Low, None => Unspecified,
     }
     session::GrantStatus => GrantStatus {
         Granted => Granted, Ungranted => Ungranted, Expired => Expired,

@@ -6,7 +6,7 @@ use super::{NETWORK_HINT, Outcome, announce};
 use crate::workspace;
 
 /// Package and reason.
-const PACKAGES: [(&str, &str); 31] = [
+const PACKAGES: [(&str, &str); 34] = [
     (
         "gcc",
         "links Rust programs and compiles the C parts of zstd, SQLite and aws-lc",
@@ -44,6 +44,9 @@ const PACKAGES: [(&str, &str); 31] = [
     ("xauth", "sshd needs it to forward windows"),
     ("at", "sessions hand work over to it"),
     ("cron", "sessions hand work over to it"),
+    ("krb5-kdc", "gives out the tickets of logins by Kerberos"),
+    ("krb5-admin-server", "makes the principals of those"),
+    ("krb5-user", "fetches the tickets"),
 ];
 
 /// Installs the missing ones.

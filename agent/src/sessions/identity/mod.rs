@@ -10,6 +10,7 @@
 //! | 24 `REQ_KEYVERIFY` | child | string key, string signature, string signed data |
 //! | 25 `ANS_KEYVERIFY` | monitor | u32, 0 = verified |
 //! | 13 `ANS_AUTHPASSWORD` | monitor | u32, 1 = right, … |
+//! | 47 `ANS_GSSUSEROK` | monitor | u32, 1 = authenticated |
 //! | 109 `ANS_PAM_RESPOND` | monitor | u32, 0 = authenticated |
 //!
 //! After the login a user can make sshd write chosen bytes to a socket, so the
@@ -19,7 +20,7 @@
 mod tests;
 mod wire;
 
-use auditty_recording::session::{AuthMethod, Evidence, Login};
+use auditty_recording::session::{AuthMethod, Confidence, Evidence, Login};
 use serde::{Deserialize, Serialize};
 
 use crate::capture::event::MonitorMessage;
@@ -29,6 +30,7 @@ const REQ_PWNAM: u8 = 8;
 const ANS_AUTHPASSWORD: u8 = 13;
 const REQ_KEYVERIFY: u8 = 24;
 const ANS_KEYVERIFY: u8 = 25;
+const ANS_GSSUSEROK: u8 = 47;
 const ANS_PAM_RESPOND: u8 = 109;
 
 /// Message number of a signed authentication request (RFC 4252 §6).
@@ -96,6 +98,7 @@ impl Identity {
             REQ_KEYVERIFY if self.child == Some(sender) => self.candidate = candidate(body),
             ANS_KEYVERIFY if from_monitor => self.judge_key(body),
             ANS_AUTHPASSWORD if from_monitor => self.judge(body, 1, AuthMethod::Password),
+            ANS_GSSUSEROK if from_monitor => self.judge(body, 1, AuthMethod::Gssapi),
             ANS_PAM_RESPOND if from_monitor => {
                 self.judge(body, 0, AuthMethod::KeyboardInteractive);
             }
@@ -139,27 +142,28 @@ impl Identity {
     /// known by now. Names are cross-checked: where sshd's word and the kernel's
     /// user id disagree, only the user id counts.
     pub(super) fn login(&self, trusted: bool, uid: Option<u32>, users: &dyn UserNames) -> Login {
-        let by_uid = |evidence| Login {
+        let by_uid = |evidence, confidence| Login {
             user: uid.and_then(|uid| users.name(uid)).unwrap_or_default(),
             uid,
             evidence,
+            confidence,
             ..Login::default()
         };
         if !trusted {
-            return by_uid(Evidence::UntrustedServer);
+            return by_uid(Evidence::UntrustedServer, Confidence::Low);
         }
         let weak = || match uid {
-            Some(_) => by_uid(Evidence::ProcessUid),
+            Some(_) => by_uid(Evidence::ProcessUid, Confidence::Medium),
             None => Login::default(),
         };
         let (Some(user), Some(method)) = (&self.user, self.method) else {
             return weak();
         };
-        if let (Some(uid), Some(named)) = (uid, users.uid(user))
-            && uid != named
-        {
-            return weak();
-        }
+        let confidence = match (uid, users.uid(user)) {
+            (Some(uid), Some(named)) if uid != named => return weak(),
+            (Some(_), Some(_)) => Confidence::High,
+            _ => Confidence::Medium,
+        };
         Login {
             user: user.clone(),
             uid,
@@ -168,6 +172,7 @@ impl Identity {
             key_type: self.key.as_ref().map(|key| key.key_type.clone()),
             certificate: self.key.as_ref().and_then(|key| key.certificate.clone()),
             evidence: Evidence::SshdMonitor,
+            confidence,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use auditty_recording::session::{AuthMethod, Evidence, Login};
+use auditty_recording::session::{AuthMethod, Confidence, Evidence, Login};
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::wire::{Key, string};
@@ -293,6 +293,21 @@ fn only_the_monitors_verdict_before_the_freeze_counts() {
             (AuthMethod::KeyboardInteractive, Evidence::SshdMonitor),
         ),
         (
+            "GSSAPI",
+            vec![name(), (MONITOR, word(47, 1))],
+            (AuthMethod::Gssapi, Evidence::SshdMonitor),
+        ),
+        (
+            "a principal that may not be the user",
+            vec![name(), (MONITOR, word(47, 0))],
+            unknown,
+        ),
+        (
+            "GSSAPI by the child's word",
+            vec![name(), (CHILD, word(47, 1))],
+            unknown,
+        ),
+        (
             "refused key, then password",
             vec![
                 name(),
@@ -366,41 +381,42 @@ fn the_kernels_user_id_wins_over_sshds_word() {
             Some(1000),
             "alice",
             AuthMethod::Password,
-            Evidence::SshdMonitor,
+            (Evidence::SshdMonitor, Confidence::High),
         ),
         (
             true,
             None,
             "alice",
             AuthMethod::Password,
-            Evidence::SshdMonitor,
+            (Evidence::SshdMonitor, Confidence::Medium),
         ),
         (
             true,
             Some(1001),
             "mallory",
             AuthMethod::Unknown,
-            Evidence::ProcessUid,
+            (Evidence::ProcessUid, Confidence::Medium),
         ),
         (
             true,
             Some(4242),
             "",
             AuthMethod::Unknown,
-            Evidence::ProcessUid,
+            (Evidence::ProcessUid, Confidence::Medium),
         ),
         (
             false,
             Some(1001),
             "mallory",
             AuthMethod::Unknown,
-            Evidence::UntrustedServer,
+            (Evidence::UntrustedServer, Confidence::Low),
         ),
     ];
     for (trusted, uid, user, method, evidence) in cases {
         let login = identity.login(trusted, uid, &Users);
         assert_eq!((login.user.as_str(), login.uid), (user, uid));
-        assert_eq!((login.method, login.evidence), (method, evidence));
+        assert_eq!(login.method, method);
+        assert_eq!((login.evidence, login.confidence), evidence);
     }
     let silent = Identity::default();
     assert_eq!(silent.login(true, None, &Users).evidence, Evidence::None);
