@@ -24,6 +24,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use auditty_recording::digest::Digest;
 use auditty_recording::session::Host;
 use auditty_recording::store::AnyStore;
 use tokio::runtime::Runtime;
@@ -77,6 +78,10 @@ fn spool_options(config: &Config, host: &Host) -> SpoolOptions {
         flush_interval: config.recording().flush_interval(),
         host_id: host.host_id.clone(),
         boot_id: host.boot_id.clone(),
+        keys_directory: config.host().state_directory().join("keys"),
+        key_lifetime: config.recording().key_lifetime(),
+        digest_interval: config.recording().digest_interval(),
+        configuration: Digest::of(format!("{config:?}").as_bytes()),
     }
 }
 
@@ -239,7 +244,9 @@ impl Tasks {
         let channel = dial(&address).context("the collector's address")?;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         tracker.spawn(Reporter::new(spool.outbox(), channel).run(stop.clone()));
-        tracker.spawn(Uploader::new(spool.uploads(), store).run(stop.clone()));
+        tracker.spawn(Uploader::new(spool.uploads(), Arc::clone(&store)).run(stop.clone()));
+        let (host_objects, stopped) = (spool.host_objects(), stop.clone());
+        tracker.spawn(async move { host_objects.upload(store, stopped).await });
         tracker.close();
         Ok(Self {
             tracker,

@@ -5,6 +5,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use auditty_agent::config::Address;
@@ -13,6 +14,7 @@ use auditty_agent::sessions::sink::{SessionRecord, Sink};
 use auditty_collector::{Listeners, Store, serve};
 use auditty_proto::v1::session_service_client::SessionServiceClient;
 use auditty_proto::v1::{ListCommandsRequest, ListSessionsRequest, ReportRequest};
+use auditty_recording::digest::Digest;
 use auditty_recording::event::{Body, Event, Exec, Gap, Marker, SessionStart};
 use auditty_recording::session::{Host, Session, Verdict};
 use auditty_recording::store::{AnyStore, S3Options, StoreConfig};
@@ -49,6 +51,10 @@ impl Bench {
             flush_interval: Duration::from_millis(10),
             host_id: "h1".into(),
             boot_id: "b1".into(),
+            keys_directory: self.path("keys"),
+            key_lifetime: Duration::from_secs(3600),
+            digest_interval: Duration::from_secs(3600),
+            configuration: Digest::ZERO,
         }
     }
 
@@ -76,13 +82,11 @@ impl Bench {
     /// The recording in the store.
     fn recording(&self) -> PathBuf {
         let mut folder = self.path("store/v1");
-        for _ in 0..3 {
-            folder = fs::read_dir(&folder)
-                .unwrap()
-                .next()
-                .unwrap()
-                .unwrap()
-                .path();
+        for prefix in ["host=", "date=", "session="] {
+            let name = names(&folder)
+                .into_iter()
+                .find(|name| name.starts_with(prefix));
+            folder.push(name.unwrap());
         }
         folder
     }
@@ -202,7 +206,9 @@ fn report(spool: &Spool, address: &Address, stop: &CancellationToken) {
 }
 
 fn upload(spool: &Spool, store: AnyStore, stop: &CancellationToken) {
-    tokio::spawn(Uploader::new(spool.uploads(), store).run(stop.clone()));
+    tokio::spawn(Uploader::new(spool.uploads(), Arc::clone(&store)).run(stop.clone()));
+    let (host_objects, stop) = (spool.host_objects(), stop.clone());
+    tokio::spawn(async move { host_objects.upload(store, stop).await });
 }
 
 /// Lines that `zstd` reads from the chunks of a folder.
@@ -257,7 +263,12 @@ async fn a_session_arrives_whole_in_store_and_collector_and_leaves_the_spool() {
 
     assert_eq!(
         names(&bench.recording()),
-        ["000000.jsonl.zst", "SHA256SUMS", "manifest.json"]
+        [
+            "000000.jsonl.zst",
+            "SHA256SUMS",
+            "manifest.json",
+            "manifest.json.sig"
+        ]
     );
     assert_eq!(lines(&bench.recording()).len(), 3);
     let sums = Command::new("sha256sum")

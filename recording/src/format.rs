@@ -11,9 +11,14 @@
 //!     000000.jsonl.zst        chunk 0
 //!     000001.jsonl.zst        chunk 1, …
 //!     manifest-000002.json    checkpoint manifest: the agent stopped after 2 chunks
+//!     manifest-000002.json.sig   its signature
 //!     manifest.json           manifest: the recording is finished
+//!     manifest.json.sig       its signature
 //!     SHA256SUMS              digests of the chunks and of manifest.json
 //! ```
+//!
+//! Beside the recordings of a host stand its key log and its digest chain:
+//! [`crate::host`] specifies them.
 //!
 //! `<prefix>` is the store's choice and no part of the format. The date is the
 //! UTC date of the session's start. In the host id every byte outside
@@ -82,12 +87,22 @@
 //! `manifest.json` ([`crate::manifest::Manifest`]) is written last, when nothing
 //! more will be appended: `format`, `session` (who, where, when, by whose grant,
 //! verdict), `chunks` (key, number, digest, sizes, sequence and time range,
-//! chain head), `chain_head`, `gaps`, `sealed_at`. A checkpoint manifest is the
+//! chain head), `chain_head`, `gaps`, `sealed_at`, `signed_by`. A checkpoint manifest is the
 //! same with `"checkpoint": true`, written when the agent stops while the
 //! session goes on; the number in its name is the number of chunks it lists.
 //! Without `manifest.json` the recording is open: the checkpoint with the
 //! highest number counts, and further chunks may follow it. `SHA256SUMS` is for
 //! `sha256sum -c` run inside the folder.
+//!
+//! # Signature
+//!
+//! `manifest.json.sig` is an OpenSSH signature (SSHSIG, armoured) with Ed25519 and
+//! SHA-512 over the bytes of `manifest.json`, in the namespace
+//! `auditty-manifest@v1`; a checkpoint's likewise. `signed_by` names the key log,
+//! the number of the key in it and its fingerprint; `sealed_at` lies within that
+//! key's validity ([`crate::host`]). The manifest binds the chunks by key, size,
+//! digest and chain head, and so the signature binds the whole recording.
+//! The signature and `SHA256SUMS` are stored before the manifest they belong to.
 //!
 //! # What a reader does with what it does not know
 //!
@@ -96,7 +111,7 @@
 //!   Additions do not change the format name, so that old readers go on;
 //! * an unknown `kind`: it skips the line, and counts its `seq` as present;
 //! * an unknown field: it ignores the field;
-//! * other objects in the folder (such as signatures): it ignores them;
+//! * other objects in the folder: it ignores them;
 //! * a damaged or truncated chunk: everything before the damage is good and is
 //!   shown, and the damage is named.
 //!
@@ -112,6 +127,15 @@
 //!
 //! ```sh
 //! sha256sum -c SHA256SUMS
+//! ```
+//!
+//! By this host, at that time? (`allowed_signers` from `auditty keys export`;
+//! `verify.sh` of [`crate::verify::SCRIPT`] checks everything.)
+//!
+//! ```sh
+//! TZ=UTC ssh-keygen -Y verify -f allowed_signers -I "$HOST_ID" -n auditty-manifest@v1 \
+//!   -O verify-time=$(jq -r .sealed_at manifest.json | sed 's/[-:T]//g; s/[.Z].*//') \
+//!   -s manifest.json.sig < manifest.json
 //! ```
 //!
 //! Which commands ran?

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! v1/host=<host id>/date=YYYY-MM-DD/session=<uuid>/000000.jsonl.zst
-//!                                                  manifest-000003.json
-//!                                                  manifest.json
+//!                                                  manifest-000003.json(.sig)
+//!                                                  manifest.json(.sig)
 //!                                                  SHA256SUMS
 //! ```
 //!
@@ -31,6 +31,7 @@ pub const MAX_HOST_ID_BYTES: usize = 200;
 const CHUNK_SUFFIX: &str = ".jsonl.zst";
 const MANIFEST: &str = "manifest.json";
 const SHA256SUMS: &str = "SHA256SUMS";
+const SIGNATURE_SUFFIX: &str = ".sig";
 
 /// Why a key cannot be made or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +128,20 @@ impl FromStr for SessionKey {
     }
 }
 
+impl Serialize for SessionKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
 fn parse_session(text: &str) -> Option<SessionKey> {
     let mut parts = text.strip_prefix(ROOT)?.strip_suffix('/')?.split('/');
     let host_id = escape::unpercent(parts.next()?.strip_prefix("host=")?)?;
@@ -143,26 +158,46 @@ pub fn host_folder(host_id: &str) -> String {
     format!("{ROOT}host={}/", escape::percent(host_id, ""))
 }
 
-/// The name of an object within a recording's folder.
+/// The name of an object within a recording's folder. They are stored in this
+/// order: where a manifest is, everything that belongs to it is as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ObjectName {
     /// A chunk, counted from 0.
     Chunk(u32),
+    /// The signature of that [`ObjectName::Checkpoint`].
+    CheckpointSignature(u32),
     /// The manifest of an unfinished recording that lists this many chunks.
     Checkpoint(u32),
-    /// The manifest of the finished recording.
-    Manifest,
+    /// The signature of the manifest.
+    ManifestSignature,
     /// Digests for `sha256sum -c`.
     Sha256Sums,
+    /// The manifest of the finished recording.
+    Manifest,
+}
+
+impl ObjectName {
+    /// The name of a manifest's signature; `None` for what has none.
+    pub fn signature(self) -> Option<Self> {
+        match self {
+            Self::Manifest => Some(Self::ManifestSignature),
+            Self::Checkpoint(chunks) => Some(Self::CheckpointSignature(chunks)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Chunk(number) => write!(f, "{number:06}{CHUNK_SUFFIX}"),
+            Self::CheckpointSignature(chunks) => {
+                write!(f, "{}{SIGNATURE_SUFFIX}", Self::Checkpoint(*chunks))
+            }
             Self::Checkpoint(chunks) => write!(f, "manifest-{chunks:06}.json"),
-            Self::Manifest => f.write_str(MANIFEST),
+            Self::ManifestSignature => write!(f, "{MANIFEST}{SIGNATURE_SUFFIX}"),
             Self::Sha256Sums => f.write_str(SHA256SUMS),
+            Self::Manifest => f.write_str(MANIFEST),
         }
     }
 }
@@ -171,6 +206,10 @@ impl FromStr for ObjectName {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
+        if let Some(signed) = text.strip_suffix(SIGNATURE_SUFFIX) {
+            let name = signed.parse().ok().and_then(Self::signature);
+            return name.ok_or_else(|| KeyError::Malformed(text.to_owned()));
+        }
         let checkpoint = || text.strip_prefix("manifest-")?.strip_suffix(".json");
         let name = match text {
             MANIFEST => Some(Self::Manifest),
@@ -258,7 +297,9 @@ mod tests {
             for name in [
                 ObjectName::Chunk(1_000_000),
                 ObjectName::Checkpoint(3),
+                ObjectName::CheckpointSignature(3),
                 ObjectName::Manifest,
+                ObjectName::ManifestSignature,
                 ObjectName::Sha256Sums,
             ] {
                 let key = session(host_id).object(name);
@@ -290,6 +331,7 @@ mod tests {
             good.replace("2026-11-21", "2026-11-31"),
             good.replace("v1/", "v2/"),
             good.replace("v1/", "/v1/"),
+            format!("{good}.sig"),
             good.replace("session=", "session=x"),
             String::new(),
             "/".to_owned(),

@@ -7,6 +7,7 @@ use crate::chunk::SealedChunk;
 use crate::digest::Digest;
 use crate::event::Gap;
 use crate::format::FORMAT;
+use crate::host::SignedBy;
 use crate::key::{ObjectKey, ObjectName, SessionKey};
 use crate::session::Session;
 
@@ -32,6 +33,9 @@ pub enum ManifestError {
     /// It belongs to another folder.
     #[error("it belongs to session {0}")]
     OtherSession(uuid::Uuid),
+    /// It belongs to another host.
+    #[error("it belongs to host `{0}`")]
+    OtherHost(String),
     /// A chunk's entry does not fit the ones before it.
     #[error("the entry of chunk {number} is wrong: {what}")]
     Chunk {
@@ -115,8 +119,11 @@ pub struct Manifest {
     /// Declared losses, at most [`MAX_GAPS`].
     #[serde(default)]
     pub gaps: Vec<GapEntry>,
-    /// When this manifest was made.
+    /// When this manifest was made: within the validity of the key that signed.
     pub sealed_at: Timestamp,
+    /// The key that signed; absent in an unsigned manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<SignedBy>,
     /// The session was still open: further chunks may follow.
     #[serde(default)]
     pub checkpoint: bool,
@@ -150,6 +157,7 @@ impl Manifest {
             chunks,
             gaps,
             sealed_at: Timestamp::now(),
+            signed_by: None,
             checkpoint,
         }
     }
@@ -193,6 +201,10 @@ impl Manifest {
         if self.session.session_id != folder.session_id() {
             return Err(ManifestError::OtherSession(self.session.session_id));
         }
+        if self.session.host.host_id != folder.host_id() {
+            let host_id = self.session.host.host_id.clone();
+            return Err(ManifestError::OtherHost(host_id));
+        }
         let (mut head, mut next_seq) = (Digest::ZERO, 1);
         for (number, chunk) in (0..).zip(&self.chunks) {
             let wrong = |what| Err(ManifestError::Chunk { number, what });
@@ -221,11 +233,16 @@ impl Manifest {
     /// The content of `SHA256SUMS` for this manifest, whose stored bytes are
     /// `json`.
     pub fn sha256sums(&self, json: &[u8]) -> String {
+        self.sha256sums_of(&Digest::of(json))
+    }
+
+    /// The same, for a manifest whose digest is known.
+    pub(crate) fn sha256sums_of(&self, manifest: &Digest) -> String {
         let mut sums = String::new();
         for chunk in &self.chunks {
             sums.push_str(&format!("{}  {}\n", chunk.sha256, chunk.key.name));
         }
-        sums.push_str(&format!("{}  {}\n", Digest::of(json), self.name()));
+        sums.push_str(&format!("{manifest}  {}\n", self.name()));
         sums
     }
 }

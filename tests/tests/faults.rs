@@ -87,7 +87,7 @@ fn nothing_is_lost(s3: &S3, scene: Scene, broken: &Setting, said: &[&str]) -> Re
         let files = files_below(&copy)?;
         Ok(files
             .iter()
-            .any(|file| file.ends_with("SHA256SUMS"))
+            .any(|file| file.ends_with("manifest.json"))
             .then_some(()))
     })?;
     let recording = Store::new(copy.join(PREFIX)).only(stage.sshd.port)?;

@@ -137,7 +137,7 @@ fn a_bucket_under_a_key_that_may_only_put() -> Result<()> {
         let files = auditty_tests::scene::files_below(&copy)?;
         Ok(files
             .iter()
-            .any(|file| file.ends_with("SHA256SUMS"))
+            .any(|file| file.ends_with("manifest.json"))
             .then_some(()))
     })?;
     let store = Store::new(copy.join(PREFIX));

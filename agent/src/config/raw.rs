@@ -47,6 +47,8 @@ pub(super) struct RawRecording {
     pub(super) chunk_interval: Text,
     pub(super) chunk_size: Text,
     pub(super) flush_interval: Text,
+    pub(super) digest_interval: Text,
+    pub(super) key_lifetime: Text,
 }
 
 #[derive(Default, Deserialize)]

@@ -88,6 +88,8 @@ pub struct Recording {
     pub(super) chunk_interval: Duration,
     pub(super) chunk_size: u64,
     pub(super) flush_interval: Duration,
+    pub(super) digest_interval: Duration,
+    pub(super) key_lifetime: Duration,
 }
 
 /// `[grants]`: where approved accesses are found.
@@ -288,6 +290,18 @@ impl Recording {
                 SECOND,
                 tenth..=60 * SECOND,
             )?,
+            digest_interval: source.duration(
+                "recording.digest_interval",
+                raw.digest_interval,
+                600 * SECOND,
+                SECOND..=24 * hour,
+            )?,
+            key_lifetime: source.duration(
+                "recording.key_lifetime",
+                raw.key_lifetime,
+                24 * hour,
+                SECOND..=24 * 90 * hour,
+            )?,
         })
     }
 
@@ -304,6 +318,16 @@ impl Recording {
     /// How often the open chunk is written to disk.
     pub fn flush_interval(&self) -> Duration {
         self.flush_interval
+    }
+
+    /// How often the host's digest is made.
+    pub fn digest_interval(&self) -> Duration {
+        self.digest_interval
+    }
+
+    /// How long a signing key signs.
+    pub fn key_lifetime(&self) -> Duration {
+        self.key_lifetime
     }
 }
 

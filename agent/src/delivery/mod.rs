@@ -11,10 +11,12 @@
 //!                        /torn.jsonl.zst an open chunk of a dead agent, being recovered
 //!                        /NNNNNN.json    seal of chunk NNNNNN: its manifest entry and gaps
 //!                        /NNNNNN.jsonl.zst   sealed; deleted when the store has it
-//!                        /manifest-NNNNNN.json, manifest.json, SHA256SUMS  likewise
+//!                        /manifest-NNNNNN.json(.sig), manifest.json(.sig), SHA256SUMS  likewise
 //!                        /<object>.sent  this agent has tried to store the object
 //! <spool>/outbox/<20 digits>.pb          a ReportRequest; deleted when the collector has it
 //! <spool>/dead-letter/<20 digits>.pb     a ReportRequest that the collector refused
+//! <spool>/sealed/<uuid>-<manifest>       a sealed manifest; deleted when a digest lists it
+//! <spool>/host/<20 digits>.json          a key log entry or digest; deleted when the store has it
 //! <spool>/quarantine/…                   what could not be read; never touched again
 //! ```
 //!
@@ -30,8 +32,10 @@
 
 mod backoff;
 mod connect;
+mod digests;
 mod files;
 mod folder;
+mod host_objects;
 mod journal;
 mod lock;
 mod open_chunk;
@@ -40,12 +44,14 @@ mod recover;
 mod replay;
 mod report;
 mod session;
+mod signer;
 mod spool;
 mod upload;
 mod usage;
 
 pub use connect::dial;
 pub use files::SpoolError;
+pub use host_objects::HostObjects;
 pub use journal::{Journaled, Point};
 pub use lock::AgentLock;
 pub use outbox::OutboxState;

@@ -77,7 +77,7 @@ impl Spool {
         let mut session = SpooledSession::new(folder.clone(), key, kept);
         self.seal_unsealed(&mut session)?;
         if session.kept.finished {
-            session.finish(&self.usage)?;
+            session.finish(&self.usage, &mut self.signer)?;
         } else {
             let until = entry.map(|entry| entry.record.next_seq);
             let events = self.recover_open_chunk(&mut session, until)?;

@@ -1,5 +1,6 @@
 //! One session in the spool: its open chunk, its seals, its end.
 
+use std::fs;
 use std::time::Instant;
 
 use auditty_proto::convert;
@@ -16,6 +17,7 @@ use super::files::{SpoolError, rename, with_suffix, write_synced, write_whole};
 use super::folder::{Folder, KeptSession, Seal};
 use super::open_chunk::{OpenChunk, SealingChunk};
 use super::replay::replay;
+use super::signer::Signer;
 use super::spool::SpoolOptions;
 use super::upload::Stored;
 use super::usage::Usage;
@@ -241,24 +243,25 @@ impl SpooledSession {
         Ok(())
     }
 
-    /// Ends the recording: seals, and prepares manifest and digests. May be
-    /// repeated until it succeeds.
-    pub(super) fn finish(&mut self, usage: &Usage) -> Result<(), SpoolError> {
+    /// Ends the recording: seals, and prepares the signed manifest and the
+    /// digests. May be repeated until it succeeds.
+    pub(super) fn finish(&mut self, usage: &Usage, signer: &mut Signer) -> Result<(), SpoolError> {
         if !self.kept.finished {
             self.seal(usage)?;
             let (chunks, gaps) = self.chunks()?;
-            let manifest = Manifest::sealed(self.kept.record.session.clone(), chunks, gaps);
+            let mut manifest = Manifest::sealed(self.kept.record.session.clone(), chunks, gaps);
             let path = self.folder.object(ObjectName::Manifest);
-            let json = manifest
-                .to_json()
-                .map_err(|error| SpoolError::malformed(&path, error))?;
-            write_synced(&with_suffix(&path, ".new"), &json)?;
-            let sums = self.folder.object(ObjectName::Sha256Sums);
-            write_synced(
-                &with_suffix(&sums, ".new"),
-                manifest.sha256sums(&json).as_bytes(),
-            )?;
-            usage.add(json.len() as u64);
+            let (json, signature) = signer.seal(&mut manifest, &path)?;
+            let sums = manifest.sha256sums(&json);
+            for (name, content) in [
+                (ObjectName::Manifest, json.as_slice()),
+                (ObjectName::ManifestSignature, signature.as_bytes()),
+                (ObjectName::Sha256Sums, sums.as_bytes()),
+            ] {
+                let path = self.folder.object(name);
+                write_synced(&with_suffix(&path, ".new"), content)?;
+            }
+            usage.add((json.len() + signature.len() + sums.len()) as u64);
             let kept = KeptSession {
                 finished: true,
                 ..self.kept.clone()
@@ -266,32 +269,67 @@ impl SpooledSession {
             self.folder.write_kept(&kept)?;
             (self.kept, self.unkept) = (kept, false);
         }
-        for name in [ObjectName::Sha256Sums, ObjectName::Manifest] {
+        self.give_free(signer)
+    }
+
+    /// Gives the prepared objects their names, the manifest last and after it
+    /// was noted for the next digest.
+    fn give_free(&self, signer: &Signer) -> Result<(), SpoolError> {
+        for name in [
+            ObjectName::ManifestSignature,
+            ObjectName::Sha256Sums,
+            ObjectName::Manifest,
+        ] {
             let path = self.folder.object(name);
             let prepared = with_suffix(&path, ".new");
-            if prepared.exists() {
-                rename(&prepared, &path)?;
+            if !prepared.exists() {
+                continue;
             }
+            if name == ObjectName::Manifest {
+                let json = fs::read(&prepared)
+                    .map_err(|error| SpoolError::new("read", &prepared, error))?;
+                signer.list(self.key.object(name), &json)?;
+            }
+            rename(&prepared, &path)?;
         }
         Ok(())
     }
 
-    /// Writes down what is stored of a session that goes on without this agent.
-    pub(super) fn checkpoint(&mut self, usage: &Usage) -> Result<(), SpoolError> {
+    /// Writes down, signed, what is stored of a session that goes on without
+    /// this agent.
+    pub(super) fn checkpoint(
+        &mut self,
+        usage: &Usage,
+        signer: &mut Signer,
+    ) -> Result<(), SpoolError> {
         self.seal(usage)?;
         if self.next_chunk == self.kept.checkpoint {
             return Ok(());
         }
         let (chunks, gaps) = self.chunks()?;
-        let manifest = Manifest::checkpoint(self.kept.record.session.clone(), chunks, gaps);
-        let path = self.folder.object(manifest.name());
-        let json = manifest
-            .to_json()
-            .map_err(|error| SpoolError::malformed(&path, error))?;
+        let mut manifest = Manifest::checkpoint(self.kept.record.session.clone(), chunks, gaps);
+        let name = manifest.name();
+        let path = self.folder.object(name);
+        let (json, signature) = signer.seal(&mut manifest, &path)?;
+        if let Some(name) = name.signature() {
+            write_whole(&self.folder.object(name), signature.as_bytes())?;
+        }
         write_whole(&path, &json)?;
-        usage.add(json.len() as u64);
+        usage.add((json.len() + signature.len()) as u64);
         self.kept.checkpoint = self.next_chunk;
-        self.folder.write_kept(&self.kept)
+        self.folder.write_kept(&self.kept)?;
+        signer.list(self.key.object(name), &json)
+    }
+
+    /// Whether the store does not have everything of a manifest yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        let complete = self.stored.as_ref().is_some_and(|stored| stored.complete);
+        let manifest_waits = || {
+            self.folder
+                .objects()
+                .is_ok_and(|objects| objects.iter().any(|name| name.signature().is_some()))
+        };
+        (self.kept.finished && !complete) || manifest_waits()
     }
 
     fn chunks(

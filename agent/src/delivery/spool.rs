@@ -6,17 +6,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use auditty_recording::digest::Digest;
 use auditty_recording::event::Event;
+use auditty_recording::host::DigestReason;
 use auditty_recording::key::SessionKey;
 use auditty_recording::store::AnyStore;
 use uuid::Uuid;
 
 use super::files::{SpoolError, create_folder};
 use super::folder::{Folder, KeptSession};
+use super::host_objects::HostObjects;
 use super::journal::{self, Entry, Journal, Journaled, Point};
 use super::lock::AgentLock;
 use super::outbox::{Outbox, OutboxState};
 use super::session::SpooledSession;
+use super::signer::{Signer, SignerOptions};
 use super::upload::Uploads;
 use super::usage::Usage;
 use crate::sessions::sink::{SessionRecord, Sink, SinkError};
@@ -47,6 +51,14 @@ pub struct SpoolOptions {
     pub host_id: String,
     /// Boot id of its kernel.
     pub boot_id: String,
+    /// Folder of the host's signing key.
+    pub keys_directory: PathBuf,
+    /// How long a signing key signs.
+    pub key_lifetime: Duration,
+    /// How often a digest is made.
+    pub digest_interval: Duration,
+    /// Digest of the settings in effect.
+    pub configuration: Digest,
 }
 
 /// Keeps recordings and reports until they are acknowledged elsewhere.
@@ -54,6 +66,8 @@ pub struct Spool {
     pub(super) options: Arc<SpoolOptions>,
     pub(super) sessions: HashMap<Uuid, SpooledSession>,
     pub(super) usage: Usage,
+    pub(super) signer: Signer,
+    host_objects: Arc<HostObjects>,
     outbox: Outbox,
     uploads: Arc<Uploads>,
     store: AnyStore,
@@ -82,10 +96,23 @@ impl Spool {
         let usage = Usage::new(options.max_bytes);
         let outbox = Outbox::open(directory, &usage, &options.host_id, &options.boot_id)?;
         let uploads = Uploads::new(directory.join("sessions"), usage.clone());
+        let host_objects = Arc::new(HostObjects::open(directory)?);
+        let signer = Signer::open(
+            &SignerOptions {
+                keys: &options.keys_directory,
+                spool: directory,
+                host_id: &options.host_id,
+                lifetime: options.key_lifetime,
+                interval: options.digest_interval,
+            },
+            Arc::clone(&host_objects),
+        )?;
         let mut spool = Self {
             options: Arc::new(options),
             sessions: HashMap::new(),
             usage,
+            signer,
+            host_objects,
             outbox,
             uploads: Arc::new(uploads),
             store,
@@ -96,6 +123,8 @@ impl Spool {
         };
         let recovered = spool.recover(journal)?;
         spool.flush();
+        let problem = spool.digest(DigestReason::Start).err();
+        spool.note(problem);
         Ok((spool, recovered))
     }
 
@@ -165,6 +194,11 @@ impl Spool {
         Arc::clone(&self.uploads)
     }
 
+    /// The queue of key log entries and digests, which uploads itself.
+    pub fn host_objects(&self) -> Arc<HostObjects> {
+        Arc::clone(&self.host_objects)
+    }
+
     pub(super) fn push_report(&mut self, report: auditty_proto::v1::Report) {
         self.outbox.push(report);
     }
@@ -187,6 +221,9 @@ impl Spool {
             self.seal(id);
         }
         self.forget();
+        if let Err(error) = self.attest(now) {
+            self.note(Some(error));
+        }
         self.last_flush = now;
     }
 
@@ -206,10 +243,16 @@ impl Spool {
         let usage = self.usage.clone();
         let mut problem = None;
         for session in self.sessions.values_mut().filter(|session| !session.ending) {
-            problem = session.checkpoint(&usage).err().or(problem);
+            problem = session
+                .checkpoint(&usage, &mut self.signer)
+                .err()
+                .or(problem);
         }
         self.note(problem);
         self.flush();
+        if let Err(error) = self.digest(DigestReason::Stop) {
+            self.note(Some(error));
+        }
         self.uploads.wake();
     }
 
@@ -219,6 +262,7 @@ impl Spool {
             && self.outbox.state().is_empty()
             && self.sessions.values().all(SpooledSession::is_settled)
             && self.uploads.is_empty()
+            && self.host_objects.is_empty()
     }
 
     /// Syncs open chunks and kept sessions, and lets their reports go out.
@@ -226,7 +270,7 @@ impl Spool {
         let mut problem = None;
         for session in self.sessions.values_mut() {
             if session.ending
-                && let Err(error) = session.finish(&self.usage)
+                && let Err(error) = session.finish(&self.usage, &mut self.signer)
             {
                 problem = Some(error);
                 continue;

@@ -106,7 +106,11 @@ async fn summarise(store: &AnyStore, key: SessionKey) -> Result<ListedRecording,
     })
 }
 
-async fn session_keys(store: &AnyStore, filter: &Filter) -> Result<Vec<SessionKey>, StoreError> {
+/// The folders of recordings.
+pub async fn session_keys(
+    store: &AnyStore,
+    filter: &Filter,
+) -> Result<Vec<SessionKey>, StoreError> {
     let hosts = match &filter.host_id {
         Some(host_id) => vec![host_folder(host_id)],
         None => store.folders(ROOT).await?,

@@ -8,7 +8,7 @@ mod records;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use issue::Issue;
-pub use listing::{Filter, ListedRecording, find_session, list_recordings};
+pub use listing::{Filter, ListedRecording, find_session, list_recordings, session_keys};
 pub use records::{Item, Records};
 
 use crate::key::{ObjectName, SessionKey};
@@ -133,7 +133,7 @@ impl Recording {
                 Some(name @ (ObjectName::Manifest | ObjectName::Checkpoint(_))) => {
                     manifests.insert(name);
                 }
-                Some(ObjectName::Sha256Sums) | None => {}
+                _ => {}
             }
         }
         // Best first: the manifest, then checkpoints from the highest number.

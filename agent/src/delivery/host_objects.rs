@@ -1,0 +1,184 @@
+//! Key log entries and digests on their way to the store: one file each, in the
+//! order they were made, and uploaded in that order.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use auditty_recording::host::SignedObject;
+use auditty_recording::store::{AnyStore, Body, Failure, PutOutcome, StoreError};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::{Backoff, LONGEST};
+use super::files::{
+    SpoolError, create_folder, delete, names, rename, sync_parent, with_suffix, write_synced,
+    write_whole,
+};
+
+/// The queue: the folder itself.
+#[derive(Debug)]
+pub struct HostObjects {
+    folder: PathBuf,
+    next: AtomicU64,
+    wake: Notify,
+}
+
+impl HostObjects {
+    pub(super) fn open(spool: &Path) -> Result<Self, SpoolError> {
+        let folder = spool.join("host");
+        create_folder(&folder)?;
+        let next = numbers(&folder)?.last().map_or(0, |number| number + 1);
+        Ok(Self {
+            folder,
+            next: AtomicU64::new(next),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Appends an object and its signature.
+    pub(super) fn push(&self, object: &SignedObject) -> Result<(), SpoolError> {
+        let path = self.path(self.next.fetch_add(1, Ordering::Relaxed));
+        let json =
+            serde_json::to_vec(object).map_err(|error| SpoolError::malformed(&path, error))?;
+        write_whole(&path, &json)?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Appends an object that may be stored already, by this host.
+    pub(super) fn push_again(&self, object: &SignedObject) -> Result<(), SpoolError> {
+        let path = self.path(self.next.load(Ordering::Relaxed));
+        mark_tried(&path)?;
+        self.push(object)
+    }
+
+    /// Whether nothing waits for the store.
+    pub(super) fn is_empty(&self) -> bool {
+        numbers(&self.folder).is_ok_and(|numbers| numbers.is_empty())
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{number:020}.json"))
+    }
+
+    /// Uploads until it is stopped.
+    pub async fn upload(&self, store: AnyStore, stop: CancellationToken) {
+        let mut backoff = Backoff::default();
+        let mut trouble = None;
+        loop {
+            let pause = match self.upload_first(&store).await {
+                Ok(true) => {
+                    backoff = Backoff::default();
+                    trouble = None;
+                    continue;
+                }
+                Ok(false) => LONGEST,
+                Err(error) => {
+                    if trouble.replace(error.clone()) != Some(error.clone()) {
+                        tracing::warn!(error, "a key log entry or digest is not stored yet");
+                    }
+                    backoff.pause()
+                }
+            };
+            if !self.rest(pause, &stop).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to do; whether to go on.
+    async fn rest(&self, pause: Duration, stop: &CancellationToken) -> bool {
+        tokio::select! {
+            () = stop.cancelled() => false,
+            () = self.wake.notified() => true,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+
+    /// Uploads the first object; `false` when there is none.
+    async fn upload_first(&self, store: &AnyStore) -> Result<bool, String> {
+        let text = |error: SpoolError| error.to_string();
+        let Some(number) = numbers(&self.folder).map_err(text)?.first().copied() else {
+            return Ok(false);
+        };
+        let path = self.path(number);
+        let json = fs::read(&path).map_err(|error| error.to_string())?;
+        let done = match serde_json::from_slice::<SignedObject>(&json) {
+            Ok(object) => put_both(store, &path, object).await,
+            Err(error) => Err(Refused::ForGood(error.to_string())),
+        };
+        match done {
+            Ok(()) => delete(&path)
+                .and_then(|()| delete(&with_suffix(&path, ".sent")))
+                .map_err(text)?,
+            Err(Refused::ForNow(error)) => return Err(error),
+            Err(Refused::ForGood(error)) => {
+                tracing::error!(
+                    error,
+                    "a key log entry or digest cannot be stored; it is set aside as *.refused, and verification shows the break"
+                );
+                rename(&path, &with_suffix(&path, ".refused"))
+                    .and_then(|()| delete(&with_suffix(&path, ".sent")))
+                    .map_err(text)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Why an object was not stored.
+enum Refused {
+    /// It may be tried again.
+    ForNow(String),
+    /// It would never be stored, and must not hold up those behind it.
+    ForGood(String),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        match error.failure {
+            Failure::Conflict { .. } | Failure::InvalidKey => Self::ForGood(error.to_string()),
+            _ => Self::ForNow(error.to_string()),
+        }
+    }
+}
+
+/// Stores an object behind its signature: none ever stands without.
+async fn put_both(store: &AnyStore, path: &Path, object: SignedObject) -> Result<(), Refused> {
+    let failed = |error: SpoolError| Refused::ForNow(error.to_string());
+    let tried_before = with_suffix(path, ".sent").exists();
+    if !tried_before {
+        mark_tried(path).map_err(failed)?;
+    }
+    let signature = object.key.sig();
+    let both = [
+        (signature, object.signature.into_bytes()),
+        (object.key, object.json.into_bytes()),
+    ];
+    for (key, body) in both {
+        match store.put_new(&key.to_string(), Body::from(body)).await? {
+            PutOutcome::AlreadyUnverified if !tried_before => {
+                return Err(Refused::ForGood(format!(
+                    "{key}: an object this agent did not write is there"
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn mark_tried(path: &Path) -> Result<(), SpoolError> {
+    let marker = with_suffix(path, ".sent");
+    write_synced(&marker, b"")?;
+    sync_parent(&marker)
+}
+
+/// Numbers of what waits, in order.
+fn numbers(folder: &Path) -> Result<Vec<u64>, SpoolError> {
+    let names = names(folder)?;
+    let number = |name: &String| name.strip_suffix(".json")?.parse().ok();
+    Ok(names.iter().filter_map(number).collect())
+}

@@ -1,0 +1,74 @@
+//! Chunks that no good manifest lists: read to their end.
+
+use ::bytes::Buf;
+
+use super::{FindingKind, Notes};
+use crate::chunk::{ChunkError, ChunkReader};
+use crate::digest::Digest;
+use crate::key::ObjectKey;
+use crate::store::Body;
+
+/// What has to come before a chunk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    /// The chain head; unknown behind a missing chunk.
+    pub(super) chain_head: Option<Digest>,
+    /// The sequence number of the last event; likewise.
+    pub(super) last_seq: Option<u64>,
+}
+
+/// Notes what is wrong with a chunk; the sequence number of its last event.
+pub(super) fn check(key: &ObjectKey, body: Body, before: Before, notes: &mut Notes) -> Option<u64> {
+    let reader = match ChunkReader::new(body.reader()) {
+        Ok(reader) => reader,
+        Err(error) => {
+            damaged(key, &error, notes);
+            return None;
+        }
+    };
+    let header = reader.header();
+    let own = key.session.chunk(header.chunk) == *key
+        && header.session_id == key.session.session_id()
+        && header.host_id == key.session.host_id();
+    if !own {
+        let detail = format!(
+            "it is chunk {} of session {} on host {}",
+            header.chunk, header.session_id, header.host_id
+        );
+        notes.find(FindingKind::Reordered, key, detail);
+        return None;
+    }
+    let follows = before
+        .chain_head
+        .is_none_or(|head| head == header.previous_chain_head);
+    if !follows {
+        let detail = "it does not follow the chunk before it";
+        notes.find(FindingKind::BrokenChain, key, detail);
+    }
+    let mut last = before.last_seq;
+    for record in reader {
+        let seq = match record {
+            Ok(record) => record.seq,
+            Err(error) => {
+                damaged(key, &error, notes);
+                return None;
+            }
+        };
+        if last.is_some_and(|last| seq != last.saturating_add(1)) {
+            let detail = format!("event {seq} does not follow event {}", last.unwrap_or(0));
+            notes.find(FindingKind::BrokenChain, key, detail);
+        }
+        last = Some(seq);
+    }
+    last
+}
+
+fn damaged(key: &ObjectKey, error: &ChunkError, notes: &mut Notes) {
+    let kind = match error {
+        ChunkError::Truncated { .. } | ChunkError::UnfinishedLine { .. } | ChunkError::Empty => {
+            FindingKind::Truncated
+        }
+        _ => FindingKind::Malformed,
+    };
+    notes.find(kind, key, error);
+}
