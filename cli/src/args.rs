@@ -140,6 +140,12 @@ pub enum Verb {
     Replay(Replay),
     /// Write a session in another format
     Export(Export),
+    /// Is the store what its hosts sealed? Names every object that is not
+    Verify(Verify),
+    /// Pack one session with everything that proves it, for an auditor
+    Bundle(Bundle),
+    /// The public keys that hosts sign with
+    Keys(Keys),
     /// Print a completion script for a shell
     Completions(Completions),
 }
@@ -300,6 +306,92 @@ pub struct Export {
     /// pipes of a session without a terminal
     #[arg(long, value_name = "N")]
     pub terminal: Option<u32>,
+}
+
+const VERIFY_HELP: &str = "\
+Checked are the signature of every manifest, the key that made it and the time it
+was valid, every chunk, the hash chain, and the host's digest chain: what is
+missing, changed, cut off, reordered, copied, rolled back or sealed again is named.
+
+Without --keys the keys come from the key logs in the store itself. Export them
+once with `auditty keys export`, keep them elsewhere, and give them back.
+
+The newest digest of each host is printed as HOST:LOG:NUMBER:SHA256. Given back
+with --seen, a store that was rolled back to an earlier copy is noticed as well.
+
+Exit codes: 0 verified, 1 something is wrong, 2 it could not be checked.";
+
+/// `auditty verify`.
+#[derive(Args, Debug)]
+#[command(after_help = VERIFY_HELP)]
+#[command(group(clap::ArgGroup::new("scope").required(true).multiple(true)))]
+pub struct Verify {
+    /// `all`: the whole store
+    #[arg(value_parser = ["all"], group = "scope", conflicts_with_all = ["session", "host", "date"])]
+    pub all: Option<String>,
+    /// One session; through a collector, also against the chain head it knows
+    #[arg(long, group = "scope", conflicts_with_all = ["host", "date"])]
+    pub session: Option<String>,
+    /// One host, by its host id
+    #[arg(long, value_name = "HOST_ID", group = "scope")]
+    pub host: Option<String>,
+    /// Sessions that began on this UTC date, on every host or one
+    #[arg(long, value_name = "YYYY-MM-DD", group = "scope")]
+    pub date: Option<jiff::civil::Date>,
+    /// Trusted keys, an OpenSSH `allowed_signers` file
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// A digest that was seen before and must still be there
+    #[arg(long, value_name = "HEAD")]
+    pub seen: Vec<String>,
+}
+
+const BUNDLE_HELP: &str = "\
+The archive holds the recording with its manifests and signatures, the host's key
+log and digests, the session's metadata with its grant, the result of verifying
+it, a README, and a script that verifies it with zstd, jq, sha256sum and
+ssh-keygen alone. Unpacked, its folder is a store for --store.
+
+Exit codes: 0 done and verified, 1 done, but something is wrong with the
+recording (the archive says what), 2 it could not be made.";
+
+/// `auditty bundle`.
+#[derive(Args, Debug)]
+#[command(after_help = BUNDLE_HELP)]
+pub struct Bundle {
+    /// The session
+    pub session: String,
+    /// Where to: FILE.tar.zst, or FILE.tar. A file is never overwritten
+    #[arg(short, long = "out", value_name = "FILE")]
+    pub out: PathBuf,
+    /// Trusted keys, an OpenSSH `allowed_signers` file; they go into the archive
+    /// instead of those of the host's key log
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// Sign the archive's list of files with your own key, an OpenSSH Ed25519
+    /// key file without a passphrase
+    #[arg(long, value_name = "FILE")]
+    pub sign_with: Option<PathBuf>,
+}
+
+/// `auditty keys`.
+#[derive(Args, Debug)]
+pub struct Keys {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub verb: KeysVerb,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysVerb {
+    /// Print them as an OpenSSH `allowed_signers` file (times are UTC: use it
+    /// with TZ=UTC)
+    Export {
+        /// Only this host, by its host id
+        #[arg(long, value_name = "HOST_ID")]
+        host: Option<String>,
+    },
 }
 
 /// `auditty completions`.

@@ -16,6 +16,10 @@ pub enum Kind {
     NotFound,
     /// The recording is damaged; what is good was shown: exit code 4.
     Integrity,
+    /// A verification found something wrong: exit code 1.
+    Findings,
+    /// A verification could not be done: exit code 2.
+    Unchecked,
 }
 
 /// A failure with its message and, where there is one, what to do about it.
@@ -56,6 +60,15 @@ impl Failure {
         }
     }
 
+    /// The same, as the reason why something could not be verified.
+    #[must_use]
+    pub fn unchecked(self) -> Self {
+        Self {
+            kind: Kind::Unchecked,
+            ..self
+        }
+    }
+
     /// Adds what the reader can do.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
@@ -66,8 +79,8 @@ impl Failure {
     /// Exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Error => 1,
-            Kind::Usage => 2,
+            Kind::Error | Kind::Findings => 1,
+            Kind::Usage | Kind::Unchecked => 2,
             Kind::NotFound => 3,
             Kind::Integrity => 4,
         }

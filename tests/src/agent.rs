@@ -24,6 +24,8 @@ pub struct Setting {
     pub environment: Vec<(String, String)>,
     /// Address of a collector that runs elsewhere; `None`: embedded.
     pub collector: Option<String>,
+    /// Further keys of `[recording]`.
+    pub recording: String,
     /// Further tables of the configuration.
     pub extra: String,
 }
@@ -133,13 +135,13 @@ pub fn configure(folder: &Path, setting: &Setting) -> Result<()> {
     };
     let config = format!(
         "[host]\nid = \"test-host\"\nstate_directory = \"{path}/state\"\n\n\
-         [recording]\nchunk_interval = \"1s\"\nflush_interval = \"200ms\"\n\n\
+         [recording]\nchunk_interval = \"1s\"\nflush_interval = \"200ms\"\n{}\n\n\
          [store]\n{store}\n\n\
          [collector]\n{collector}\n\n\
          [grants]\ndirectory = \"{path}/grants\"\n\n\
          [spool]\ndirectory = \"{path}/spool\"\n\n\
          {}\n",
-        setting.extra
+        setting.recording, setting.extra
     );
     fs::write(folder.join("agent.toml"), config)?;
     Ok(())

@@ -33,29 +33,44 @@ pub struct Content {
 /// # Errors
 /// It is not there, or may not be read.
 pub async fn open(session: &v1::Session, config: &Config) -> Result<Content> {
+    let (store, key) = locate(session, config).await?;
+    let content = Content::open(store, key).await.map_err(|error| {
+        let failure = store_failure(&error);
+        match &config.place {
+            Place::Store(_) => failure,
+            Place::Collector(_) => failure.hint(
+                "the content is read from there with your own rights; --store names a copy \
+                 that you can read, --s3-endpoint-url, --s3-region and --s3-path-style say \
+                 how to reach it",
+            ),
+        }
+    })?;
+    match &config.place {
+        Place::Store(_) => Ok(content),
+        Place::Collector(_) => content.or_not_found(recording_uri(session)),
+    }
+}
+
+fn recording_uri(session: &v1::Session) -> &str {
+    let recording = session.recording.as_ref();
+    recording.map_or("", |recording| &recording.uri)
+}
+
+/// Where the content of a session is: in the store that is asked, or where the
+/// collector says.
+///
+/// # Errors
+/// It is not there, or the collector names no place.
+pub async fn locate(session: &v1::Session, config: &Config) -> Result<(AnyStore, SessionKey)> {
     match &config.place {
         Place::Store(url) => {
             let store = open_store(config, url.clone()).await?;
             let key = find(&store, &session.session_id).await?;
-            Content::open(store, key)
-                .await
-                .map_err(|error| store_failure(&error))
+            Ok((store, key))
         }
         Place::Collector(_) => {
-            let uri = session
-                .recording
-                .as_ref()
-                .map_or("", |recording| &recording.uri);
-            let (url, key) = located(uri)?;
-            let store = open_store(config, url).await?;
-            let content = Content::open(store, key).await.map_err(|error| {
-                store_failure(&error).hint(
-                    "the content is read from there with your own rights; --store names a copy \
-                     that you can read, --s3-endpoint-url, --s3-region and --s3-path-style say \
-                     how to reach it",
-                )
-            })?;
-            content.or_not_found(uri)
+            let (url, key) = located(recording_uri(session))?;
+            Ok((open_store(config, url).await?, key))
         }
     }
 }
@@ -84,7 +99,7 @@ fn located(uri: &str) -> Result<(StoreUrl, SessionKey)> {
 }
 
 /// Opens a store. A folder that does not exist would look like an empty one.
-pub(super) async fn open_store(config: &Config, url: StoreUrl) -> Result<AnyStore> {
+pub async fn open_store(config: &Config, url: StoreUrl) -> Result<AnyStore> {
     if let StoreUrl::Local(path) = &url
         && !path.is_dir()
     {

@@ -7,7 +7,8 @@ mod store;
 
 use auditty_proto::{names, v1};
 
-pub use content::{Content, open as open_content};
+pub use content::{Content, locate, open as open_content, open_store};
+pub use store::store_failure;
 
 use crate::config::{Config, Place};
 use crate::failure::{Failure, Result};

@@ -186,7 +186,7 @@ where
 }
 
 /// A store's error with what to do about it.
-pub(super) fn store_failure(error: &StoreError) -> Failure {
+pub fn store_failure(error: &StoreError) -> Failure {
     let failure = Failure::error(error);
     if error.is_permanent_config() {
         return failure.hint(

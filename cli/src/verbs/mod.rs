@@ -1,15 +1,18 @@
 //! One file per verb.
 
 mod activities;
+mod bundle;
 mod commands;
 mod completions;
 mod export;
 mod files;
+mod keys;
 mod network;
 mod replay;
 mod sessions;
 mod show;
 mod transfers;
+mod verify;
 
 use crate::args::Verb;
 use crate::config::Config;
@@ -31,6 +34,9 @@ pub async fn run(verb: Verb, config: &Config) -> Result<()> {
         Verb::Network(args) => activities::run(&args, &network::LIST, config).await,
         Verb::Replay(args) => replay::run(&args, config).await,
         Verb::Export(args) => export::run(&args, config).await,
+        Verb::Verify(args) => verify::run(&args, config).await,
+        Verb::Bundle(args) => bundle::run(&args, config).await,
+        Verb::Keys(args) => keys::run(&args, config).await,
         Verb::Completions(args) => completions::run(&args),
     }
 }
