@@ -81,14 +81,25 @@ impl Bench {
 
     /// The recording in the store.
     fn recording(&self) -> PathBuf {
+        self.find_recording().unwrap()
+    }
+
+    fn find_recording(&self) -> Option<PathBuf> {
         let mut folder = self.path("store/v1");
         for prefix in ["host=", "date=", "session="] {
-            let name = names(&folder)
-                .into_iter()
-                .find(|name| name.starts_with(prefix));
-            folder.push(name.unwrap());
+            if !folder.exists() {
+                return None;
+            }
+            let names = names(&folder);
+            folder.push(names.iter().find(|name| name.starts_with(prefix))?);
         }
-        folder
+        Some(folder)
+    }
+
+    /// Whether the store has the whole recording.
+    fn is_stored(&self) -> bool {
+        let recording = self.find_recording();
+        recording.is_some_and(|folder| folder.join("manifest.json").exists())
     }
 }
 
@@ -341,11 +352,7 @@ async fn a_torn_chunk_is_recovered_up_to_its_last_whole_line() {
     finish(&mut spool, &mut resumed);
     let stop = CancellationToken::new();
     upload(&spool, bench.store().await, &stop);
-    let manifest = bench.path("store/v1");
-    until(&mut spool, "the upload", |_| {
-        manifest.exists() && bench.recording().join("SHA256SUMS").exists()
-    })
-    .await;
+    until(&mut spool, "the upload", |_| bench.is_stored()).await;
     stop.cancel();
 
     let events: Vec<Event> = lines(&bench.recording())
@@ -441,11 +448,7 @@ async fn what_a_store_refuses_waits_and_the_next_agent_delivers_it() {
         assert!(resumable.is_empty(), "it had ended");
         let stop = CancellationToken::new();
         upload(&spool, bench.store().await, &stop);
-        let stored = bench.path("store/v1");
-        until(&mut spool, "the upload", |_| {
-            stored.exists() && bench.recording().join("SHA256SUMS").exists()
-        })
-        .await;
+        until(&mut spool, "the upload", |_| bench.is_stored()).await;
         assert_eq!(lines(&bench.recording()).len(), 2);
         stop.cancel();
     }

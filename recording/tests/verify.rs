@@ -255,7 +255,7 @@ async fn every_object_dropped_flipped_or_cut_is_named() {
 async fn every_byte_of_a_recording_counts() {
     let mut site = Site::new();
     site.begin().await;
-    let session = site.session(8).await;
+    let session = site.session(20).await;
     site.digest(DigestReason::Interval).await;
     let scope = Scope::Session(session.clone());
     for object in site.objects().await {
@@ -376,7 +376,7 @@ async fn a_removed_session_day_or_store_is_noticed() {
         "v1/host={HOST_ID}/digest/log={}/date={day}",
         site.signer.entry().log
     ));
-    let kept = tempfile::tempdir().unwrap();
+    let kept = tempfile::tempdir_in(site.dir.path()).unwrap();
     for (number, folder) in [&folder, &digests].into_iter().enumerate() {
         fs::rename(folder, kept.path().join(number.to_string())).unwrap();
     }
@@ -405,7 +405,7 @@ async fn a_removed_session_day_or_store_is_noticed() {
 #[tokio::test]
 async fn a_store_of_yesterday_is_noticed_by_who_remembers_today() {
     let (mut site, _) = Site::three_days().await;
-    let old = tempfile::tempdir().unwrap();
+    let old = tempfile::tempdir_in(site.dir.path()).unwrap();
     let copied = std::process::Command::new("cp")
         .args([
             "-a".as_ref(),
@@ -472,19 +472,26 @@ async fn stock_tools_verify_a_store_and_notice_tampering() {
     let (code, _) = run(&[folder, file.path().as_os_str()]);
     assert_eq!(code, Some(1));
 
+    // One object of each kind, changed or removed in turn.
     let objects = site.objects().await;
-    let chosen = objects
-        .iter()
-        .filter(|key| key.starts_with(&sessions[1].to_string()) || key.ends_with("/000001.json"));
-    for object in chosen.filter(|key| !key.contains("/manifest-")) {
+    let session = sessions[1].to_string();
+    let chosen = objects.iter().filter(|key| {
+        let one_chunk = key.ends_with("/000001.jsonl.zst") || !key.ends_with(".zst");
+        let of_session = key.starts_with(&session) && one_chunk && !key.contains("/manifest-");
+        of_session || key.ends_with("/000001.json")
+    });
+    let mut flip = false;
+    for object in chosen {
         let path = site.path(object);
         let content = fs::read(&path).unwrap();
-        let mut flipped = content.clone();
-        flipped[content.len() / 2] ^= 1;
-        fs::write(&path, &flipped).unwrap();
-        let (code, said) = run(&[all, folder]);
-        assert_eq!(code, Some(1), "{object}: {said}");
-        fs::remove_file(&path).unwrap();
+        flip = !flip;
+        if flip {
+            let mut flipped = content.clone();
+            flipped[content.len() / 2] ^= 1;
+            fs::write(&path, &flipped).unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
         let (code, said) = run(&[all, folder]);
         assert_eq!(code, Some(1), "{object}: {said}");
         fs::write(&path, &content).unwrap();

@@ -103,6 +103,8 @@ pub(super) struct Digests {
     waiting: BTreeMap<LogId, HashSet<SessionKey>>,
     /// Every digest that is there, good or not.
     present: HashSet<(LogId, u64)>,
+    /// The newest key that a digest of the log names as its signer.
+    signers: BTreeMap<LogId, u64>,
 }
 
 impl Digests {
@@ -123,6 +125,9 @@ impl Digests {
                 .await;
         }
         digests.check_anchors(host_id, &anchors, days, notes);
+        for (log, number) in &digests.signers {
+            keys.check_named(log, *number, notes);
+        }
         Ok(digests)
     }
 
@@ -158,9 +163,14 @@ impl Digests {
             self.present.insert((log.clone(), number));
             let sha256 = object.json.as_deref().map(Digest::of);
             next = Some((number.saturating_add(1), sha256));
-            let Some(digest) = judge(object, keys, before, last_time, notes) else {
+            let Some((digest, trusted)) = judge(object, keys, before, last_time, notes) else {
                 continue;
             };
+            let signer = self.signers.entry(log.clone()).or_default();
+            *signer = digest.signed_by.number.max(*signer);
+            if !trusted {
+                continue;
+            }
             last_time = Some(digest.time);
             self.take(log, digest, sha256.unwrap_or_default());
         }
@@ -386,13 +396,14 @@ fn missing(at: &HostObjectKey, expected: u64, number: u64, notes: &mut Notes) {
     }
 }
 
+/// A digest of this place, and whether its signature is good.
 fn judge(
     object: ReadObject,
     keys: &HostKeys,
     before: Option<Digest>,
     last_time: Option<Timestamp>,
     notes: &mut Notes,
-) -> Option<HostDigest> {
+) -> Option<(HostDigest, bool)> {
     notes.append(object.notes);
     let (key, json) = (object.key, object.json?);
     let digest = match HostDigest::from_json(&json) {
@@ -433,7 +444,8 @@ fn judge(
         signed_by: Some(&digest.signed_by),
         time: digest.time,
     };
-    keys.check(&signed, notes).then_some(digest)
+    let trusted = keys.check(&signed, notes);
+    Some((digest, trusted))
 }
 
 /// A digest whose day is not known.

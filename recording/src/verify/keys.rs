@@ -20,6 +20,9 @@ use crate::store::{AnyStore, StoreError};
 /// Requests to the store at the same time.
 const CONCURRENT: usize = 16;
 
+/// Most missing entries of a log that are named one by one.
+const MAX_NAMED: u64 = 100;
+
 /// A key of a log.
 #[derive(Clone, Debug)]
 pub struct LoggedKey {
@@ -38,6 +41,8 @@ pub struct LoggedKey {
 pub struct HostKeys {
     host_id: String,
     logs: BTreeMap<LogId, Vec<LoggedKey>>,
+    /// How many entries each log has at least, by the numbers in the store.
+    stored: BTreeMap<LogId, u64>,
     given: Option<TrustedKeys>,
 }
 
@@ -78,6 +83,25 @@ impl HostKeys {
             }
         }
         lines
+    }
+
+    /// A digest says that this key of the log signed it: its entry was stored
+    /// before the digest.
+    pub(super) fn check_named(&self, log: &LogId, number: u64, notes: &mut Notes) {
+        let stored = self.stored.get(log).copied().unwrap_or(0);
+        let named = number.min(stored.saturating_add(MAX_NAMED));
+        for missing in stored..=named {
+            let entry = HostObjectKey {
+                host_id: self.host_id.clone(),
+                object: HostObject::Key {
+                    log: log.clone(),
+                    number: missing,
+                },
+                signature: false,
+            };
+            let detail = format!("the entry is missing: key {number:06} has signed digests");
+            notes.find(FindingKind::Missing, entry, detail);
+        }
     }
 
     /// Notes what is wrong with a signature. Whether it is good.
@@ -237,10 +261,13 @@ pub(super) async fn load(
     let mut keys = HostKeys {
         host_id: host_id.to_owned(),
         logs: BTreeMap::new(),
+        stored: BTreeMap::new(),
         given: given.cloned(),
     };
     for (log, mut numbers) in numbers {
         numbers.sort_unstable();
+        let stored = numbers.last().map_or(0, |last| last.saturating_add(1));
+        keys.stored.insert(log.clone(), stored);
         let entries = load_log(store, host_id, &log, &numbers, notes).await;
         keys.logs.insert(log, entries);
     }

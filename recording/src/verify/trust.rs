@@ -180,7 +180,10 @@ mod tests {
             valid_before: None,
         };
         let text = format!("# comment\n\n{}", key.line("log 1"));
-        assert_eq!(TrustedKeys::parse(&text).unwrap().0, [key.clone()]);
+        assert_eq!(
+            TrustedKeys::parse(&text).unwrap().0,
+            std::slice::from_ref(&key)
+        );
         let plain = format!("a,\"b\" {}\nx ssh-rsa AAAA\n", key.key);
         let keys = TrustedKeys::parse(&plain).unwrap().0;
         assert_eq!(keys.len(), 2);
