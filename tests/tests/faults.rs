@@ -145,7 +145,13 @@ fn a_store_folder_that_is_read_only() -> Result<()> {
     let named = folder.display().to_string();
     wait_for("the report of the read-only folder", SOON, || {
         let log = stage.agent.process.log();
-        Ok((log.contains("Read-only file system") && log.contains(&named)).then_some(()))
+        let mut lines = log.lines();
+        let reported = lines.any(|line| {
+            line.contains("recordings cannot be stored")
+                && line.contains("Read-only file system")
+                && line.contains(&named)
+        });
+        Ok(reported.then_some(()))
     })?;
     output(
         Command::new("mount")

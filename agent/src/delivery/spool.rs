@@ -250,10 +250,16 @@ impl Spool {
         }
         self.note(problem);
         self.flush();
+    }
+
+    /// Makes the last digest: of what the store has acknowledged by now.
+    pub fn conclude(&mut self) {
+        self.take_acknowledgements();
+        self.flush();
+        self.forget();
         if let Err(error) = self.digest(DigestReason::Stop) {
             self.note(Some(error));
         }
-        self.uploads.wake();
     }
 
     /// Whether everything is acknowledged by store and collector.

@@ -34,6 +34,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 /// take by then stays in the spool for the next start.
 const DELIVERY_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How much longer for the digest that says how far that went.
+const DIGEST_DEADLINE: Duration = Duration::from_secs(2);
+
 /// How many times processes are looked for that ended unseen, after a loss. One
 /// must be found dead twice: the record of its end may only be late.
 const LOOKS_FOR_THE_DEAD: u32 = 3;
@@ -107,7 +110,16 @@ impl Recorder {
         self.sessions.shutdown(goes_on, &mut self.spool);
         self.checkpoint();
         self.spool.close();
-        self.deliver();
+        let deadline = Instant::now() + DELIVERY_DEADLINE;
+        self.deliver(deadline);
+        // The last digest says what the store has, so it comes behind that.
+        self.spool.conclude();
+        self.deliver(deadline + DIGEST_DEADLINE);
+        if !self.spool.is_delivered() {
+            tracing::warn!(
+                "not everything could be delivered; the rest stays in the spool for the next start"
+            );
+        }
     }
 
     /// A checkpoint comes often, but not while something waits for a session
@@ -186,16 +198,9 @@ impl Recorder {
         self.found_dead = dead_now.into_inner();
     }
 
-    /// Waits a bounded time for store and collector.
-    fn deliver(&mut self) {
-        let begin = Instant::now();
-        while !self.spool.is_delivered() {
-            if begin.elapsed() >= DELIVERY_DEADLINE {
-                tracing::warn!(
-                    "not everything could be delivered; the rest stays in the spool for the next start"
-                );
-                return;
-            }
+    /// Waits for store and collector, but not for ever.
+    fn deliver(&mut self, deadline: Instant) {
+        while !self.spool.is_delivered() && Instant::now() < deadline {
             thread::sleep(TICK);
             self.spool.tick(Instant::now());
         }
