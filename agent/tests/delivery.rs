@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use auditty_agent::config::Address;
 use auditty_agent::delivery::{Reporter, Spool, SpoolOptions, Uploader, dial};
 use auditty_agent::sessions::sink::{SessionRecord, Sink};
-use auditty_collector::{Listeners, Store, serve};
+use auditty_collector::{Listeners, Location, Store, serve};
 use auditty_proto::v1::session_service_client::SessionServiceClient;
 use auditty_proto::v1::{ListCommandsRequest, ListSessionsRequest, ReportRequest};
 use auditty_recording::digest::Digest;
@@ -196,7 +196,9 @@ struct Collector {
 
 async fn collector(bench: &Bench) -> Collector {
     let socket = bench.path("collector.sock");
-    let store = Store::open(&bench.path("collector.db")).await.unwrap();
+    let store = Store::open(&Location::Sqlite(bench.path("collector.db")))
+        .await
+        .unwrap();
     let listen = format!("unix:{}", socket.display()).parse().unwrap();
     let listeners = Listeners::bind(&[listen], false).await.unwrap();
     let stop = CancellationToken::new();

@@ -3,7 +3,9 @@
 //! ```toml
 //! # Where to listen. TCP beyond this machine needs allow_plaintext.
 //! listen = ["unix:/run/auditty/collector.sock", "127.0.0.1:7443"]
-//! # The database; created where there is none.
+//! # The database: a file of SQLite's, created where there is none, or a server:
+//! # "postgres://auditty@db.internal/auditty?sslmode=verify-full", with the
+//! # password in the variable PGPASSWORD or in ~/.pgpass.
 //! database = "/var/lib/auditty/collector.db"
 //! # Serve other machines over TCP without encryption or authentication.
 //! allow_plaintext = false
@@ -19,7 +21,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::listen::ListenAddress;
+use crate::{listen::ListenAddress, store::Location};
 
 /// Where a collector listens unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "unix:/run/auditty/collector.sock";
@@ -64,7 +66,7 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 struct Raw {
     listen: Option<Vec<String>>,
-    database: Option<PathBuf>,
+    database: Option<String>,
     allow_plaintext: Option<bool>,
 }
 
@@ -74,14 +76,14 @@ pub struct Flags {
     /// Where to listen, empty for what the file says.
     pub listen: Vec<ListenAddress>,
     /// The database.
-    pub database: Option<PathBuf>,
+    pub database: Option<Location>,
 }
 
 /// A checked configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Config {
     listen: Vec<ListenAddress>,
-    database: PathBuf,
+    database: Location,
     allow_plaintext: bool,
 }
 
@@ -108,12 +110,16 @@ impl Config {
             let reason = "must name at least one address, such as \"127.0.0.1:7443\"";
             return Err(wrong("listen", reason.to_owned()));
         }
+        let database = match (flags.database, raw.database) {
+            (Some(location), _) => location,
+            (None, text) => text
+                .unwrap_or_else(|| DEFAULT_DATABASE.to_owned())
+                .parse()
+                .map_err(|reason| wrong("database", reason))?,
+        };
         Ok(Self {
             listen,
-            database: flags
-                .database
-                .or(raw.database)
-                .unwrap_or_else(|| DEFAULT_DATABASE.into()),
+            database,
             allow_plaintext: raw.allow_plaintext.unwrap_or(false),
         })
     }
@@ -123,8 +129,8 @@ impl Config {
         &self.listen
     }
 
-    /// The database's file.
-    pub fn database(&self) -> &Path {
+    /// The database.
+    pub fn database(&self) -> &Location {
         &self.database
     }
 
@@ -164,7 +170,7 @@ mod tests {
         let config = load("").unwrap();
         assert_eq!(config, Config::load(None, Flags::default()).unwrap());
         assert_eq!(config.listen(), &[DEFAULT_LISTEN.parse().unwrap()]);
-        assert_eq!(config.database(), Path::new(DEFAULT_DATABASE));
+        assert_eq!(config.database().to_string(), DEFAULT_DATABASE);
         assert!(!config.allow_plaintext());
     }
 
@@ -176,6 +182,7 @@ mod tests {
             ("listen = [\"localhost:1\"]", ["`listen`", "127.0.0.1:7443"]),
             ("listen = [\"unix:x\"]", ["`listen`", "absolute"]),
             ("listen = []", ["`listen`", "at least one"]),
+            ("database = \"mysql://x\"", ["`database`", "postgres://"]),
         ] {
             let error = load(text).unwrap_err();
             assert!(error.contains("/tmp"), "no file in: {error}");
@@ -189,10 +196,10 @@ mod tests {
     fn flags_win() {
         let flags = Flags {
             listen: vec!["127.0.0.1:1".parse().unwrap()],
-            database: Some("/other".into()),
+            database: Some("/other".parse().unwrap()),
         };
         let config = Config::load(None, flags).unwrap();
         assert_eq!(config.listen(), &["127.0.0.1:1".parse().unwrap()]);
-        assert_eq!(config.database(), Path::new("/other"));
+        assert_eq!(config.database().to_string(), "/other");
     }
 }

@@ -15,6 +15,9 @@ use crate::store::{Batch, CommandEnd, ConnectEnd, Fact, Store, StoreError, nanos
 pub const MAX_REPORTS: usize = 10_000;
 /// Longest host and boot id, in bytes.
 pub const MAX_ID_LEN: usize = 255;
+/// Longest name of a host or a user, in bytes; Linux has 64 and 256. PostgreSQL
+/// has both in indexes, which take at most 2,704.
+pub const MAX_NAME_LEN: usize = 1024;
 /// Largest session, encoded.
 pub const MAX_SESSION_LEN: usize = 256 * 1024;
 /// Largest command, encoded: well above the longest argument block an agent
@@ -97,7 +100,11 @@ fn check(request: v1::ReportRequest) -> Result<Batch, Malformed> {
             problem,
         })?;
     }
-    Ok(Batch { host_id, facts })
+    Ok(Batch {
+        host_id,
+        tenant: String::new(),
+        facts,
+    })
 }
 
 fn check_fact(
@@ -167,6 +174,14 @@ fn check_session(revision: i64, session: v1::Session, host_id: &str) -> Result<F
             "session.session.host.host_id",
             format!("must be the reporting host's, {host_id:?}"),
         );
+    }
+    let hostname = session.host.as_ref().map_or("", |host| &host.hostname);
+    let user = session.login.as_ref().map_or("", |login| &login.user);
+    for (field, name) in [("host.hostname", hostname), ("login.user", user)] {
+        if name.len() > MAX_NAME_LEN {
+            let most = format!("must have at most {MAX_NAME_LEN} bytes");
+            return malformed(format!("session.session.{field}"), most);
+        }
     }
     time("session.session.start_time", session.start_time.as_ref())?;
     if session.end_time.is_some() {

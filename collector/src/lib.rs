@@ -8,7 +8,7 @@
 //! use auditty_collector::{Listeners, Store, serve};
 //! use tokio_util::sync::CancellationToken;
 //!
-//! let store = Store::open("/var/lib/auditty/collector.db".as_ref()).await?;
+//! let store = Store::open(&"/var/lib/auditty/collector.db".parse()?).await?;
 //! let listeners = Listeners::bind(&["unix:/run/auditty/collector.sock".parse()?], false).await?;
 //! let shutdown = CancellationToken::new();
 //! serve(listeners, store.clone(), shutdown).await?; // until `shutdown` is cancelled
@@ -32,4 +32,4 @@ pub mod store;
 
 pub use listen::{ListenAddress, ListenError, Listeners};
 pub use server::{ServeError, serve};
-pub use store::{Store, StoreError};
+pub use store::{Location, Store, StoreError};

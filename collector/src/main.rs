@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use auditty_collector::{
-    ListenAddress, Listeners, Store,
+    ListenAddress, Listeners, Location, Store,
     config::{Config, Flags},
     serve,
 };
@@ -27,9 +27,9 @@ struct Arguments {
     /// Where to listen: unix:/path or address:port; may be repeated.
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<ListenAddress>,
-    /// Database file, created where there is none.
-    #[arg(long, value_name = "FILE")]
-    database: Option<PathBuf>,
+    /// Database: a file, created where there is none, or a postgres:// URL.
+    #[arg(long, value_name = "FILE|URL")]
+    database: Option<Location>,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -68,7 +68,7 @@ async fn start(arguments: Arguments) -> anyhow::Result<()> {
             for address in config.listen() {
                 println!("listen           {address}");
             }
-            println!("database         {}", config.database().display());
+            println!("database         {}", config.database());
             println!("allow_plaintext  {}", config.allow_plaintext());
             Ok(())
         }

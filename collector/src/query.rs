@@ -8,7 +8,7 @@ use auditty_proto::{
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::store::{Page, SessionPosition, Store, StoreError, nanoseconds};
+use crate::store::{Page, Scope, SessionPosition, Store, StoreError, nanoseconds};
 
 const DEFAULT_SESSIONS: usize = 50;
 const DEFAULT_COMMANDS: usize = 100;
@@ -44,7 +44,10 @@ impl SessionService for Query {
         let filter = Filter::sessions(&filter_text).map_err(invalid_filter)?;
         let scope = ["ListSessions", &filter_text];
         let after = position(&scope, &page_token, session_position)?;
-        let page = self.store.sessions(&filter, after, limit).await;
+        let page = self
+            .store
+            .sessions(&Scope::All, &filter, after, limit)
+            .await;
         let page = page.map_err(failed)?;
         let last = page.items.last().filter(|_| page.more);
         let next_page_token = last.map_or_else(String::new, |last| {
@@ -120,7 +123,7 @@ impl SessionService for Query {
 
 impl Query {
     async fn find(&self, id: Uuid) -> Result<v1::Session, Status> {
-        let session = self.store.session(id).await.map_err(failed)?;
+        let session = self.store.session(&Scope::All, id).await.map_err(failed)?;
         session.ok_or_else(|| Status::not_found(format!("there is no session {id}")))
     }
 }

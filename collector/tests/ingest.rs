@@ -6,6 +6,7 @@
 
 mod common;
 
+use auditty_collector::Location;
 use auditty_proto::v1;
 use common::*;
 use tonic::Code;
@@ -36,7 +37,7 @@ async fn what_was_answered_survives_a_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("c.db");
     let listen = format!("unix:{}", folder.path().join("c.sock").display());
-    let collector = Collector::start(&database, &listen).await;
+    let collector = Collector::start(&Location::Sqlite(database), &listen).await;
     let reports = vec![session_report(1, 1), command_report(1, 2), end_report(1, 2)];
     collector
         .ingest()
@@ -59,15 +60,20 @@ async fn what_was_answered_survives_a_reopening() {
     assert!(!folder.path().join("c.sock").exists());
 
     let listen = format!("unix:{}", copy.path().join("c.sock").display());
-    let crashed = Collector::start(&copy.path().join("c.db"), &listen).await;
+    let crashed = Collector::start(&Location::Sqlite(copy.path().join("c.db")), &listen).await;
     assert_eq!(all(&crashed, 1).await, before);
     crashed.stop().await;
 }
 
-async fn activities(collector: &Collector, page_size: i32, filter: &str) -> Vec<v1::Activity> {
+async fn activities(
+    collector: &Collector,
+    number: u64,
+    page_size: i32,
+    filter: &str,
+) -> Vec<v1::Activity> {
     let mut query = collector.query().await;
     let mut request = v1::ListActivitiesRequest {
-        parent: format!("sessions/{}", session_id(1)),
+        parent: format!("sessions/{}", session_id(number)),
         page_size,
         filter: filter.into(),
         ..Default::default()
@@ -84,198 +90,247 @@ async fn activities(collector: &Collector, page_size: i32, filter: &str) -> Vec<
     }
 }
 
-#[tokio::test]
-async fn activities_arrive_in_any_order_and_are_listed_in_theirs() {
-    use v1::activity::Activity;
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
-    let mut reports: Vec<_> = (1..=30).rev().map(|seq| activity_report(1, seq)).collect();
-    // Number 7 is a connection; its end comes first.
-    reports.insert(0, connect_end_report(1, 7));
-    reports.push(session_report(1, 1));
-    let mut ingest = collector.ingest().await;
-    for _ in 0..2 {
-        ingest.report(batch(reports.clone())).await.unwrap();
-    }
-    let all = activities(&collector, 4, "").await;
-    assert_eq!(all.len(), 30);
-    for (seq, found) in (1..).zip(&all) {
-        let mut expected = activity(1, seq);
-        if let (7, Some(Activity::Connect(connect))) = (seq, &mut expected.activity) {
-            connect.sent_byte_count = Some(7);
-            connect.duration = Some(auditty_proto::convert::duration(3_000_000_000));
-        }
-        assert_eq!(*found, expected);
-    }
-    let transfers = activities(&collector, 0, "kind = transfer AND path : PASSWD").await;
-    let transfers: Vec<_> = transfers.iter().map(|activity| activity.seq).collect();
-    assert_eq!(transfers, [6, 21]);
-    collector.stop().await;
-}
-
-#[tokio::test]
-async fn malformed_activities_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
-    let mut ingest = collector.ingest().await;
-    let changed = |change: fn(&mut v1::Activity)| {
-        let mut activity = activity(1, 2);
-        change(&mut activity);
-        fact(v1::report::Fact::Activity(v1::ActivityReport {
-            session_id: session_id(1),
-            activity: Some(activity),
-        }))
-    };
-    for (report, words) in [
-        (changed(|a| a.name.clear()), "activity.activity.name"),
-        (changed(|a| a.seq = 0), "activity.activity.seq"),
-        (changed(|a| a.time = None), "activity.activity.time"),
-        (changed(|a| a.activity = None), "is missing"),
-        (changed(|a| a.kind = 1), "ACTIVITY_KIND_CONNECT"),
-        (connect_end_report(1, 0), "connect_end.seq"),
-    ] {
-        let error = ingest.report(batch(vec![report])).await.unwrap_err();
-        assert_eq!(error.code(), Code::InvalidArgument);
-        assert!(error.message().contains(words), "{error}");
-    }
-    collector.stop().await;
-}
-
-#[tokio::test]
-async fn order_and_repetition_change_nothing() {
-    let mut newer = session(1);
-    newer.verdict = v1::Verdict::Complete.into();
-    newer.grant.as_mut().unwrap().grant = session(2).grant.unwrap().grant;
-    let mut reports = vec![session_report(1, 1), changed_report(newer.clone(), 2)];
-    for seq in 1..=20 {
-        reports.push(command_report(1, seq));
-        reports.push(end_report(1, seq));
-    }
-    let mut seen = Vec::new();
-    for order in 0..3 {
-        let folder = tempfile::tempdir().unwrap();
-        let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
+on_both! {
+    async fn activities_arrive_in_any_order_and_are_listed_in_theirs(database) {
+        use v1::activity::Activity;
+        let collector = database.collector().await;
+        let mut reports: Vec<_> = (1..=30).rev().map(|seq| activity_report(1, seq)).collect();
+        // Number 7 is a connection; its end comes first.
+        reports.insert(0, connect_end_report(1, 7));
+        reports.push(session_report(1, 1));
         let mut ingest = collector.ingest().await;
-        let mut reports = reports.clone();
-        match order {
-            1 => reports.reverse(),
-            2 => reports.extend(reports.clone().into_iter().rev()),
-            _ => {}
+        for _ in 0..2 {
+            ingest.report(batch(reports.clone())).await.unwrap();
         }
-        for part in reports.chunks(7) {
-            ingest.report(batch(part.to_vec())).await.unwrap();
+        let all = activities(&collector, 1, 4, "").await;
+        assert_eq!(all.len(), 30);
+        for (seq, found) in (1..).zip(&all) {
+            let mut expected = activity(1, seq);
+            if let (7, Some(Activity::Connect(connect))) = (seq, &mut expected.activity) {
+                connect.sent_byte_count = Some(7);
+                connect.duration = Some(auditty_proto::convert::duration(3_000_000_000));
+            }
+            assert_eq!(*found, expected);
         }
-        ingest.report(batch(reports)).await.unwrap();
-        seen.push(all(&collector, 1).await);
+        let transfers = activities(&collector, 1, 0, "kind = transfer AND path : PASSWD").await;
+        let transfers: Vec<_> = transfers.iter().map(|activity| activity.seq).collect();
+        assert_eq!(transfers, [6, 21]);
         collector.stop().await;
     }
-    assert_eq!(seen[0].0, newer);
-    assert_eq!(seen[0].1.len(), 20);
-    assert_eq!(seen[0].1[3].signal, Some(9));
-    assert_eq!(seen[0].1[3].duration.unwrap().seconds, 4);
-    assert_eq!(seen[0], seen[1]);
-    assert_eq!(seen[0], seen[2]);
 }
 
-#[tokio::test]
-async fn one_malformed_report_refuses_its_batch() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
-    let mut ingest = collector.ingest().await;
-    let changed = |change: fn(&mut v1::Session)| {
-        let mut session = session(1);
-        change(&mut session);
-        changed_report(session, 1)
-    };
-    let mut no_seq = end_report(1, 1);
-    if let Some(v1::report::Fact::CommandEnd(end)) = &mut no_seq.fact {
-        end.seq = 0;
+on_both! {
+    async fn malformed_activities_are_refused(database) {
+        let collector = database.collector().await;
+        let mut ingest = collector.ingest().await;
+        let changed = |change: fn(&mut v1::Activity)| {
+            let mut activity = activity(1, 2);
+            change(&mut activity);
+            fact(v1::report::Fact::Activity(v1::ActivityReport {
+                session_id: session_id(1),
+                activity: Some(activity),
+            }))
+        };
+        for (report, words) in [
+            (changed(|a| a.name.clear()), "activity.activity.name"),
+            (changed(|a| a.seq = 0), "activity.activity.seq"),
+            (changed(|a| a.time = None), "activity.activity.time"),
+            (changed(|a| a.activity = None), "is missing"),
+            (changed(|a| a.kind = 1), "ACTIVITY_KIND_CONNECT"),
+            (connect_end_report(1, 0), "connect_end.seq"),
+        ] {
+            let error = ingest.report(batch(vec![report])).await.unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+            assert!(error.message().contains(words), "{error}");
+        }
+        collector.stop().await;
     }
-    for (report, field) in [
-        (v1::Report { fact: None }, "reports[1].fact"),
-        (
-            changed(|s| s.session_id = "1".into()),
-            "session.session.session_id",
-        ),
-        (changed(|s| s.name.push('x')), "session.session.name"),
-        (changed(|s| s.host = None), "session.session.host.host_id"),
-        (
-            changed(|s| s.start_time = None),
-            "session.session.start_time",
-        ),
-        (
-            changed(|s| s.end_time.as_mut().unwrap().seconds = i64::MAX),
-            "session.session.end_time",
-        ),
-        (
-            changed(|s| s.command = "x".repeat(300_000)),
-            "session.session:",
-        ),
-        (session_report(1, u64::MAX), "session.revision"),
-        (no_seq, "reports[1].command_end.seq"),
-    ] {
-        let reports = vec![session_report(1, 1), report];
-        let error = ingest.report(batch(reports)).await.unwrap_err();
+}
+
+/// Numbers that look random and are the same in every run (SplitMix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % end as u64) as usize
+    }
+
+    /// All of them in another order, and some of them again.
+    fn shuffled<T: Clone>(&mut self, items: &[T]) -> Vec<T> {
+        let mut shuffled = items.to_vec();
+        for _ in 0..items.len() / 2 {
+            shuffled.push(items[self.below(items.len())].clone());
+        }
+        for at in (1..shuffled.len()).rev() {
+            shuffled.swap(at, self.below(at + 1));
+        }
+        shuffled
+    }
+}
+
+on_both! {
+    async fn any_order_and_repetition_ends_the_same(database) {
+        let mut reports = Vec::new();
+        for number in [1, 2, 3] {
+            reports.push(session_report(number, 1));
+            let mut newer = session(number);
+            newer.verdict = v1::Verdict::Complete.into();
+            newer.grant.as_mut().unwrap().grant = session(8).grant.unwrap().grant;
+            reports.push(changed_report(newer, 2));
+            for seq in 1..=12 {
+                reports.push(command_report(number, seq));
+                reports.push(end_report(number, seq));
+                reports.push(activity_report(number, seq));
+            }
+            reports.push(connect_end_report(number, 2));
+            reports.push(connect_end_report(number, 7));
+        }
+        let mut first = None;
+        for seed in 0..8 {
+            let fresh = database.fresh();
+            let collector = fresh.collector().await;
+            let mut numbers = Numbers(seed);
+            let reports = if seed == 0 { reports.clone() } else { numbers.shuffled(&reports) };
+            // From several connections at once, in batches of all sizes.
+            let mut senders = Vec::new();
+            let mut rest = &reports[..];
+            while !rest.is_empty() {
+                let (part, after) = rest.split_at(rest.len().min(numbers.below(30) + 1));
+                rest = after;
+                let (part, mut ingest) = (part.to_vec(), collector.ingest().await);
+                let send = async move { ingest.report(batch(part)).await.unwrap() };
+                match seed {
+                    0 => { send.await; }
+                    _ => senders.push(tokio::spawn(send)),
+                }
+            }
+            for sender in senders {
+                sender.await.unwrap();
+            }
+            let mut seen = Vec::new();
+            for number in [1, 2, 3] {
+                let (session, commands) = all(&collector, number).await;
+                assert_eq!(session.verdict(), v1::Verdict::Complete);
+                assert_eq!(commands.len(), 12);
+                assert_eq!(commands[3].signal, Some(9));
+                assert_eq!(commands[3].duration.unwrap().seconds, 4);
+                seen.push((session, commands, activities(&collector, number, 5, "").await));
+            }
+            let mut query = collector.query().await;
+            let approved = query.list_sessions(v1::ListSessionsRequest {
+                filter: "approver = dave".into(),
+                ..Default::default()
+            });
+            assert_eq!(approved.await.unwrap().into_inner().sessions.len(), 3);
+            collector.stop().await;
+            assert_eq!(first.get_or_insert_with(|| seen.clone()), &seen, "order {seed}");
+        }
+    }
+}
+
+on_both! {
+    async fn one_malformed_report_refuses_its_batch(database) {
+        let collector = database.collector().await;
+        let mut ingest = collector.ingest().await;
+        let changed = |change: fn(&mut v1::Session)| {
+            let mut session = session(1);
+            change(&mut session);
+            changed_report(session, 1)
+        };
+        let mut no_seq = end_report(1, 1);
+        if let Some(v1::report::Fact::CommandEnd(end)) = &mut no_seq.fact {
+            end.seq = 0;
+        }
+        for (report, field) in [
+            (v1::Report { fact: None }, "reports[1].fact"),
+            (
+                changed(|s| s.session_id = "1".into()),
+                "session.session.session_id",
+            ),
+            (changed(|s| s.name.push('x')), "session.session.name"),
+            (changed(|s| s.host = None), "session.session.host.host_id"),
+            (
+                changed(|s| s.start_time = None),
+                "session.session.start_time",
+            ),
+            (
+                changed(|s| s.end_time.as_mut().unwrap().seconds = i64::MAX),
+                "session.session.end_time",
+            ),
+            (
+                changed(|s| s.command = "x".repeat(300_000)),
+                "session.session:",
+            ),
+            (session_report(1, u64::MAX), "session.revision"),
+            (no_seq, "reports[1].command_end.seq"),
+        ] {
+            let reports = vec![session_report(1, 1), report];
+            let error = ingest.report(batch(reports)).await.unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+            assert!(error.message().starts_with("reports[1]."), "{error}");
+            assert!(error.message().contains(field), "{field}: {error}");
+        }
+        let mut nobody = batch(vec![session_report(1, 1)]);
+        nobody.host_id.clear();
+        let error = ingest.report(nobody).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
-        assert!(error.message().starts_with("reports[1]."), "{error}");
-        assert!(error.message().contains(field), "{field}: {error}");
+        let mut query = collector.query().await;
+        let listed = query.list_sessions(v1::ListSessionsRequest::default());
+        assert!(listed.await.unwrap().into_inner().sessions.is_empty());
+        collector.stop().await;
     }
-    let mut nobody = batch(vec![session_report(1, 1)]);
-    nobody.host_id.clear();
-    let error = ingest.report(nobody).await.unwrap_err();
-    assert_eq!(error.code(), Code::InvalidArgument);
-    let mut query = collector.query().await;
-    let listed = query.list_sessions(v1::ListSessionsRequest::default());
-    assert!(listed.await.unwrap().into_inner().sessions.is_empty());
-    collector.stop().await;
 }
 
-#[tokio::test]
-async fn a_session_belongs_to_the_host_that_reported_it_first() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
-    let mut ingest = collector.ingest().await;
-    ingest
-        .report(batch(vec![session_report(1, 1)]))
-        .await
-        .unwrap();
-    let mut stolen = session(1);
-    stolen.host.as_mut().unwrap().host_id = "other".into();
-    for report in [
-        changed_report(stolen, 9),
-        command_report(1, 1),
-        end_report(1, 1),
-    ] {
-        let mut theirs = batch(vec![report]);
-        theirs.host_id = "other".into();
-        let error = ingest.report(theirs).await.unwrap_err();
-        assert_eq!(error.code(), Code::PermissionDenied, "{error}");
+on_both! {
+    async fn a_session_belongs_to_the_host_that_reported_it_first(database) {
+        let collector = database.collector().await;
+        let mut ingest = collector.ingest().await;
+        ingest
+            .report(batch(vec![session_report(1, 1)]))
+            .await
+            .unwrap();
+        let mut stolen = session(1);
+        stolen.host.as_mut().unwrap().host_id = "other".into();
+        for report in [
+            changed_report(stolen, 9),
+            command_report(1, 1),
+            end_report(1, 1),
+        ] {
+            let mut theirs = batch(vec![report]);
+            theirs.host_id = "other".into();
+            let error = ingest.report(theirs).await.unwrap_err();
+            assert_eq!(error.code(), Code::PermissionDenied, "{error}");
+        }
+        assert_eq!(all(&collector, 1).await, (session(1), vec![]));
+        collector.stop().await;
     }
-    assert_eq!(all(&collector, 1).await, (session(1), vec![]));
-    collector.stop().await;
 }
 
-#[tokio::test]
-async fn a_compressed_bomb_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
-    let ingest = collector.ingest().await;
-    let mut ingest = ingest.send_compressed(tonic::codec::CompressionEncoding::Zstd);
-    ingest
-        .report(batch(vec![session_report(1, 1)]))
-        .await
-        .unwrap();
-    let mut bomb = session(2);
-    bomb.command = "x".repeat(64 * 1024 * 1024);
-    let error = ingest
-        .report(batch(vec![changed_report(bomb, 1)]))
-        .await
-        .unwrap_err();
-    assert_ne!(error.code(), Code::Ok);
-    // The server goes on.
-    ingest
-        .report(batch(vec![session_report(3, 1)]))
-        .await
-        .unwrap();
-    collector.stop().await;
+on_both! {
+    async fn a_compressed_bomb_is_refused(database) {
+        let collector = database.collector().await;
+        let ingest = collector.ingest().await;
+        let mut ingest = ingest.send_compressed(tonic::codec::CompressionEncoding::Zstd);
+        ingest
+            .report(batch(vec![session_report(1, 1)]))
+            .await
+            .unwrap();
+        let mut bomb = session(2);
+        bomb.command = "x".repeat(64 * 1024 * 1024);
+        let error = ingest
+            .report(batch(vec![changed_report(bomb, 1)]))
+            .await
+            .unwrap_err();
+        assert_ne!(error.code(), Code::Ok);
+        // The server goes on.
+        ingest
+            .report(batch(vec![session_report(3, 1)]))
+            .await
+            .unwrap();
+        collector.stop().await;
+    }
 }

@@ -8,7 +8,7 @@ mod common;
 
 use std::{fs, os::unix::fs::PermissionsExt, os::unix::net::UnixListener};
 
-use auditty_collector::{Listeners, Store};
+use auditty_collector::{Listeners, Location, Store};
 use common::Collector;
 
 async fn refusal(address: &str) -> String {
@@ -26,7 +26,7 @@ async fn a_socket_is_private_and_replaces_only_a_dead_one() {
     let listen = format!("unix:{}", path.display());
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a dead server left its socket");
-    let collector = Collector::start(&folder.path().join("c.db"), &listen).await;
+    let collector = Collector::start(&Location::Sqlite(folder.path().join("c.db")), &listen).await;
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
@@ -75,7 +75,10 @@ async fn refusals_say_why() {
 async fn a_database_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("no/c.db");
-    let error = Store::open(&missing).await.unwrap_err().to_string();
+    let error = Store::open(&Location::Sqlite(missing.clone()))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("no/c.db") && error.contains("No such file"),
         "{error}"
@@ -86,10 +89,17 @@ async fn a_database_that_cannot_be_used_is_named() {
         "this is no database, whatever it is called".repeat(50),
     )
     .unwrap();
-    let error = Store::open(&other).await.unwrap_err().to_string();
+    let error = Store::open(&Location::Sqlite(other.clone()))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("not a database"), "{error}");
     let fresh = folder.path().join("c.db");
-    Store::open(&fresh).await.unwrap().close().await;
+    Store::open(&Location::Sqlite(fresh.clone()))
+        .await
+        .unwrap()
+        .close()
+        .await;
     assert_eq!(
         fs::metadata(&fresh).unwrap().permissions().mode() & 0o777,
         0o600

@@ -1,6 +1,7 @@
 //! Queries: SQL and evaluation in memory agree, pages hold still.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a failed step outside a test function ends the test as well"
 )]
 
@@ -10,7 +11,7 @@ use std::collections::BTreeSet;
 
 use auditty_collector::{
     Store,
-    store::{Batch, CommandEnd, Fact},
+    store::{Batch, CommandEnd, Fact, Scope},
 };
 use auditty_proto::{
     filter::{ACTIVITY_FIELDS, COMMAND_FIELDS, Field, Filter, Kind, SESSION_FIELDS, Value},
@@ -21,8 +22,8 @@ use tonic::Code;
 
 const SESSIONS: u64 = 240;
 
-async fn store(folder: &std::path::Path) -> Store {
-    let store = Store::open(&folder.join("c.db")).await.unwrap();
+async fn store(database: &Database) -> Store {
+    let store = database.open().await;
     let facts = (0..SESSIONS).map(|number| Fact::Session {
         revision: 1,
         id: names::parse_session_id(&session_id(number)).unwrap(),
@@ -30,6 +31,7 @@ async fn store(folder: &std::path::Path) -> Store {
     });
     let batch = Batch {
         host_id: HOST.into(),
+        tenant: String::new(),
         facts: facts.collect(),
     };
     store.apply(&batch).await.unwrap();
@@ -115,232 +117,234 @@ fn filters<R>(fields: &'static [Field<R>], records: &[R]) -> Vec<String> {
     filters
 }
 
-#[tokio::test]
-async fn sql_and_memory_agree_on_sessions() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store(folder.path()).await;
-    let mut records: Vec<_> = (0..SESSIONS).map(session).collect();
-    let (mut some, mut none) = (0, 0);
-    for text in filters(SESSION_FIELDS, &records) {
-        let filter = Filter::sessions(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let page = store.sessions(&filter, None, 1000).await.unwrap();
-        records.sort_by_key(|s| {
-            let start = s.start_time.unwrap();
-            std::cmp::Reverse((start.seconds, start.nanos, s.session_id.clone()))
-        });
-        let ids = |sessions: &[v1::Session]| -> Vec<String> {
-            sessions.iter().map(|s| s.session_id.clone()).collect()
-        };
-        let expected: Vec<_> = records
-            .iter()
-            .filter(|s| filter.matches(s))
-            .cloned()
-            .collect();
-        assert_eq!(ids(&page.items), ids(&expected), "{text:?}");
-        match expected.len() {
-            0 => none += 1,
-            n if n < records.len() => some += 1,
-            _ => {}
+on_both! {
+    async fn sql_and_memory_agree_on_sessions(database) {
+        let store = store(&database).await;
+        let mut records: Vec<_> = (0..SESSIONS).map(session).collect();
+        let (mut some, mut none) = (0, 0);
+        for text in filters(SESSION_FIELDS, &records) {
+            let filter = Filter::sessions(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let page = store.sessions(&Scope::All, &filter, None, 1000).await.unwrap();
+            records.sort_by_key(|s| {
+                let start = s.start_time.unwrap();
+                std::cmp::Reverse((start.seconds, start.nanos, s.session_id.clone()))
+            });
+            let ids = |sessions: &[v1::Session]| -> Vec<String> {
+                sessions.iter().map(|s| s.session_id.clone()).collect()
+            };
+            let expected: Vec<_> = records
+                .iter()
+                .filter(|s| filter.matches(s))
+                .cloned()
+                .collect();
+            assert_eq!(ids(&page.items), ids(&expected), "{text:?}");
+            match expected.len() {
+                0 => none += 1,
+                n if n < records.len() => some += 1,
+                _ => {}
+            }
         }
+        assert!(
+            some > 300 && none > 100,
+            "the filters prove little: {some} {none}"
+        );
+        store.close().await;
     }
-    assert!(
-        some > 300 && none > 100,
-        "the filters prove little: {some} {none}"
-    );
-    store.close().await;
 }
 
-#[tokio::test]
-async fn sql_and_memory_agree_on_commands() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store(folder.path()).await;
-    let id = names::parse_session_id(&session_id(1)).unwrap();
-    let mut facts = Vec::new();
-    let mut records = Vec::new();
-    for seq in 1..=60 {
-        let mut command = command(1, seq);
-        facts.push(Fact::Command {
-            session: id,
-            command: Box::new(command.clone()),
-        });
-        if seq % 5 != 0 {
-            command.exit_code = (seq % 2 == 0).then_some((seq % 3) as u32);
-            command.signal = (seq % 2 == 1).then_some(15);
-            command.duration = Some(auditty_proto::convert::duration(seq));
-            facts.push(Fact::CommandEnd(CommandEnd {
+on_both! {
+    async fn sql_and_memory_agree_on_commands(database) {
+        let store = store(&database).await;
+        let id = names::parse_session_id(&session_id(1)).unwrap();
+        let mut facts = Vec::new();
+        let mut records = Vec::new();
+        for seq in 1..=60 {
+            let mut command = command(1, seq);
+            facts.push(Fact::Command {
                 session: id,
-                seq: seq as i64,
-                exit_code: command.exit_code,
-                signal: command.signal,
-                duration_ns: seq as i64,
-            }));
+                command: Box::new(command.clone()),
+            });
+            if seq % 5 != 0 {
+                command.exit_code = (seq % 2 == 0).then_some((seq % 3) as u32);
+                command.signal = (seq % 2 == 1).then_some(15);
+                command.duration = Some(auditty_proto::convert::duration(seq));
+                facts.push(Fact::CommandEnd(CommandEnd {
+                    session: id,
+                    seq: seq as i64,
+                    exit_code: command.exit_code,
+                    signal: command.signal,
+                    duration_ns: seq as i64,
+                }));
+            }
+            records.push(command);
         }
-        records.push(command);
-    }
-    let batch = Batch {
-        host_id: HOST.into(),
-        facts,
-    };
-    store.apply(&batch).await.unwrap();
-    for text in filters(COMMAND_FIELDS, &records) {
-        let filter = Filter::commands(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let page = store.commands(id, &filter, 0, 1000).await.unwrap();
-        let expected: Vec<_> = records
-            .iter()
-            .filter(|c| filter.matches(c))
-            .cloned()
-            .collect();
-        assert_eq!(page.items, expected, "{text:?}");
-    }
-    store.close().await;
-}
-
-#[tokio::test]
-async fn sql_and_memory_agree_on_activities() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store(folder.path()).await;
-    let id = names::parse_session_id(&session_id(1)).unwrap();
-    let records: Vec<_> = (1..=60).map(|seq| activity(1, seq)).collect();
-    let facts = records.iter().map(|record| Fact::Activity {
-        session: id,
-        activity: Box::new(record.clone()),
-    });
-    let batch = Batch {
-        host_id: HOST.into(),
-        facts: facts.collect(),
-    };
-    store.apply(&batch).await.unwrap();
-    let mut some = 0;
-    for text in filters(ACTIVITY_FIELDS, &records) {
-        let filter = Filter::activities(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let page = store.activities(id, &filter, 0, 1000).await.unwrap();
-        let expected: Vec<_> = records
-            .iter()
-            .filter(|activity| filter.matches(activity))
-            .cloned()
-            .collect();
-        assert_eq!(page.items, expected, "{text:?}");
-        some += usize::from(!expected.is_empty() && expected.len() < records.len());
-    }
-    assert!(some > 200, "the filters prove little: {some}");
-    store.close().await;
-}
-
-#[tokio::test]
-async fn pages_hold_still_while_sessions_arrive() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
-    let mut ingest = collector.ingest().await;
-    let reports = |numbers: std::ops::Range<u64>| numbers.map(|n| session_report(n, 1)).collect();
-    ingest.report(batch(reports(0..50))).await.unwrap();
-    let mut query = collector.query().await;
-    let mut request = v1::ListSessionsRequest {
-        page_size: 7,
-        filter: "host_id = host-1".into(),
-        ..Default::default()
-    };
-    let mut seen = Vec::new();
-    loop {
-        let page = query
-            .list_sessions(request.clone())
-            .await
-            .unwrap()
-            .into_inner();
-        assert!(page.sessions.len() <= 7);
-        seen.extend(page.sessions.into_iter().map(|s| s.session_id));
-        let next = 50 + seen.len() as u64;
-        ingest.report(batch(reports(next..next + 7))).await.unwrap();
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
-    let expected: Vec<_> = (0..50).rev().map(session_id).collect();
-    assert_eq!(seen, expected);
-    collector.stop().await;
-}
-
-#[tokio::test]
-async fn wrong_requests_get_useful_answers() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
-    let mut ingest = collector.ingest().await;
-    let reports = (0..3).map(|n| session_report(n, 1)).collect();
-    ingest.report(batch(reports)).await.unwrap();
-    let mut query = collector.query().await;
-    let list = |page_size, page_token: &str, filter: &str| v1::ListSessionsRequest {
-        page_size,
-        page_token: page_token.into(),
-        filter: filter.into(),
-    };
-    let page = query
-        .list_sessions(list(1, "", ""))
-        .await
-        .unwrap()
-        .into_inner();
-    assert!(!page.next_page_token.is_empty());
-    for (request, words) in [
-        (list(-1, "", ""), "page_size"),
-        (list(0, "nonsense", ""), "page_token"),
-        (list(0, &page.next_page_token, "uid = 1"), "other fields"),
-        (list(0, "", "usr = 1"), "there is no field \"usr\""),
-    ] {
-        let error = query.list_sessions(request).await.unwrap_err();
-        assert_eq!(error.code(), Code::InvalidArgument);
-        assert!(error.message().contains(words), "{error}");
-    }
-    let get = |name: &str| v1::GetSessionRequest { name: name.into() };
-    let error = query.get_session(get("sessions/x")).await.unwrap_err();
-    assert_eq!(error.code(), Code::InvalidArgument);
-    let name = format!("sessions/{}", session_id(99));
-    let error = query.get_session(get(&name)).await.unwrap_err();
-    assert_eq!(error.code(), Code::NotFound);
-    let commands = v1::ListCommandsRequest {
-        parent: name,
-        ..Default::default()
-    };
-    let error = query.list_commands(commands).await.unwrap_err();
-    assert_eq!(error.code(), Code::NotFound);
-    collector.stop().await;
-}
-
-#[tokio::test]
-async fn a_page_fits_into_an_answer() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(&folder.path().join("c.db"), "127.0.0.1:0").await;
-    let mut ingest = collector.ingest().await;
-    ingest
-        .report(batch(vec![session_report(1, 1)]))
-        .await
-        .unwrap();
-    for seq in 1..=8 {
-        let mut large = command(1, seq);
-        large.argv = vec!["x".repeat(1_000_000)];
-        let report = v1::CommandReport {
-            session_id: session_id(1),
-            command: Some(large),
+        let batch = Batch {
+            host_id: HOST.into(),
+        tenant: String::new(),
+            facts,
         };
-        let report = fact(v1::report::Fact::Command(report));
-        ingest.report(batch(vec![report])).await.unwrap();
+        store.apply(&batch).await.unwrap();
+        for text in filters(COMMAND_FIELDS, &records) {
+            let filter = Filter::commands(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let page = store.commands(id, &filter, 0, 1000).await.unwrap();
+            let expected: Vec<_> = records
+                .iter()
+                .filter(|c| filter.matches(c))
+                .cloned()
+                .collect();
+            assert_eq!(page.items, expected, "{text:?}");
+        }
+        store.close().await;
     }
-    let mut query = collector.query().await;
-    let mut request = v1::ListCommandsRequest {
-        parent: format!("sessions/{}", session_id(1)),
-        ..Default::default()
-    };
-    let mut seen = Vec::new();
-    loop {
+}
+
+on_both! {
+    async fn sql_and_memory_agree_on_activities(database) {
+        let store = store(&database).await;
+        let id = names::parse_session_id(&session_id(1)).unwrap();
+        let records: Vec<_> = (1..=60).map(|seq| activity(1, seq)).collect();
+        let facts = records.iter().map(|record| Fact::Activity {
+            session: id,
+            activity: Box::new(record.clone()),
+        });
+        let batch = Batch {
+            host_id: HOST.into(),
+        tenant: String::new(),
+            facts: facts.collect(),
+        };
+        store.apply(&batch).await.unwrap();
+        let mut some = 0;
+        for text in filters(ACTIVITY_FIELDS, &records) {
+            let filter = Filter::activities(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let page = store.activities(id, &filter, 0, 1000).await.unwrap();
+            let expected: Vec<_> = records
+                .iter()
+                .filter(|activity| filter.matches(activity))
+                .cloned()
+                .collect();
+            assert_eq!(page.items, expected, "{text:?}");
+            some += usize::from(!expected.is_empty() && expected.len() < records.len());
+        }
+        assert!(some > 200, "the filters prove little: {some}");
+        store.close().await;
+    }
+}
+
+on_both! {
+    async fn pages_hold_still_while_sessions_arrive(database) {
+        let collector = database.collector().await;
+        let mut ingest = collector.ingest().await;
+        let reports = |numbers: std::ops::Range<u64>| numbers.map(|n| session_report(n, 1)).collect();
+        ingest.report(batch(reports(0..50))).await.unwrap();
+        let mut query = collector.query().await;
+        let mut request = v1::ListSessionsRequest {
+            page_size: 7,
+            filter: "host_id = host-1".into(),
+            ..Default::default()
+        };
+        let mut seen = Vec::new();
+        loop {
+            let page = query
+                .list_sessions(request.clone())
+                .await
+                .unwrap()
+                .into_inner();
+            assert!(page.sessions.len() <= 7);
+            seen.extend(page.sessions.into_iter().map(|s| s.session_id));
+            let next = 50 + seen.len() as u64;
+            ingest.report(batch(reports(next..next + 7))).await.unwrap();
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        let expected: Vec<_> = (0..50).rev().map(session_id).collect();
+        assert_eq!(seen, expected);
+        collector.stop().await;
+    }
+}
+
+on_both! {
+    async fn wrong_requests_get_useful_answers(database) {
+        let collector = database.collector().await;
+        let mut ingest = collector.ingest().await;
+        let reports = (0..3).map(|n| session_report(n, 1)).collect();
+        ingest.report(batch(reports)).await.unwrap();
+        let mut query = collector.query().await;
+        let list = |page_size, page_token: &str, filter: &str| v1::ListSessionsRequest {
+            page_size,
+            page_token: page_token.into(),
+            filter: filter.into(),
+        };
         let page = query
-            .list_commands(request.clone())
+            .list_sessions(list(1, "", ""))
             .await
             .unwrap()
             .into_inner();
-        seen.extend(page.commands.into_iter().map(|c| c.seq));
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
+        assert!(!page.next_page_token.is_empty());
+        for (request, words) in [
+            (list(-1, "", ""), "page_size"),
+            (list(0, "nonsense", ""), "page_token"),
+            (list(0, &page.next_page_token, "uid = 1"), "other fields"),
+            (list(0, "", "usr = 1"), "there is no field \"usr\""),
+        ] {
+            let error = query.list_sessions(request).await.unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+            assert!(error.message().contains(words), "{error}");
         }
+        let get = |name: &str| v1::GetSessionRequest { name: name.into() };
+        let error = query.get_session(get("sessions/x")).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        let name = format!("sessions/{}", session_id(99));
+        let error = query.get_session(get(&name)).await.unwrap_err();
+        assert_eq!(error.code(), Code::NotFound);
+        let commands = v1::ListCommandsRequest {
+            parent: name,
+            ..Default::default()
+        };
+        let error = query.list_commands(commands).await.unwrap_err();
+        assert_eq!(error.code(), Code::NotFound);
+        collector.stop().await;
     }
-    assert_eq!(seen, (1..=8).collect::<Vec<_>>());
-    collector.stop().await;
+}
+
+on_both! {
+    async fn a_page_fits_into_an_answer(database) {
+        let collector = database.collector().await;
+        let mut ingest = collector.ingest().await;
+        ingest
+            .report(batch(vec![session_report(1, 1)]))
+            .await
+            .unwrap();
+        for seq in 1..=8 {
+            let mut large = command(1, seq);
+            large.argv = vec!["x".repeat(1_000_000)];
+            let report = v1::CommandReport {
+                session_id: session_id(1),
+                command: Some(large),
+            };
+            let report = fact(v1::report::Fact::Command(report));
+            ingest.report(batch(vec![report])).await.unwrap();
+        }
+        let mut query = collector.query().await;
+        let mut request = v1::ListCommandsRequest {
+            parent: format!("sessions/{}", session_id(1)),
+            ..Default::default()
+        };
+        let mut seen = Vec::new();
+        loop {
+            let page = query
+                .list_commands(request.clone())
+                .await
+                .unwrap()
+                .into_inner();
+            seen.extend(page.commands.into_iter().map(|c| c.seq));
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(seen, (1..=8).collect::<Vec<_>>());
+        collector.stop().await;
+    }
 }

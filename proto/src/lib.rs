@@ -2,6 +2,7 @@
 //! generated messages, clients and servers, and what all three need to mean the
 //! same thing by them.
 //!
+//! - [`access`]: who may call which method
 //! - [`convert`]: the recording's model → messages
 //! - [`json`]: any message → canonical proto3 JSON
 //! - [`filter`]: the filter language, its fields, and its evaluation in memory
@@ -9,6 +10,7 @@
 //! - [`page_token`]: opaque page tokens
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod convert;
 pub mod filter;
 pub mod json;

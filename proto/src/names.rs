@@ -55,6 +55,7 @@ short_names! {
     ConnectRole "CONNECT_ROLE_",
     LinkRelation "LINK_RELATION_",
     HandoffTo "HANDOFF_TO_",
+    Role "ROLE_",
 }
 
 /// Resource name of a session.

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use auditty_collector::{ListenAddress, Listeners, ServeError, Store, serve};
+use auditty_collector::{ListenAddress, Listeners, Location, ServeError, Store, serve};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ pub(super) async fn start(config: &Collector) -> Result<(Option<EmbeddedCollecto
             Address::Http(url) => anyhow::bail!("{url} is no address to listen on"),
         });
     }
-    let store = Store::open(database).await?;
+    let store = Store::open(&Location::Sqlite(database.clone())).await?;
     let listeners = Listeners::bind(&addresses, false).await?;
     let address = match listeners.addresses().next() {
         Some(ListenAddress::Unix(path)) => Address::Unix(path.clone()),

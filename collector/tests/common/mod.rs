@@ -5,9 +5,9 @@
     reason = "every test file uses a part of it, and a failed step ends the test"
 )]
 
-use std::path::Path;
+pub mod postgres;
 
-use auditty_collector::{ListenAddress, Listeners, ServeError, Store, serve};
+use auditty_collector::{ListenAddress, Listeners, Location, ServeError, Store, serve};
 use auditty_proto::v1::{
     self, ingest_service_client::IngestServiceClient, session_service_client::SessionServiceClient,
 };
@@ -19,6 +19,67 @@ use uuid::Uuid;
 
 pub const HOST: &str = "host-1";
 
+/// A database of a test's own, and a folder for what else it needs.
+pub struct Database {
+    pub folder: tempfile::TempDir,
+    pub location: Location,
+}
+
+impl Database {
+    pub fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(folder.path().join("c.db"));
+        Self { folder, location }
+    }
+
+    pub fn postgres() -> Option<Self> {
+        Some(Self {
+            location: postgres::database()?.parse().unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+        })
+    }
+
+    /// Another one of its kind, empty.
+    pub fn fresh(&self) -> Self {
+        match self.location {
+            Location::Sqlite(_) => Self::sqlite(),
+            Location::Postgres(_) => Self::postgres().unwrap(),
+        }
+    }
+
+    pub async fn open(&self) -> Store {
+        Store::open(&self.location).await.unwrap()
+    }
+
+    pub async fn collector(&self) -> Collector {
+        Collector::start(&self.location, "127.0.0.1:0").await
+    }
+}
+
+/// Makes two tests of each: one on SQLite, one on PostgreSQL.
+#[macro_export]
+macro_rules! on_both {
+    ($(async fn $name:ident($database:ident) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            async fn check($database: Database) $body
+
+            #[tokio::test]
+            async fn sqlite() {
+                check(Database::sqlite()).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                if let Some(database) = Database::postgres() {
+                    check(database).await;
+                }
+            }
+        }
+    )*};
+}
+
 pub struct Collector {
     pub address: ListenAddress,
     pub store: Store,
@@ -27,7 +88,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub async fn start(database: &Path, listen: &str) -> Self {
+    pub async fn start(database: &Location, listen: &str) -> Self {
         let store = Store::open(database).await.unwrap();
         let listeners = Listeners::bind(&[listen.parse().unwrap()], false)
             .await

@@ -6,7 +6,7 @@ use super::{NETWORK_HINT, Outcome, announce};
 use crate::workspace;
 
 /// Package and reason.
-const PACKAGES: [(&str, &str); 34] = [
+const PACKAGES: [(&str, &str); 35] = [
     (
         "gcc",
         "links Rust programs and compiles the C parts of zstd, SQLite and aws-lc",
@@ -35,6 +35,10 @@ const PACKAGES: [(&str, &str); 34] = [
     ("gnupg", "asks for a passphrase"),
     ("openssl", "asks for a password, and makes random ones"),
     ("postgresql-client", "asks for a password"),
+    (
+        "postgresql",
+        "the database of a fleet's collector: tests start clusters of their own",
+    ),
     ("curl", "asks for a password"),
     ("git", "asks for a password, and is transferred to and fro"),
     ("screen", "sessions open inner terminals with it"),

@@ -1,0 +1,164 @@
+//! Rows → messages, page by page.
+
+use auditty_proto::{
+    convert,
+    filter::Filter,
+    v1::{self, activity::Activity},
+};
+use futures::TryStreamExt;
+use prost::Message;
+use uuid::Uuid;
+
+use super::{
+    MAX_PAGE_BYTES, Page, Scope, SessionPosition, Store, StoreError,
+    database::{Row, Sql},
+    filters::push_filter,
+    write::END_FIELDS,
+};
+
+impl Store {
+    /// One session.
+    pub async fn session(
+        &self,
+        scope: &Scope,
+        id: Uuid,
+    ) -> Result<Option<v1::Session>, StoreError> {
+        let mut sql = self
+            .database
+            .sql("SELECT s.message FROM sessions s WHERE s.session_id = ");
+        sql.bind(id.to_string());
+        push_scope(&mut sql, scope);
+        let row = self.database.row(sql.often()).await?;
+        Ok(match row {
+            Some(row) => Some(v1::Session::decode(row.bytes("message")?)?),
+            None => None,
+        })
+    }
+
+    /// Sessions that match, newest first.
+    pub async fn sessions(
+        &self,
+        scope: &Scope,
+        filter: &Filter<v1::Session>,
+        after: Option<SessionPosition>,
+        limit: usize,
+    ) -> Result<Page<v1::Session>, StoreError> {
+        let mut sql = self
+            .database
+            .sql("SELECT s.message FROM sessions s WHERE TRUE");
+        push_scope(&mut sql, scope);
+        push_filter(&mut sql, filter, |_| "s");
+        if let Some(SessionPosition { start_ns, id }) = after {
+            sql.push(" AND (s.start_time, s.session_id) < (");
+            sql.bind(start_ns).push(", ").bind(id.to_string()).push(")");
+        }
+        sql.push(" ORDER BY s.start_time DESC, s.session_id DESC");
+        self.page(sql, limit, |row| {
+            let message = row.bytes("message")?;
+            Ok((v1::Session::decode(message)?, message.len()))
+        })
+        .await
+    }
+
+    /// Commands of a session that match, in the order they started.
+    pub async fn commands(
+        &self,
+        session: Uuid,
+        filter: &Filter<v1::Command>,
+        after_seq: i64,
+        limit: usize,
+    ) -> Result<Page<v1::Command>, StoreError> {
+        let mut sql = self.database.sql(
+            "SELECT c.message, e.exit_code, e.signal, e.duration_ns
+             FROM commands c LEFT JOIN command_ends e
+             ON e.session_id = c.session_id AND e.seq = c.seq
+             WHERE c.session_id = ",
+        );
+        sql.bind(session.to_string());
+        sql.push(" AND c.seq > ").bind(after_seq);
+        push_filter(&mut sql, filter, |name| {
+            if END_FIELDS.contains(&name) { "e" } else { "c" }
+        });
+        sql.push(" ORDER BY c.seq");
+        self.page(sql, limit, command).await
+    }
+
+    /// Activities of a session that match, in order.
+    pub async fn activities(
+        &self,
+        session: Uuid,
+        filter: &Filter<v1::Activity>,
+        after_seq: i64,
+        limit: usize,
+    ) -> Result<Page<v1::Activity>, StoreError> {
+        let mut sql = self.database.sql(
+            "SELECT a.message, e.sent_bytes, e.received_bytes, e.duration_ns
+             FROM activities a LEFT JOIN connect_ends e
+             ON e.session_id = a.session_id AND e.seq = a.seq
+             WHERE a.session_id = ",
+        );
+        sql.bind(session.to_string());
+        sql.push(" AND a.seq > ").bind(after_seq);
+        push_filter(&mut sql, filter, |_| "a");
+        sql.push(" ORDER BY a.seq");
+        self.page(sql, limit, activity).await
+    }
+
+    /// Reads rows until the page is full by number or by bytes.
+    pub(super) async fn page<T>(
+        &self,
+        mut sql: Sql,
+        limit: usize,
+        item: impl Fn(&Row) -> Result<(T, usize), StoreError>,
+    ) -> Result<Page<T>, StoreError> {
+        let one_more = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+        sql.push(" LIMIT ").bind(one_more);
+        let mut rows = self.database.rows(sql);
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        while let Some(row) = rows.try_next().await? {
+            let (item, len) = item(&row)?;
+            bytes += len;
+            let full = items.len() == limit || bytes > MAX_PAGE_BYTES;
+            if full && !items.is_empty() {
+                return Ok(Page { items, more: true });
+            }
+            items.push(item);
+        }
+        Ok(Page { items, more: false })
+    }
+}
+
+/// Leaves out the sessions of other tenants.
+pub(super) fn push_scope(sql: &mut Sql, scope: &Scope) {
+    if let Scope::Tenant(tenant) = scope {
+        sql.push(" AND s.tenant = ").bind(tenant.as_str());
+    }
+}
+
+pub(super) fn command(row: &Row) -> Result<(v1::Command, usize), StoreError> {
+    let message = row.bytes("message")?;
+    let mut command = v1::Command::decode(message)?;
+    if let Some(duration_ns) = row.int("duration_ns")? {
+        // They are in the range they were stored from.
+        let number = |int: Option<i64>| int.and_then(|int| u32::try_from(int).ok());
+        command.exit_code = number(row.int("exit_code")?);
+        command.signal = number(row.int("signal")?);
+        command.duration = Some(convert::duration(duration_ns.unsigned_abs()));
+    }
+    Ok((command, message.len()))
+}
+
+fn activity(row: &Row) -> Result<(v1::Activity, usize), StoreError> {
+    let message = row.bytes("message")?;
+    let mut activity = v1::Activity::decode(message)?;
+    if let (Some(duration_ns), Some(Activity::Connect(connect))) =
+        (row.int("duration_ns")?, &mut activity.activity)
+    {
+        let bytes = |count: Option<i64>| count.map(i64::unsigned_abs);
+        connect.sent_byte_count = bytes(row.int("sent_bytes")?);
+        connect.received_byte_count = bytes(row.int("received_bytes")?);
+        connect.duration = Some(convert::duration(duration_ns.unsigned_abs()));
+    }
+    Ok((activity, message.len()))
+}

@@ -1,0 +1,95 @@
+//! A PostgreSQL cluster of one test program's own, in a temporary folder.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longest wait for the server, on a machine that does other things as well.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Makes the cluster, serves it until its input ends, and removes it. The input
+/// ends with the test program, however that ends. Nothing is synced to disk: the
+/// tests do not cut the power.
+const SCRIPT: &str = r#"
+bin=$1 folder=$2
+run() {
+    if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --init-groups "$@"; else "$@"; fi
+}
+cd /
+run "$bin/initdb" -D "$folder/data" -U auditty -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder/log" 2>&1 &&
+run "$bin/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c fsync=off -c max_connections=200 >>"$folder/log" 2>&1 </dev/null &
+server=$!
+cat >/dev/null
+pkill -INT -P $server; kill -INT $server; wait $server
+rm -rf "$folder"
+"#;
+
+static CLUSTER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let bin = programs()?;
+    let folder = tempfile::Builder::new().prefix("auditty-pg-").tempdir();
+    let folder = folder.unwrap().keep();
+    // The server runs as another user.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut script = Command::new("bash");
+    script.args(["-c", SCRIPT, "cluster"]).arg(bin).arg(&folder);
+    let child = script.stdin(Stdio::piped()).spawn().unwrap();
+    // Its input stays open as long as this program lives.
+    std::mem::forget(child);
+    let begin = Instant::now();
+    while !answers(&folder) {
+        let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+        assert!(
+            begin.elapsed() < DEADLINE,
+            "PostgreSQL does not start: {log}"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    Some(folder)
+});
+
+/// The folder with the newest server's programs.
+fn programs() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let bins = versions.flatten().map(|version| version.path().join("bin"));
+    bins.filter(|bin| bin.join("initdb").exists() && bin.join("postgres").exists())
+        .max()
+}
+
+fn answers(folder: &Path) -> bool {
+    psql(folder, "SELECT 1")
+}
+
+fn psql(folder: &Path, statement: &str) -> bool {
+    let mut psql = Command::new("psql");
+    psql.args([
+        "-qX", "-U", "auditty", "-d", "postgres", "-c", statement, "-h",
+    ]);
+    let output = psql.arg(folder).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// URL of a new, empty database; `None`, said loudly, where there is no server.
+pub fn database() -> Option<String> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let Some(folder) = CLUSTER.as_ref() else {
+        let test = thread::current().name().unwrap_or("a test").to_owned();
+        let line = format!("\nSKIPPED {test}: the package postgresql is not installed\n");
+        // Past the capture of the test's output.
+        let _ = std::io::stdout().write_all(line.as_bytes());
+        return None;
+    };
+    let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    assert!(psql(folder, &format!("CREATE DATABASE {name}")));
+    let host = folder.display().to_string().replace('/', "%2F");
+    Some(format!("postgres://auditty@{host}/{name}"))
+}
