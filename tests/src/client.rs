@@ -142,6 +142,12 @@ impl Client {
         Typist::start(&mut tty.ssh(), None)
     }
 
+    /// Runs a command in a terminal, with somebody there to type.
+    pub fn typist(&self, remote: &str) -> Result<Typist> {
+        let tty = self.clone().with("-tt");
+        Typist::start(tty.ssh().arg(remote), None)
+    }
+
     /// Opens an interactive shell from a terminal of this size.
     pub fn shell_at_terminal(&self, rows: u16, columns: u16) -> Result<Typist> {
         let tty = self.clone().with("-tt");

@@ -11,6 +11,7 @@ pub mod agent;
 pub mod cleanup;
 pub mod cli;
 pub mod client;
+pub mod dropbear;
 pub mod kerberos;
 pub mod oracle;
 pub mod process;

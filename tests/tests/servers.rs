@@ -2,10 +2,7 @@
 //! programs, dropbear, and a server that somebody else starts for each client.
 
 use std::{
-    fs,
-    net::TcpStream,
     os::{fd::OwnedFd, unix::net::UnixListener},
-    path::Path,
     process::{Command, Stdio},
 };
 
@@ -14,8 +11,9 @@ use auditty_tests::{
     SOON, Stage,
     agent::{Agent, Setting},
     client::{Auth, Client},
+    dropbear::Dropbear,
     scene::{Scene, output},
-    sshd::{Sshd, certify, fingerprint, free_port, key_pair, public},
+    sshd::{Sshd, certify, fingerprint, key_pair, public},
     user::TestUser,
     wait_for,
 };
@@ -127,50 +125,19 @@ fn channels_of_openssh_10_and_its_root() -> Result<()> {
     stage.end()
 }
 
-/// Lets dropbear, which looks only there, accept a key.
-fn trust(user: &TestUser, key: &Path) -> Result<()> {
-    let folder = user.home.join(".ssh");
-    fs::create_dir_all(&folder)?;
-    fs::copy(public(key), folder.join("authorized_keys"))?;
-    let owner = format!("{0}:{0}", user.name);
-    output(Command::new("chown").args(["-R", &owner]).arg(&folder))?;
-    output(Command::new("chmod").args(["-R", "go="]).arg(&folder))?;
-    Ok(())
-}
-
 #[test]
 fn dropbear() -> Result<()> {
     let mut stage = Stage::new()?;
-    trust(&stage.user, &stage.key)?;
-    let host_key = stage.scene.path("dropbear-key");
-    output(
-        Command::new("dropbearkey")
-            .args(["-t", "ed25519", "-f"])
-            .arg(&host_key),
-    )?;
-    let port = free_port()?;
-    let mut command = Command::new("/usr/sbin/dropbear");
-    command.args([
-        "-F",
-        "-E",
-        "-P",
-        "/dev/null",
-        "-p",
-        &format!("127.0.0.1:{port}"),
-        "-r",
-    ]);
-    let mut server = stage.scene.spawn("dropbear", command.arg(&host_key))?;
-    wait_for("dropbear on its port", SOON, || {
-        ensure!(
-            server.ended()?.is_none(),
-            "dropbear ended: {}",
-            server.log()
-        );
-        Ok(TcpStream::connect(("127.0.0.1", port)).ok())
-    })?;
-    stage.sshd.port = port;
+    let server = Dropbear::start(&stage.scene, &stage.user, &stage.key)?;
+    stage.sshd.port = server.port;
 
-    let shown = stage.client().run_tty("seq 1 500; exit 3")?;
+    // It goes when everything is shown: see [`Dropbear`].
+    let asked = "stty -echo; seq 1 500; read -r go; exit 3";
+    let mut typist = stage.client().typist(asked)?;
+    typist.expect("\n500\r\n")?;
+    typist.line("go")?;
+    let (status, shown) = typist.finish(SOON)?;
+    assert_eq!(status.code(), Some(3));
     let piped = stage.client().run("cat; echo done >&2", b"what went in")?;
     assert_eq!(piped.stdout, b"what went in");
     let recordings = stage.recordings(2)?;
@@ -185,7 +152,7 @@ fn dropbear() -> Result<()> {
         assert_eq!(connection["client_address"], "127.0.0.1");
         assert_eq!(connection["server_exe"], "/usr/sbin/dropbear");
     });
-    assert_eq!(terminal.bytes("output", "terminal")?, shown.stdout);
+    assert_eq!(terminal.bytes("output", "terminal")?, shown);
     assert_eq!(pipes.bytes("input", "stdin")?, b"what went in");
     assert_eq!(pipes.bytes("output", "stdout")?, b"what went in");
     assert_eq!(pipes.bytes("output", "stderr")?, b"done\n");

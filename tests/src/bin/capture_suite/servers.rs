@@ -1,13 +1,10 @@
 //! Servers other than OpenSSH.
 
-use std::{fs, io, net::TcpStream, os::unix::fs::PermissionsExt as _, process::Command};
-
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use auditty_tests::{
     SOON,
-    scene::output,
-    sshd::{free_port, public},
-    wait_for,
+    client::{Auth, Client},
+    dropbear::Dropbear,
 };
 
 use crate::{
@@ -22,70 +19,18 @@ pub fn dropbear(rig: &mut Rig) -> Result<Outcome> {
     if !present("dropbear") {
         return Ok(Outcome::Skip("no dropbear here".to_owned()));
     }
-    let folder = rig.user.home.join(".ssh");
-    fs::create_dir_all(&folder)?;
-    let keys = folder.join("authorized_keys");
-    fs::copy(public(rig.key()), &keys)?;
-    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600))?;
-    let owner = format!("{0}:{0}", rig.user.name);
-    output(Command::new("chown").args(["-R", &owner]).arg(&folder))?;
-    let host_key = rig.scene.path("dropbear-key");
-    output(
-        Command::new("dropbearkey")
-            .args(["-t", "ed25519", "-f"])
-            .arg(&host_key),
-    )?;
-    let port = free_port()?;
-    let mut command = Command::new("dropbear");
-    command
-        .args([
-            "-F",
-            "-E",
-            "-P",
-            "/dev/null",
-            "-p",
-            &format!("127.0.0.1:{port}"),
-            "-r",
-        ])
-        .arg(&host_key);
-    let mut server = rig.scene.spawn("dropbear", &mut command)?;
-    wait_for("dropbear on its port", SOON, || {
-        ensure!(
-            server.ended()?.is_none(),
-            "dropbear ended: {}",
-            server.log()
-        );
-        Ok(TcpStream::connect(("127.0.0.1", port)).ok())
-    })?;
-
-    // The first of two options wins in ssh.
-    let mut ssh = Command::new("ssh");
-    ssh.args([
-        "-tt",
-        "-F",
-        "none",
-        "-o",
-        &format!("Port={port}"),
-        "-oStrictHostKeyChecking=no",
-    ]);
-    ssh.args([
-        "-oUserKnownHostsFile=/dev/null",
-        "-oLogLevel=ERROR",
-        "-oBatchMode=yes",
-    ]);
-    ssh.args(["-oKexAlgorithms=curve25519-sha256", "-i"])
-        .arg(rig.key());
-    ssh.arg(format!("{}@127.0.0.1", rig.user.name))
-        .arg("seq 1 2000");
-    // At the end of its input newer dropbears end the session at once.
-    let (input, _open) = io::pipe()?;
-    let run = ssh.stdin(input).output()?;
+    let server = Dropbear::start(&rig.scene, &rig.user, rig.key())?;
+    let key = Auth::Key(rig.key().to_owned());
+    let client = Client::new(&rig.sshd, &rig.user, key).at(server.port);
+    // It goes when everything is shown: see [`Dropbear`].
+    let mut typist = client.typist("stty -echo; seq 1 2000; read -r go")?;
+    typist.expect("\n2000\r\n")?;
+    typist.line("go")?;
+    let (status, shown) = typist.finish(SOON)?;
     ensure!(
-        run.status.success(),
-        "ssh ended with {}: {}; dropbear said: {}",
-        run.status,
-        String::from_utf8_lossy(&run.stderr),
-        server.log()
+        status.success(),
+        "ssh ended with {status}; dropbear said: {}",
+        server.process.log()
     );
     let limit = rig.limited("servers other than OpenSSH");
     if let Some(why) = limit.filter(|why| !why.contains("dropbear")) {
@@ -93,8 +38,6 @@ pub fn dropbear(rig: &mut Rig) -> Result<Outcome> {
     }
     let recording = rig.recording()?;
     let user = &recording.session()["login"]["user"];
-    if *user != rig.user.name.as_str() {
-        bail!("the user is {user}");
-    }
-    account::compare(&recording, SHOWN, &run.stdout)
+    ensure!(*user == rig.user.name.as_str(), "the user is {user}");
+    account::compare(&recording, SHOWN, &shown)
 }
