@@ -188,6 +188,8 @@ pub const FILE_LINK: u32 = 11;
 pub const FILE_SYMLINK: u32 = 12;
 /// The length was changed.
 pub const FILE_TRUNCATE: u32 = 13;
+/// A program could not be executed. Of one that was, there is a [`KIND_EXEC`].
+pub const FILE_EXECUTE: u32 = 14;
 
 /// Body of [`KIND_SOCKET`].
 #[repr(C)]

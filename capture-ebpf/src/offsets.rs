@@ -115,6 +115,7 @@ offsets! {
     newtask_pid = "trace_event_raw_task_newtask.pid", 4;
     newtask_clone_flags = "trace_event_raw_task_newtask.clone_flags", 8;
     exec_filename = "trace_event_raw_sched_process_exec.__data_loc_filename", 4;
+    exec_old_pid = "trace_event_raw_sched_process_exec.old_pid", 4;
     set_state_sock = "trace_event_raw_inet_sock_set_state.skaddr", 8;
     set_state_new = "trace_event_raw_inet_sock_set_state.newstate", 4;
     sys_enter_id = "trace_event_raw_sys_enter.id", 8;

@@ -337,6 +337,10 @@ pub enum FileOperation {
     Symlink,
     /// Its length was changed.
     Truncate,
+    /// It could not be executed. Names that do not exist are left out: looking
+    /// for a program along `PATH` is no attempt. Of a program that ran, there is
+    /// an `exec`.
+    Execute,
 }
 
 /// A process of the session changed a file, or read a sensitive one.

@@ -341,6 +341,18 @@ fn an_exec_that_failed_is_none() -> Result<()> {
         argv[0].starts_with("/nope") || argv[0] == "text" || argv[0] == "/etc/passwd"
     });
     assert_eq!(tried.count(), 0);
+    let failed: Vec<_> = recording
+        .of("file")
+        .into_iter()
+        .filter(|file| file["operation"] == "execute")
+        .map(|file| (file["path"].as_str().unwrap_or_default(), &file["errno"]))
+        .collect();
+    let text = stage.user.home.join("text");
+    let text = text.display().to_string();
+    assert!(failed.contains(&(&text, &8.into())), "{failed:?}");
+    assert!(failed.contains(&("/etc/passwd", &13.into())), "{failed:?}");
+    let there = |(path, _): &(&str, _)| !path.starts_with("/nope");
+    assert!(failed.iter().all(there), "{failed:?}");
     stage.end()
 }
 

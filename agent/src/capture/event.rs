@@ -252,6 +252,8 @@ pub enum FileOperation {
     Symlink,
     /// Its length was changed.
     Truncate,
+    /// It could not be executed.
+    Execute,
 }
 
 /// Something a process did, or tried to do, to a file.

@@ -2,8 +2,8 @@
 //! architecture: what the kernel programs know of them.
 
 use auditty_capture_ebpf::{
-    FILE_CALLS, FILE_CHMOD, FILE_CHOWN, FILE_CREATE, FILE_DELETE, FILE_LINK, FILE_MKDIR,
-    FILE_RENAME, FILE_SYMLINK, FILE_TRUNCATE, FileCall, NO_ARGUMENT, SHAPE_CLOSE, SHAPE_COPY,
+    FILE_CALLS, FILE_CHMOD, FILE_CHOWN, FILE_CREATE, FILE_DELETE, FILE_EXECUTE, FILE_LINK,
+    FILE_MKDIR, FILE_RENAME, FILE_SYMLINK, FILE_TRUNCATE, FileCall, NO_ARGUMENT, SHAPE_CLOSE, SHAPE_COPY,
     SHAPE_DESCRIPTOR, SHAPE_NAME, SHAPE_OPEN, SHAPE_OPEN_HOW, SHAPE_READ, SHAPE_SEND, SHAPE_WRITE,
 };
 use libc::c_long;
@@ -72,7 +72,7 @@ const fn moves(shape: u8) -> FileCall {
 }
 
 /// Calls that every architecture has.
-const EVERYWHERE: [(c_long, FileCall); 29] = [
+const EVERYWHERE: [(c_long, FileCall); 31] = [
     (libc::SYS_openat, open(SHAPE_OPEN, 0, 1, 2)),
     (libc::SYS_openat2, open(SHAPE_OPEN_HOW, 0, 1, 2)),
     (libc::SYS_unlinkat, valued(name_at(FILE_DELETE, 1), 2)),
@@ -86,6 +86,8 @@ const EVERYWHERE: [(c_long, FileCall); 29] = [
     (libc::SYS_linkat, targeted(name_at(FILE_LINK, 1), 2, 3)),
     (libc::SYS_symlinkat, symlink(1, 2)),
     (libc::SYS_truncate, name(FILE_TRUNCATE, 0)),
+    (libc::SYS_execve, name(FILE_EXECUTE, 0)),
+    (libc::SYS_execveat, name_at(FILE_EXECUTE, 1)),
     (libc::SYS_fchmod, descriptor(FILE_CHMOD, 1)),
     (libc::SYS_fchown, descriptor(FILE_CHOWN, 1)),
     (libc::SYS_ftruncate, descriptor(FILE_TRUNCATE, NO_ARGUMENT)),

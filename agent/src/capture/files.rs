@@ -181,6 +181,7 @@ fn operation(value: u32) -> Option<FileOperation> {
         layout::FILE_LINK => FileOperation::Link,
         layout::FILE_SYMLINK => FileOperation::Symlink,
         layout::FILE_TRUNCATE => FileOperation::Truncate,
+        layout::FILE_EXECUTE => FileOperation::Execute,
         _ => return None,
     })
 }

@@ -65,6 +65,7 @@ fn operation(operation: FileOperation) -> Option<event::FileOperation> {
         FileOperation::Link => event::FileOperation::Link,
         FileOperation::Symlink => event::FileOperation::Symlink,
         FileOperation::Truncate => event::FileOperation::Truncate,
+        FileOperation::Execute => event::FileOperation::Execute,
         FileOperation::Close => return None,
     })
 }

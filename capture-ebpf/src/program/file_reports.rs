@@ -6,7 +6,7 @@
 
 use auditty_capture_ebpf::{
     CAUSE_READ_FAILED, CLASS_FILE, FILE_CHMOD, FILE_CHOWN, FILE_CREATE, FILE_DELETE,
-    FILE_OPEN_READ, FILE_OPEN_WRITE, FILE_RMDIR, FILE_SYMLINK, FileBody, FileCall, KIND_FILE,
+    FILE_EXECUTE, FILE_OPEN_READ, FILE_OPEN_WRITE, FILE_RMDIR, FILE_SYMLINK, FileBody, FileCall, KIND_FILE,
     KIND_FILE_PATH, NAME_KEY, NAME_LEVELS, NAMES_MAX, NO_ARGUMENT, PATH_FILE, PATH_FILE_BASE,
     PATH_MAX, PATH_TARGET, PATH_TARGET_BASE, PROCESS_IS_TALKING, PathBody, SHAPE_OPEN_HOW,
 };
@@ -47,10 +47,12 @@ const FMODE_WRITE: u32 = 0x2;
 const FMODE_CREATED: u32 = 0x10_0000;
 
 const EPERM: u32 = 1;
+const ENOENT: u32 = 2;
 const ENXIO: u32 = 6;
 const EBADF: u32 = 9;
 const EACCES: u32 = 13;
 const EFAULT: u32 = 14;
+const ENOTDIR: u32 = 20;
 /// From here on, errors mean that the call will be made again.
 const ERESTARTSYS: u32 = 512;
 
@@ -283,6 +285,10 @@ pub extern "C" fn report_names(result: u64) -> i32 {
         return 0;
     };
     let call = FileCall::unpack(under_way.call);
+    let mut operation = u32::from(call.operation);
+    if operation == FILE_EXECUTE && !is_failed_exec(error) {
+        return 0;
+    }
     let (base, path) = (
         base(under_way, call.directory),
         under_way.argument(call.path),
@@ -290,7 +296,6 @@ pub extern "C" fn report_names(result: u64) -> i32 {
     if emit_name(base, path, u64::from(PATH_FILE), moment.boot_ns) == 0 {
         return 0;
     }
-    let mut operation = u32::from(call.operation);
     if call.target != NO_ARGUMENT {
         let base = target_base(under_way, call, operation);
         let target = under_way.argument(call.target);
@@ -309,6 +314,12 @@ pub extern "C" fn report_names(result: u64) -> i32 {
         emit::submit(scratch);
     }
     0
+}
+
+/// Looking for a program along `PATH` is no attempt to execute what is not there.
+#[inline(always)]
+fn is_failed_exec(error: u32) -> bool {
+    error != 0 && error != ENOENT && error != ENOTDIR
 }
 
 /// A call on a descriptor ended. A global function: verified once.

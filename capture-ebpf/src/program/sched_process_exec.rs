@@ -12,7 +12,7 @@ use auditty_capture_ebpf::{
 use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
-    connections, emit, file_transfers, files,
+    connections, emit, file_calls, file_transfers, files,
     kernel::{self, Address, Origin, read},
     maps::{PROCESSES, offset},
 };
@@ -29,10 +29,19 @@ pub fn sched_process_exec(context: TracePointContext) -> u32 {
     }
     let boot_ns = kernel::boot_ns();
     if let Some(process) = sort_out(pid, known, is_server, boot_ns) {
+        forget_call(&context, pid);
         file_transfers::sort_out_transfer();
         report(&context, pid, process, boot_ns);
     }
     0
+}
+
+/// The call of a thread that was not the first does not end: it goes on as the
+/// first.
+#[inline(always)]
+fn forget_call(context: &TracePointContext, pid: u32) {
+    let thread: u32 = read(context.as_ptr() as u64, offset!(exec_old_pid));
+    file_calls::forget(u64::from(pid) << 32 | u64::from(thread));
 }
 
 /// What the process is from now on; `None` when it has no connection.

@@ -114,6 +114,7 @@ same_values! {
         Create => Create, OpenWrite => OpenWrite, OpenRead => OpenRead, Delete => Delete,
         Rename => Rename, Chmod => Chmod, Chown => Chown, Mkdir => Mkdir, Rmdir => Rmdir,
         Link => Link, Symlink => Symlink, Truncate => Truncate,
+        Execute => Execute,
     }
     event::TransferProtocol => TransferProtocol {
         Sftp => Sftp, Scp => Scp, Rsync => Rsync, Git => Git,
