@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -11,13 +12,26 @@ use anyhow::{Context as _, Result, bail};
 use crate::workspace;
 
 /// Counts over everything that ran.
-#[derive(Default)]
 pub struct Report {
     passed: usize,
     failed: Vec<String>,
     skipped: Vec<String>,
     /// One line per suite.
     ran: Vec<String>,
+    /// When the last of them was written.
+    last: Instant,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            passed: 0,
+            failed: Vec::new(),
+            skipped: Vec::new(),
+            ran: Vec::new(),
+            last: Instant::now(),
+        }
+    }
 }
 
 impl Report {
@@ -28,7 +42,7 @@ impl Report {
         match started {
             Ok(status) if status.success() => {
                 self.passed += 1;
-                self.ran.push(format!("{name}: passed"));
+                self.ran(&format!("{name}: passed"));
             }
             Ok(status) => self.fail(name, &status),
             Err(error) => self.fail(name, &error),
@@ -38,14 +52,14 @@ impl Report {
     /// Notes a check that failed.
     pub fn fail(&mut self, name: &str, why: &dyn Display) {
         self.failed.push(format!("{name}: {why:#}"));
-        self.ran.push(format!("{name}: FAILED"));
+        self.ran(&format!("{name}: FAILED"));
     }
 
     /// Notes a check that cannot run here.
     pub fn skip(&mut self, name: &str, reason: &str) {
         println!("\n== {name}: skipped: {reason}");
         self.skipped.push(format!("{name}: {reason}"));
-        self.ran.push(format!("{name}: skipped"));
+        self.ran(&format!("{name}: skipped"));
     }
 
     /// Adds a suite that was counted elsewhere: how many passed, and what
@@ -99,10 +113,20 @@ impl Report {
         Ok(())
     }
 
+    /// Notes what ran, with the time since what ran before.
+    fn ran(&mut self, line: &str) {
+        let seconds = self.last.elapsed().as_secs();
+        self.last = Instant::now();
+        self.ran.push(match seconds {
+            0 => line.to_owned(),
+            seconds => format!("{line} ({seconds} s)"),
+        });
+    }
+
     fn add(&mut self, name: &str, suite: Suite) {
         // A test that skips itself ends well for libtest.
         let passed = suite.passed.saturating_sub(suite.skipped_itself);
-        self.ran.push(format!(
+        self.ran(&format!(
             "{name}: {passed} passed, {} failed, {} skipped",
             suite.failed.len(),
             suite.skipped.len()

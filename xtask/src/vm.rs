@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result, bail};
 
 use self::{
     console::Console,
-    kernels::{Kernel, LEFT_OUT, MATRIX, MODES},
+    kernels::{Kernel, LEFT_OUT, MATRIX, STRESS, Usual},
     machine::Plan,
     native::NATIVE,
     results::Results,
@@ -74,31 +74,43 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    fn plan(&self, modes: &[&str]) -> Plan {
-        let modes = modes.iter().map(|mode| (*mode).to_owned()).collect();
-        Plan {
-            modes: Some(self.modes.clone())
-                .filter(|chosen| !chosen.is_empty())
-                .unwrap_or(modes),
-            tests: self.tests.clone(),
-        }
+    /// These ways of capture, or those that were asked for.
+    fn plans(&self, modes: &[(&str, Usual)]) -> Vec<(Plan, Usual)> {
+        let asked = self.modes.iter().map(|mode| (mode.as_str(), Usual::Suite));
+        let modes: Vec<_> = match self.modes.is_empty() {
+            true => modes.to_vec(),
+            false => asked.collect(),
+        };
+        let plan = |(mode, usual): (&str, Usual)| {
+            let plan = Plan {
+                mode: mode.to_owned(),
+                tests: self.tests.clone(),
+            };
+            (plan, usual)
+        };
+        modes.into_iter().map(plan).collect()
     }
 
-    /// The kernels to boot, each with what is tested in it. What is left out is
-    /// noted.
+    /// The kernels to boot, each once for each way of capture. What is left out
+    /// is noted.
     fn machines(&self, results: &mut Results) -> Vec<(&'static Kernel, Plan)> {
         let mut machines = Vec::new();
         let all = self.full || !self.kernels.is_empty();
         let chosen = |kernel: &&Kernel| self.kernels.is_empty() || self.kernels.contains(kernel);
         for kernel in MATRIX.iter().filter(chosen) {
-            let modes = if all { &MODES[..] } else { kernel.modes };
-            for mode in MODES.iter().filter(|mode| !modes.contains(mode)) {
-                results
-                    .skipped
-                    .push((format!("{} {mode}", kernel.name), LEFT_OUT.to_owned()));
-            }
-            if !modes.is_empty() {
-                machines.push((kernel, self.plan(modes)));
+            for (mut plan, usual) in self.plans(kernel.modes) {
+                match usual {
+                    Usual::Nothing if !all => {
+                        let name = format!("{} {}", kernel.name, plan.mode);
+                        results.skipped.push((name, LEFT_OUT.to_owned()));
+                        continue;
+                    }
+                    Usual::Stress if !all && plan.tests.is_empty() => {
+                        plan.tests = STRESS.map(str::to_owned).to_vec();
+                    }
+                    _ => {}
+                }
+                machines.push((kernel, plan));
             }
         }
         machines
@@ -120,7 +132,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return report.finish();
     }
     let results = if arguments.native {
-        native::run(&arguments.plan(&native::MODES))?
+        native::run_all(arguments.plans(&native::MODES))?
     } else {
         if !setup::emulator_present() {
             bail!("{}", setup::NO_EMULATOR);
@@ -159,8 +171,8 @@ pub fn suite(report: &mut Report) -> Result<()> {
 /// The same on this machine's own kernel.
 pub fn native_suite(report: &mut Report) {
     println!("\n== capture: the capture suite on this machine's kernel");
-    let plan = Arguments::default().plan(&native::MODES);
-    match build::tested_products().and_then(|()| native::run(&plan)) {
+    let plans = Arguments::default().plans(&native::MODES);
+    match build::tested_products().and_then(|()| native::run_all(plans)) {
         Ok(results) => {
             println!("\n{}", results.report());
             results.count_in(report);
@@ -177,9 +189,11 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What a machine said.
-fn log(machine: &str) -> Result<PathBuf> {
-    Ok(folder()?.join(format!("console-{machine}.log")))
+/// What a machine said in a way of capture. The log of a whole suite is not
+/// replaced by that of a few tests.
+fn log(machine: &str, plan: &Plan) -> Result<PathBuf> {
+    let part = if plan.tests.is_empty() { "" } else { "-part" };
+    Ok(folder()?.join(format!("console-{machine}-{}{part}.log", plan.mode)))
 }
 
 /// All machines in the order of the tables.

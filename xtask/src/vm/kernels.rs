@@ -33,15 +33,47 @@ pub struct Kernel {
     /// Added to its command line. What the kernel does not know, such as
     /// `vm_tracefs`, is in the environment of the guest's first process.
     pub parameters: &'static str,
-    /// The ways of capture that are tested unless everything is asked for.
-    pub modes: &'static [&'static str],
+    /// The ways of capture that are tested, and how much of each unless
+    /// everything is asked for.
+    pub modes: &'static [(&'static str, Usual)],
 }
+
+/// How much of the suite runs unless everything is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usual {
+    /// Every test.
+    Suite,
+    /// [`STRESS`].
+    Stress,
+    /// None.
+    Nothing,
+}
+
+/// The tests whose outcome depends on the preemption mode: many sessions and
+/// programs at a time.
+pub const STRESS: [&str; 5] = [
+    "check",
+    "crowd-40",
+    "crowd-scripts",
+    "exec-loops",
+    "fork-storm",
+];
+
+/// Why something is left out unless everything is asked for.
+pub const LEFT_OUT: &str = "only with `cargo xtask vm --full`, for the time it takes";
 
 /// Every way of capture, best first.
 pub const MODES: [&str; 3] = ["kernel-function", "tracepoint", "uprobe"];
 
-/// Why something is left out unless everything is asked for.
-pub const LEFT_OUT: &str = "only with `cargo xtask vm --full`, for the time it takes";
+/// Of each kernel one preemption mode is tested in every way of capture, the
+/// others in the one that the agent chooses.
+const EVERY_WAY: &[(&str, Usual)] = &[
+    ("kernel-function", Usual::Suite),
+    ("tracepoint", Usual::Nothing),
+    ("uprobe", Usual::Nothing),
+];
+const STRESSED: &[(&str, Usual)] = &[("kernel-function", Usual::Stress)];
+const LEFT: &[(&str, Usual)] = &[("kernel-function", Usual::Nothing)];
 
 /// Every preemption mode that each kernel knows: 5.10 is built without a choice,
 /// 7.2 knows `lazy` (its default) and `full`, those between `none`, `voluntary`
@@ -53,7 +85,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: None,
         parameters: "",
-        modes: &["kernel-function"],
+        modes: EVERY_WAY,
     },
     Kernel {
         name: "6.1",
@@ -61,7 +93,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: Some("voluntary"),
         parameters: "vm_tracefs=agent",
-        modes: &[],
+        modes: LEFT,
     },
     Kernel {
         name: "6.1-none",
@@ -69,7 +101,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: Some("none"),
         parameters: "preempt=none vm_tracefs=agent",
-        modes: &["kernel-function"],
+        modes: EVERY_WAY,
     },
     Kernel {
         name: "6.1-full",
@@ -77,7 +109,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: Some("full"),
         parameters: "preempt=full",
-        modes: &[],
+        modes: STRESSED,
     },
     Kernel {
         name: "6.12",
@@ -85,7 +117,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: TRIXIE,
         preempt: Some("voluntary"),
         parameters: "",
-        modes: &[],
+        modes: LEFT,
     },
     Kernel {
         name: "6.12-none",
@@ -93,7 +125,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: Some("none"),
         parameters: "preempt=none",
-        modes: &[],
+        modes: STRESSED,
     },
     Kernel {
         name: "6.12-full",
@@ -101,7 +133,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: Some("full"),
         parameters: "preempt=full",
-        modes: &["kernel-function"],
+        modes: EVERY_WAY,
     },
     Kernel {
         name: "7.2-lazy",
@@ -109,7 +141,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: TRIXIE,
         preempt: Some("lazy"),
         parameters: "",
-        modes: &[],
+        modes: STRESSED,
     },
     Kernel {
         name: "7.2-full",
@@ -117,7 +149,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: TRIXIE,
         preempt: Some("full"),
         parameters: "preempt=full",
-        modes: &["kernel-function"],
+        modes: EVERY_WAY,
     },
 ];
 

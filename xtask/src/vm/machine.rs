@@ -27,8 +27,8 @@ const POWER_OFF: Duration = Duration::from_secs(20);
 
 /// What the guest is told to run.
 pub struct Plan {
-    /// Ways of capture.
-    pub modes: Vec<String>,
+    /// Way of capture.
+    pub mode: String,
     /// Only these tests; empty: all.
     pub tests: Vec<String>,
 }
@@ -37,7 +37,7 @@ impl Plan {
     /// What stands at the beginning of a log: of which kernel it is, and what was
     /// asked for.
     pub fn preface(&self, kernel: &str) -> [String; 2] {
-        let modes = format!("VM modes {}", self.modes.join(","));
+        let modes = format!("VM modes {}", self.mode);
         [format!("VM kernel {kernel}"), modes]
     }
 }
@@ -57,7 +57,7 @@ pub fn command(kernel: &Kernel, image: &Image, initramfs: &Path, plan: &Plan) ->
         "console=ttyS0 quiet panic=-1 oops=panic mitigations=off no_timer_check rdinit=/init {} \
          vm_modes={} vm_tests={}",
         kernel.parameters,
-        plan.modes.join(","),
+        plan.mode,
         plan.tests.join(","),
     ));
     command
@@ -78,8 +78,9 @@ pub fn boot(kernel: &Kernel, image: &Image, initramfs: &Path, plan: &Plan) -> Re
 }
 
 fn boot_once(kernel: &Kernel, image: &Image, initramfs: &Path, plan: &Plan) -> Result<Console> {
-    println!("{}: boots {}", kernel.name, image.version);
-    let log = super::log(kernel.name)?;
+    let name = format!("{} {}", kernel.name, plan.mode);
+    println!("{name}: boots {}", image.version);
+    let log = super::log(kernel.name, plan)?;
     let mut log =
         File::create(&log).with_context(|| format!("could not create {}", log.display()))?;
     let mut emulator = command(kernel, image, initramfs, plan)
@@ -108,7 +109,7 @@ fn boot_once(kernel: &Kernel, image: &Image, initramfs: &Path, plan: &Plan) -> R
                 writeln!(log, "{line}").context("could not write the console's log")?;
                 if console.take(&line) {
                     let second = started.elapsed().as_secs();
-                    println!("{} {second:3} s: {line}", kernel.name);
+                    println!("{name} {second:3} s: {line}");
                 }
                 if console.done() {
                     deadline = Instant::now() + POWER_OFF;
@@ -122,7 +123,7 @@ fn boot_once(kernel: &Kernel, image: &Image, initramfs: &Path, plan: &Plan) -> R
                         .context("could not write the console's log")?;
                     console.take(super::console::HUNG);
                     for line in console.tail() {
-                        println!("{}: | {line}", kernel.name);
+                        println!("{name}: | {line}");
                     }
                 }
                 // It may have ended by itself this very moment.
@@ -133,7 +134,7 @@ fn boot_once(kernel: &Kernel, image: &Image, initramfs: &Path, plan: &Plan) -> R
         }
     }
     emulator.wait().context("could not wait for the emulator")?;
-    println!("{}: {} s", kernel.name, started.elapsed().as_secs());
+    println!("{name}: {} s", started.elapsed().as_secs());
     Ok(console)
 }
 

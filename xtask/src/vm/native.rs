@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result};
 
 use super::{
     console::{Console, HUNG},
+    kernels::Usual,
     machine::{Plan, lines_of},
-    results::Results,
+    results::{Column, Results},
 };
 use crate::workspace;
 
@@ -21,15 +22,24 @@ use crate::workspace;
 pub const NATIVE: &str = "native";
 
 /// Ways of capture that are tested here.
-pub const MODES: [&str; 1] = ["tracepoint"];
+pub const MODES: [(&str, Usual); 1] = [("tracepoint", Usual::Suite)];
 
 /// From one line to the next.
 const SILENCE: Duration = Duration::from_secs(180);
 
-/// Runs the suite and listens to it.
-pub fn run(plan: &Plan) -> Result<Results> {
+/// Runs the suite in these ways of capture.
+pub fn run_all(plans: Vec<(Plan, Usual)>) -> Result<Results> {
+    let mut results = Results::default();
+    for (plan, _) in &plans {
+        results.columns.extend(run(plan)?);
+    }
+    Ok(results)
+}
+
+/// Runs it and listens to it.
+fn run(plan: &Plan) -> Result<Vec<Column>> {
     let suite = workspace::root()?.join("target/release/auditty-capture-suite");
-    let path = super::log(NATIVE)?;
+    let path = super::log(NATIVE, plan)?;
     let mut log =
         File::create(&path).with_context(|| format!("could not create {}", path.display()))?;
     let release = workspace::output(Command::new("uname").arg("-r")).unwrap_or_default();
@@ -47,7 +57,7 @@ pub fn run(plan: &Plan) -> Result<Results> {
     take("VM init")?;
     let mut command = workspace::command(suite)?;
     let mut suite = command
-        .env("vm_modes", plan.modes.join(","))
+        .env("vm_modes", &plan.mode)
         .env("vm_tests", plan.tests.join(","))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -67,8 +77,5 @@ pub fn run(plan: &Plan) -> Result<Results> {
         }
     }
     suite.wait().context("could not wait for the suite")?;
-    Ok(Results {
-        columns: console.columns(NATIVE, None),
-        skipped: Vec::new(),
-    })
+    Ok(console.columns(NATIVE, None))
 }

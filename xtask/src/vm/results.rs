@@ -63,19 +63,6 @@ pub struct Column {
     pub programs: BTreeMap<String, u64>,
 }
 
-impl Column {
-    /// That of a machine that left no log.
-    pub fn not_run(machine: &str, mode: &str) -> Self {
-        let why = "not in the last run".to_owned();
-        Self {
-            machine: machine.to_owned(),
-            mode: mode.to_owned(),
-            outcomes: vec![("boot".to_owned(), Outcome::Skip(why))],
-            programs: BTreeMap::new(),
-        }
-    }
-}
-
 /// All of them.
 #[derive(Default)]
 pub struct Results {
