@@ -111,9 +111,12 @@ pub fn resize(rig: &mut Rig) -> Result<Outcome> {
     typist.ready()?;
     for (rows, columns) in [(33, 111), (50, 132)] {
         typist.resize(rows, columns)?;
-        typist.command(&format!(
-            "until [ \"$(stty size)\" = '{rows} {columns}' ]; do sleep 0.1; done"
+        // Not the next prompt: the shell draws one more for a new size.
+        typist.line(&format!(
+            "until [ \"$(stty size)\" = '{rows} {columns}' ]; do sleep 0.1; done; \
+             echo now $(stty size)"
         ))?;
+        typist.expect(&format!("now {rows} {columns}"))?;
     }
     typist.line("exit")?;
     typist.finish(SOON)?;
