@@ -37,8 +37,8 @@ pub use uninstall::uninstall;
 
 use crate::capture::ladder::Mode;
 use crate::capture::pins::Pins;
-use crate::capture::{self, Capture, Options, now_boot_ns, queue};
-use crate::config::{self, Attach, Config, Files};
+use crate::capture::{self, Attach, Capture, Options, now_boot_ns, queue};
+use crate::config::{self, Config, Files};
 use crate::delivery::{AgentLock, Journaled, Reporter, Spool, SpoolOptions, Uploader, dial};
 use crate::sessions::Restart;
 use crate::sessions::sink::SessionRecord;
@@ -102,7 +102,11 @@ fn capture_options(config: &Config) -> Options {
             config::Mode::Tracepoint => Mode::Tracepoint,
             config::Mode::Uprobe => Mode::Uprobe,
         }),
-        always_attached: config.capture().attach() == Attach::Always,
+        attach: match config.capture().attach() {
+            config::Attach::OnDemand => Attach::OnDemand,
+            config::Attach::WhileConnected => Attach::WhileConnected,
+            config::Attach::Always => Attach::Always,
+        },
         pin: config.capture().pin(),
     }
 }

@@ -38,6 +38,11 @@ impl Stage {
     /// Sets up in a scene, with what differs from the default.
     pub fn with(scene: Scene, setting: &Setting) -> Result<Self> {
         let sshd = Sshd::start(&scene, "")?;
+        Self::on(scene, sshd, setting)
+    }
+
+    /// Sets up around a server of the scene.
+    pub fn on(scene: Scene, sshd: Sshd, setting: &Setting) -> Result<Self> {
         let user = TestUser::create(&scene)?;
         let key = sshd.authorize(&user)?;
         let agent = Agent::start(&scene, setting)?;

@@ -1,11 +1,20 @@
 //! Whatever a user's processes turn into, they stay in their session.
 
-use anyhow::Result;
-use auditty_tests::{
-    SOON, Stage,
-    client::{PROMPT, wait_for_hidden_input},
-    user::TestUser,
+use std::{
+    fs,
+    path::{Path, PathBuf},
 };
+
+use anyhow::{Result, bail};
+use auditty_tests::{
+    SOON, Scene, Stage,
+    agent::Setting,
+    client::{PROMPT, wait_for_hidden_input},
+    scene::files_below,
+    user::TestUser,
+    wait_for,
+};
+use serde_json::Value;
 
 #[test]
 fn sudo_and_su() -> Result<()> {
@@ -91,6 +100,45 @@ fn what_runs_on_after_the_logout() -> Result<()> {
     assert!(ended.is_some_and(|ended| ended["seq"].as_u64() > afterlife["seq"].as_u64()));
     let session = recording.session();
     assert!(session["processes_end_time"].as_str() > session["end_time"].as_str());
+    stage.end()
+}
+
+/// Told to, the agent pays for nothing once everybody has left: it says so, and
+/// processes are still recorded.
+#[test]
+fn what_runs_on_with_the_hooks_detached() -> Result<()> {
+    let setting = Setting {
+        extra: "[capture]\nattach = \"while-connected\"".to_owned(),
+        ..Setting::default()
+    };
+    let stage = Stage::with(Scene::new()?, &setting)?;
+    let remote = "nohup sh -c 'while [ ! -e ~/go ]; do sleep 0.2; done; echo x > ~/written; \
+                  /bin/echo afterlife' >/dev/null 2>&1 </dev/null &";
+    assert!(stage.run(remote)?.status.success());
+    wait_for("the hook on system calls to go", SOON, || {
+        let hook = |file: &PathBuf| file.ends_with("raw_sys_enter");
+        let pins = files_below(Path::new("/sys/fs/bpf/auditty"))?;
+        Ok((!pins.iter().any(hook)).then_some(()))
+    })?;
+    fs::write(stage.user.home.join("go"), "")?;
+
+    let recording = stage.recording()?;
+    recording.assert_sound()?;
+    recording.exec(&["/bin/echo", "afterlife"])?;
+    let written = stage.user.home.join("written").display().to_string();
+    let files = recording.of("file");
+    assert!(!files.iter().any(|file| file["path"] == written));
+    let gaps = recording.of("gap");
+    let [gap] = &gaps[..] else {
+        bail!("not one gap: {gaps:?}");
+    };
+    assert_eq!(gap["cause"], "detached");
+    assert_eq!(recording.session()["verdict"], "lossy");
+    let detached = |marker: &&Value| marker["marker"] == "detached";
+    assert_eq!(
+        recording.of("marker").into_iter().filter(detached).count(),
+        1
+    );
     stage.end()
 }
 

@@ -57,6 +57,16 @@ fn assert_forward_session(stage: &Stage, recording: &Recording) -> Result<()> {
     Ok(())
 }
 
+/// sshd connected to the target, and all that was asked and answered went
+/// through.
+fn assert_forwarded(recording: &Recording, target: &Target) -> Result<()> {
+    let event = connect(recording, "connect", "remote", &target.address())?;
+    assert_eq!(event["forwarded"], true);
+    let through = (ASKED as u64, ANSWERED as u64);
+    assert_eq!(counted(recording, event)?, through);
+    Ok(())
+}
+
 /// Runs `ssh -N` with these options while `work` happens, which is tried until
 /// the port of the forward takes connections.
 fn while_forwarding(
@@ -86,9 +96,7 @@ fn a_local_forward() -> Result<()> {
     let forward = format!("{port}:{}", target.address());
     let recording = while_forwarding(&stage, &["-L", &forward], port, ask)?;
     assert_forward_session(&stage, &recording)?;
-    let event = connect(&recording, "connect", "remote", &target.address())?;
-    assert_eq!(event["forwarded"], true);
-    assert_eq!(counted(&recording, event)?, (ASKED as u64, ANSWERED as u64));
+    assert_forwarded(&recording, &target)?;
     stage.end()
 }
 
@@ -101,9 +109,7 @@ fn a_dynamic_forward() -> Result<()> {
         ask(through_socks(proxy, target)?)
     })?;
     assert_forward_session(&stage, &recording)?;
-    let event = connect(&recording, "connect", "remote", &target.address())?;
-    assert_eq!(event["forwarded"], true);
-    assert_eq!(counted(&recording, event)?, (ASKED as u64, ANSWERED as u64));
+    assert_forwarded(&recording, &target)?;
     stage.end()
 }
 
@@ -136,9 +142,7 @@ fn standard_input_and_output_through_the_host() -> Result<()> {
     assert_eq!(answer.len(), ANSWERED);
     let recording = stage.recording()?;
     assert_forward_session(&stage, &recording)?;
-    let event = connect(&recording, "connect", "remote", &target.address())?;
-    assert_eq!(event["forwarded"], true);
-    assert_eq!(counted(&recording, event)?, (ASKED as u64, ANSWERED as u64));
+    assert_forwarded(&recording, &target)?;
     stage.end()
 }
 

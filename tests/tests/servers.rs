@@ -21,16 +21,7 @@ use auditty_tests::{
 fn openssh_10() -> Result<Stage> {
     let scene = Scene::new()?;
     let sshd = Sshd::start_openssh_10(&scene, "")?;
-    let user = TestUser::create(&scene)?;
-    let key = sshd.authorize(&user)?;
-    let agent = Agent::start(&scene, &Setting::default())?;
-    Ok(Stage {
-        agent,
-        sshd,
-        user,
-        key,
-        scene,
-    })
+    Stage::on(scene, sshd, &Setting::default())
 }
 
 #[test]

@@ -44,7 +44,7 @@ use nix::time::{ClockId, clock_gettime};
 pub use adopt::is_alive;
 use census::Census;
 pub use check::{Check, INSTRUCTION_BUDGET, check, check_types};
-use event::{Fact, LossClass};
+use event::{Fact, KernelEvent, LossClass};
 use hooks::Hooks;
 use ladder::Mode;
 pub use loss::Declared;
@@ -88,6 +88,19 @@ pub enum Input {
     Full = 2,
 }
 
+/// When the hooks on system calls are attached, which every process of the host
+/// pays for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// While a connection is open, or has left processes behind.
+    OnDemand,
+    /// While a connection is open. Of what runs on afterwards only processes are
+    /// captured then, and the rest is declared.
+    WhileConnected,
+    /// As long as the agent runs.
+    Always,
+}
+
 /// How the capture is to work.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -107,8 +120,8 @@ pub struct Options {
     pub input: Input,
     /// The way of capture; without one, the best that works.
     pub mode: Option<Mode>,
-    /// Keep the hooks on system calls attached also when nobody is connected.
-    pub always_attached: bool,
+    /// When the hooks on system calls are attached.
+    pub attach: Attach,
     /// Go on capturing into the kernel's rings while no agent runs.
     pub pin: bool,
 }
@@ -132,7 +145,7 @@ impl Default for Options {
             record_transfers: false,
             input: Input::Masked,
             mode: None,
-            always_attached: false,
+            attach: Attach::OnDemand,
             pin: false,
         }
     }
@@ -185,7 +198,7 @@ pub struct Capture {
     rings: Rings,
     processes: Processes,
     losses: LossCounters,
-    always_attached: bool,
+    attach: Attach,
     /// Decoded, but perhaps not yet followed by everything older.
     pending: Vec<Read>,
     census: Census,
@@ -202,6 +215,17 @@ pub struct Capture {
 /// Nanoseconds since boot (`CLOCK_BOOTTIME`), 0 if the clock cannot be read.
 pub fn now_boot_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64)
+}
+
+/// An event that concerns no connection.
+fn of_the_host(fact: Fact, boot_ns: u64) -> KernelEvent {
+    KernelEvent {
+        boot_ns,
+        connection: 0,
+        root: 0,
+        pid: 0,
+        fact,
+    }
 }
 
 impl Capture {
@@ -234,7 +258,7 @@ impl Capture {
         let mut losses = LossCounters::new(&mut hooks, declared, now)?;
         let had_demand = hooks.had_demand();
         hooks.attach_always()?;
-        if had_demand || options.always_attached {
+        if had_demand || options.attach == Attach::Always {
             hooks.attach_on_demand()?;
         }
         let missed = hooks.take_over()?;
@@ -248,8 +272,10 @@ impl Capture {
         let adopted = adopt::adopt(&mut processes)?;
         adopted.iter().for_each(|event| census.count(event));
         found.extend(adopted);
-        if census.is_busy() {
+        if census.demands(options.attach) {
             hooks.attach_on_demand()?;
+        } else if census.is_busy() && !hooks.has_demand() {
+            found.push(of_the_host(Fact::Detached, now_boot_ns()));
         }
         let blind_until_boot_ns = match handover {
             Some(_) if !had_demand => now_boot_ns(),
@@ -260,7 +286,7 @@ impl Capture {
             rings,
             processes,
             losses,
-            always_attached: options.always_attached,
+            attach: options.attach,
             pending: found.into_iter().map(Read::from).collect(),
             census,
             blind_until_boot_ns,
@@ -345,16 +371,25 @@ impl Capture {
     }
 
     fn attach_on_demand(&mut self, starting: bool, now: u64) -> Result<(), CaptureError> {
-        if starting || self.census.is_busy() {
+        if starting || self.census.demands(self.attach) {
             self.last_busy_boot_ns = now;
         }
+        let had_demand = self.hooks.has_demand();
         if starting {
-            self.hooks.attach_on_demand()
-        } else if self.always_attached || now.saturating_sub(self.last_busy_boot_ns) < LINGER_NS {
-            Ok(())
-        } else {
-            self.hooks.detach_on_demand()
+            self.hooks.attach_on_demand()?;
+        } else if now.saturating_sub(self.last_busy_boot_ns) >= LINGER_NS {
+            self.hooks.detach_on_demand()?;
         }
+        // News for those that have left something behind.
+        let change = match (had_demand, self.hooks.has_demand()) {
+            (true, false) => Fact::Detached,
+            (false, true) => Fact::Attached,
+            _ => return Ok(()),
+        };
+        if self.census.is_busy() {
+            self.pending.push(of_the_host(change, now).into());
+        }
+        Ok(())
     }
 
     fn housekeeping(&mut self, now: u64, settled: u64) {

@@ -64,11 +64,11 @@ impl Processes {
         })
     }
 
-    /// All processes that belong to a connection, and the connection.
-    pub fn table(&self) -> impl Iterator<Item = (u32, u64)> {
+    /// All processes that belong to a connection.
+    pub fn table(&self) -> impl Iterator<Item = (u32, Process)> {
         let all = self.processes.iter().flatten();
-        all.map(|(pid, ProcessValue(process))| (pid, process.connection))
-            .filter(|(_, connection)| *connection != 0)
+        all.map(|(pid, ProcessValue(process))| (pid, process))
+            .filter(|(_, process)| process.connection != 0)
     }
 
     /// Everything in the table.

@@ -76,8 +76,10 @@ pub enum Mode {
 /// When the hooks on system calls are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
-    /// While an SSH connection is open.
+    /// While an SSH connection is open, or processes it left behind run.
     OnDemand,
+    /// While an SSH connection is open.
+    WhileConnected,
     /// As long as the agent runs.
     Always,
 }
@@ -179,7 +181,11 @@ impl Capture {
             attach: source.choice(
                 "capture.attach",
                 raw.attach,
-                &[("on-demand", Attach::OnDemand), ("always", Attach::Always)],
+                &[
+                    ("on-demand", Attach::OnDemand),
+                    ("while-connected", Attach::WhileConnected),
+                    ("always", Attach::Always),
+                ],
             )?,
             pin: raw.pin.is_none_or(Spanned::into_inner),
             data_ring_size: source.ring_size(

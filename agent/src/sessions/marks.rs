@@ -44,9 +44,22 @@ impl Sessions {
     }
 
     /// The hooks that cost something are detached: nobody is connected.
-    pub(super) fn detached(&mut self, boot_ns: u64) {
-        for session in self.sessions.values_mut().filter(|s| s.live > 0) {
-            session.detached_boot_ns.get_or_insert(boot_ns);
+    pub(super) fn detached(&mut self, boot_ns: u64, sink: &mut dyn Sink) {
+        for key in self.keys() {
+            let opened = self.open(key, sink);
+            let Some((session, mut out)) = opened.filter(|(session, _)| session.live > 0) else {
+                continue;
+            };
+            if session.detached_boot_ns.is_none() {
+                session.detached_boot_ns = Some(boot_ns);
+                let marker = Marker {
+                    marker: "detached".into(),
+                    message: "Nobody is connected: of what runs on only processes are \
+                              captured (capture.attach = \"while-connected\")."
+                        .into(),
+                };
+                session.emit(&mut out, boot_ns, Body::Marker(marker));
+            }
         }
     }
 

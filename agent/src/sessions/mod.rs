@@ -152,7 +152,7 @@ impl Sessions {
             }
             Fact::File(access) => self.file(event, access, sink),
             Fact::Socket(socket) => self.socket(event, socket, sink),
-            Fact::Detached => self.detached(event.boot_ns),
+            Fact::Detached => self.detached(event.boot_ns, sink),
             Fact::Attached => self.attached(event.boot_ns, sink),
         }
     }
