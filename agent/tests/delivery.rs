@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use auditty_agent::config::Address;
 use auditty_agent::delivery::{Reporter, Spool, SpoolOptions, Uploader, dial};
 use auditty_agent::sessions::sink::{SessionRecord, Sink};
-use auditty_collector::{Listeners, Location, Store, serve};
+use auditty_collector::{Access, Listeners, Location, Store, serve};
 use auditty_proto::v1::session_service_client::SessionServiceClient;
 use auditty_proto::v1::{ListCommandsRequest, ListSessionsRequest, ReportRequest};
 use auditty_recording::digest::Digest;
@@ -204,7 +204,9 @@ async fn collector(bench: &Bench) -> Collector {
     let stop = CancellationToken::new();
     let shutdown = stop.clone();
     let service = tokio::spawn(async move {
-        serve(listeners, store.clone(), shutdown).await.unwrap();
+        serve(listeners, store.clone(), Access::default(), shutdown)
+            .await
+            .unwrap();
         store.close().await;
     });
     Collector {

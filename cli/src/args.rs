@@ -47,6 +47,47 @@ pub struct Global {
     /// unix:/run/auditty/collector.sock]
     #[arg(long, global = true, value_name = "ADDR", help_heading = "Source")]
     pub collector: Option<String>,
+    /// Authorities of an https collector's certificate (PEM); without it, the
+    /// system's
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AUDITTY_CA",
+        help_heading = "Source"
+    )]
+    pub ca: Option<PathBuf>,
+    /// Your client certificate (PEM)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AUDITTY_CERT",
+        help_heading = "Source",
+        requires = "key"
+    )]
+    pub cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AUDITTY_KEY",
+        help_heading = "Source",
+        requires = "cert"
+    )]
+    pub key: Option<PathBuf>,
+    /// Bearer token for the collector; `@FILE` reads it from a file, out of sight
+    /// of `ps`
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "AUDITTY_TOKEN",
+        hide_env_values = true,
+        help_heading = "Source"
+    )]
+    pub token: Option<String>,
     /// Work on a store alone, without a collector: a folder, `file:///folder`
     /// or `s3://bucket/prefix` [env: AUDITTY_STORE]
     #[arg(long, global = true, value_name = "URL", help_heading = "Source")]
@@ -136,6 +177,8 @@ pub enum Verb {
     Transfers(Activities),
     /// List a session's network connections, and those forwarded for its client
     Network(Activities),
+    /// Who asked the collector for what, newest first; refused calls too
+    Audit(Audit),
     /// Play a session in this terminal
     Replay(Replay),
     /// Write a session in another format
@@ -228,6 +271,25 @@ pub struct Commands {
 pub struct Activities {
     /// The session
     pub session: String,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// `auditty audit`.
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// Who called
+    #[arg(long)]
+    pub caller: Option<String>,
+    /// At this time or later: `2h` (ago), `2026-01-31 12:00`, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Only calls that were refused for who the caller is
+    #[arg(long)]
+    pub refused: bool,
     #[command(flatten)]
     pub page: Page,
 }

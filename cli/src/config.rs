@@ -1,6 +1,7 @@
 //! What the options mean, together with the environment.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use auditty_recording::store::{S3Options, StoreConfig, StoreUrl};
 
@@ -20,11 +21,31 @@ pub enum Place {
     Store(StoreUrl),
 }
 
+/// Who asks a collector.
+#[derive(Clone, Default)]
+pub struct Identity {
+    /// Authorities of its certificate.
+    pub ca: Option<PathBuf>,
+    /// Own certificate and private key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Bearer token.
+    pub token: Option<String>,
+}
+
+/// The token stays out of every message.
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
 /// The options of every verb, understood.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Who is asked.
     pub place: Place,
+    /// Who asks a collector.
+    pub identity: Identity,
     /// How S3 is reached, for stores of either mode.
     pub s3: S3Options,
     /// JSON instead of tables.
@@ -44,6 +65,11 @@ impl Config {
         let set = |name: &str| var(name).filter(|value| !value.is_empty());
         Ok(Self {
             place: place(global, &set)?,
+            identity: Identity {
+                ca: global.ca.clone(),
+                certificate: global.cert.clone().zip(global.key.clone()),
+                token: global.token.as_deref().map(token).transpose()?,
+            },
             s3: S3Options {
                 endpoint_url: global.s3_endpoint_url.clone(),
                 region: global.s3_region.clone(),
@@ -83,6 +109,16 @@ fn place(global: &Global, set: &impl Fn(&str) -> Option<String>) -> Result<Place
     Ok(Place::Collector(
         address.unwrap_or_else(|| DEFAULT_COLLECTOR.to_owned()),
     ))
+}
+
+fn token(text: &str) -> Result<String> {
+    match text.strip_prefix('@') {
+        None => Ok(text.to_owned()),
+        Some(path) => match std::fs::read_to_string(path) {
+            Ok(token) => Ok(token.trim().to_owned()),
+            Err(error) => Err(Failure::usage(format!("--token: {path}: {error}"))),
+        },
+    }
 }
 
 fn store(url: &str) -> Result<Place> {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::args::Sessions;
+use crate::args::{Audit, Sessions};
 use crate::failure::{Failure, Result};
 use crate::moment::Zone;
 
@@ -36,6 +36,29 @@ pub fn sessions(args: &Sessions, zone: &Zone) -> Result<String> {
         .into_iter()
         .filter_map(|(what, value)| Some(format!("{what} {}", quoted(&value?))))
         .collect();
+    parts.extend(args.page.filter.clone());
+    Ok(parts.join(" AND "))
+}
+
+/// The filter that the options of `auditty audit` ask for.
+///
+/// # Errors
+/// A time that is none.
+pub fn audit(args: &Audit, zone: &Zone) -> Result<String> {
+    let now = Timestamp::now();
+    let mut parts = Vec::new();
+    if let Some(caller) = &args.caller {
+        parts.push(format!("caller = {}", quoted(caller)));
+    }
+    for (operator, text) in [(">=", &args.since), ("<", &args.until)] {
+        if let Some(text) = text {
+            let at = zone.parse(text, now).map_err(Failure::usage)?;
+            parts.push(format!("time {operator} {}", quoted(&at.to_string())));
+        }
+    }
+    if args.refused {
+        parts.push("refused = true".to_owned());
+    }
     parts.extend(args.page.filter.clone());
     Ok(parts.join(" AND "))
 }

@@ -9,6 +9,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use crate::access::Principal;
 use crate::store::{Batch, CommandEnd, ConnectEnd, Fact, Store, StoreError, nanoseconds};
 
 /// Most reports in a batch: bounds how long one transaction holds the database.
@@ -46,7 +47,16 @@ impl IngestService for Ingest {
         &self,
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
-        let batch = check(request.into_inner())
+        let sender = Principal::of(&request)?.clone();
+        let request = request.into_inner();
+        if let Some(host) = sender.host()
+            && host != request.host_id
+        {
+            return Err(Status::permission_denied(format!(
+                "host_id: must be {host:?}, whose certificate or token this is"
+            )));
+        }
+        let batch = check(request, sender.tenant())
             .map_err(|malformed| Status::invalid_argument(malformed.to_string()))?;
         match self.store.apply(&batch).await {
             Ok(()) => Ok(Response::new(v1::ReportResponse {})),
@@ -77,7 +87,7 @@ fn malformed<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<
     })
 }
 
-fn check(request: v1::ReportRequest) -> Result<Batch, Malformed> {
+fn check(request: v1::ReportRequest, tenant: &str) -> Result<Batch, Malformed> {
     let v1::ReportRequest {
         host_id,
         boot_id,
@@ -102,7 +112,7 @@ fn check(request: v1::ReportRequest) -> Result<Batch, Malformed> {
     }
     Ok(Batch {
         host_id,
-        tenant: String::new(),
+        tenant: tenant.to_owned(),
         facts,
     })
 }

@@ -5,24 +5,27 @@
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use auditty_collector::{Listeners, Store, serve};
+//! use auditty_collector::{Access, Listeners, Store, serve};
 //! use tokio_util::sync::CancellationToken;
 //!
 //! let store = Store::open(&"/var/lib/auditty/collector.db".parse()?).await?;
 //! let listeners = Listeners::bind(&["unix:/run/auditty/collector.sock".parse()?], false).await?;
 //! let shutdown = CancellationToken::new();
-//! serve(listeners, store.clone(), shutdown).await?; // until `shutdown` is cancelled
+//! serve(listeners, store.clone(), Access::default(), shutdown).await?; // until `shutdown` is cancelled
 //! store.close().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! Every request goes through the gate of [`access`]: who sends it, and may they.
 //! The way of a report: [`ingest`] checks a whole batch, [`store`] puts it into
 //! one transaction, and the answer goes out after the commit. The way of a
 //! question: [`query`] reads the filter, [`store`] turns it into SQL with bound
 //! values.
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod audit;
 pub mod config;
 pub mod ingest;
 pub mod listen;
@@ -31,5 +34,5 @@ pub mod server;
 pub mod store;
 
 pub use listen::{ListenAddress, ListenError, Listeners};
-pub use server::{ServeError, serve};
+pub use server::{Access, ServeError, serve};
 pub use store::{Location, Store, StoreError};

@@ -76,7 +76,10 @@ impl Drop for SocketFile {
 /// One bound address.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    Unix(UnixListener, SocketFile),
+    Unix {
+        listener: UnixListener,
+        _file: SocketFile,
+    },
     Tcp(TcpListener),
 }
 
@@ -88,16 +91,16 @@ pub struct Listeners {
 
 impl Listeners {
     /// Binds all addresses or none. TCP beyond the machine itself needs
-    /// `allow_plaintext`: there is no encryption and no authentication on it.
+    /// `may_be_reached`: TLS will be on it, or its lack is accepted.
     pub async fn bind(
         addresses: &[ListenAddress],
-        allow_plaintext: bool,
+        may_be_reached: bool,
     ) -> Result<Self, ListenError> {
         let mut bound = Vec::with_capacity(addresses.len());
         for address in addresses {
             let listener = match address {
                 ListenAddress::Unix(path) => bind_unix(path).await,
-                ListenAddress::Tcp(tcp) => bind_tcp(*tcp, allow_plaintext).await,
+                ListenAddress::Tcp(tcp) => bind_tcp(*tcp, may_be_reached).await,
             };
             let listener = listener.map_err(|reason| ListenError {
                 address: address.clone(),
@@ -106,7 +109,7 @@ impl Listeners {
             // The port is chosen now where 0 was asked for.
             let address = match &listener {
                 Listener::Tcp(tcp) => tcp.local_addr().map_or(address.clone(), ListenAddress::Tcp),
-                Listener::Unix(..) => address.clone(),
+                Listener::Unix { .. } => address.clone(),
             };
             bound.push((address, listener));
         }
@@ -119,12 +122,12 @@ impl Listeners {
     }
 }
 
-async fn bind_tcp(address: SocketAddr, allow_plaintext: bool) -> Result<Listener, String> {
-    if !address.ip().is_loopback() && !allow_plaintext {
+async fn bind_tcp(address: SocketAddr, may_be_reached: bool) -> Result<Listener, String> {
+    if !address.ip().is_loopback() && !may_be_reached {
         return Err(
-            "other machines could reach it, and TCP is neither encrypted nor \
-             authenticated in this release; listen on a loopback address or a Unix socket, or \
-             set `allow_plaintext = true` where the network itself is trusted"
+            "other machines could reach it without encryption; configure [tls], listen on a \
+             loopback address or a Unix socket, or set `allow_plaintext = true` where the network \
+             itself is trusted"
                 .to_owned(),
         );
     }
@@ -157,7 +160,10 @@ fn bind_in(folder: &Path, path: &Path) -> io::Result<Listener> {
     let inode = inode(&fs::symlink_metadata(&new)?);
     fs::rename(&new, path)?;
     let path = path.to_owned();
-    Ok(Listener::Unix(listener, SocketFile { path, inode }))
+    Ok(Listener::Unix {
+        listener,
+        _file: SocketFile { path, inode },
+    })
 }
 
 fn inode(file: &fs::Metadata) -> (u64, u64) {

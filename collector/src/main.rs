@@ -3,11 +3,12 @@
 
 mod log;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use auditty_collector::{
-    ListenAddress, Listeners, Location, Store,
+    Access, ListenAddress, Listeners, Location, Store,
+    access::{Tls, Tokens},
     config::{Config, Flags},
     serve,
 };
@@ -65,13 +66,44 @@ async fn start(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.verb {
         None => run(&config).await,
         Some(Verb::CheckConfig) => {
+            let access = access(&config)?;
             for address in config.listen() {
                 println!("listen           {address}");
             }
             println!("database         {}", config.database());
             println!("allow_plaintext  {}", config.allow_plaintext());
+            println!(
+                "tls              {}",
+                if access.tls.is_some() { "on" } else { "off" }
+            );
+            println!(
+                "oidc             {}",
+                config.oidc().map_or("off", |oidc| &oidc.issuer)
+            );
+            println!("api_tokens       {}", config.api_tokens().len());
+            access.tokens.refresh().await?;
             Ok(())
         }
+    }
+}
+
+fn access(config: &Config) -> anyhow::Result<Access> {
+    let tls = config.tls().cloned().map(Tls::load).transpose()?;
+    let tokens = Tokens::new(config.api_tokens().to_vec(), config.oidc().cloned());
+    Ok(Access {
+        tls: tls.map(Arc::new),
+        tokens: Arc::new(tokens),
+        limits: config.limits(),
+    })
+}
+
+/// Every connection is an open file, and the usual bound is 1024.
+fn allow_many_connections() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!("the bound of open files stays: {error}");
     }
 }
 
@@ -79,8 +111,11 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    allow_many_connections();
+    let access = access(config)?;
     let store = Store::open(config.database()).await?;
-    let listeners = Listeners::bind(config.listen(), config.allow_plaintext()).await?;
+    let may_be_reached = access.tls.is_some() || config.allow_plaintext();
+    let listeners = Listeners::bind(config.listen(), may_be_reached).await?;
     let stopped = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -90,7 +125,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         tracing::info!("shutting down");
         stopped.cancel();
     });
-    let served = serve(listeners, store.clone(), shutdown).await;
+    let served = serve(listeners, store.clone(), access, shutdown).await;
     store.close().await;
     Ok(served?)
 }

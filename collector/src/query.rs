@@ -8,7 +8,10 @@ use auditty_proto::{
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::store::{Page, Scope, SessionPosition, Store, StoreError, nanoseconds};
+use crate::{
+    access::{Asked, Principal},
+    store::{Page, Scope, SessionPosition, Store, StoreError, nanoseconds},
+};
 
 const DEFAULT_SESSIONS: usize = 50;
 const DEFAULT_COMMANDS: usize = 100;
@@ -35,6 +38,8 @@ impl SessionService for Query {
         &self,
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        Asked::note(&request);
+        let allowed = Principal::of(&request)?.scope();
         let v1::ListSessionsRequest {
             page_size,
             page_token,
@@ -44,10 +49,7 @@ impl SessionService for Query {
         let filter = Filter::sessions(&filter_text).map_err(invalid_filter)?;
         let scope = ["ListSessions", &filter_text];
         let after = position(&scope, &page_token, session_position)?;
-        let page = self
-            .store
-            .sessions(&Scope::All, &filter, after, limit)
-            .await;
+        let page = self.store.sessions(&allowed, &filter, after, limit).await;
         let page = page.map_err(failed)?;
         let last = page.items.last().filter(|_| page.more);
         let next_page_token = last.map_or_else(String::new, |last| {
@@ -63,8 +65,10 @@ impl SessionService for Query {
         &self,
         request: Request<v1::GetSessionRequest>,
     ) -> Result<Response<v1::GetSessionResponse>, Status> {
+        Asked::note(&request);
+        let allowed = Principal::of(&request)?.scope();
         let id = session_id("name", &request.get_ref().name)?;
-        let session = self.find(id).await?;
+        let session = self.find(&allowed, id).await?;
         Ok(Response::new(v1::GetSessionResponse {
             session: Some(session),
         }))
@@ -74,6 +78,8 @@ impl SessionService for Query {
         &self,
         request: Request<v1::ListCommandsRequest>,
     ) -> Result<Response<v1::ListCommandsResponse>, Status> {
+        Asked::note(&request);
+        let allowed = Principal::of(&request)?.scope();
         let v1::ListCommandsRequest {
             parent,
             page_size,
@@ -85,7 +91,7 @@ impl SessionService for Query {
         let filter = Filter::commands(&filter_text).map_err(invalid_filter)?;
         let scope = ["ListCommands", &parent, &filter_text];
         let after = position(&scope, &page_token, seq_position)?.unwrap_or(0);
-        self.find(id).await?;
+        self.find(&allowed, id).await?;
         let page = self.store.commands(id, &filter, after, limit).await;
         let page = page.map_err(failed)?;
         let next_page_token = token_after(&scope, &page, |command| command.seq);
@@ -99,6 +105,8 @@ impl SessionService for Query {
         &self,
         request: Request<v1::ListActivitiesRequest>,
     ) -> Result<Response<v1::ListActivitiesResponse>, Status> {
+        Asked::note(&request);
+        let allowed = Principal::of(&request)?.scope();
         let v1::ListActivitiesRequest {
             parent,
             page_size,
@@ -110,7 +118,7 @@ impl SessionService for Query {
         let filter = Filter::activities(&filter_text).map_err(invalid_filter)?;
         let scope = ["ListActivities", &parent, &filter_text];
         let after = position(&scope, &page_token, seq_position)?.unwrap_or(0);
-        self.find(id).await?;
+        self.find(&allowed, id).await?;
         let page = self.store.activities(id, &filter, after, limit).await;
         let page = page.map_err(failed)?;
         let next_page_token = token_after(&scope, &page, |activity| activity.seq);
@@ -122,13 +130,13 @@ impl SessionService for Query {
 }
 
 impl Query {
-    async fn find(&self, id: Uuid) -> Result<v1::Session, Status> {
-        let session = self.store.session(&Scope::All, id).await.map_err(failed)?;
+    async fn find(&self, allowed: &Scope, id: Uuid) -> Result<v1::Session, Status> {
+        let session = self.store.session(allowed, id).await.map_err(failed)?;
         session.ok_or_else(|| Status::not_found(format!("there is no session {id}")))
     }
 }
 
-fn limit(page_size: i32, default: usize) -> Result<usize, Status> {
+pub(crate) fn limit(page_size: i32, default: usize) -> Result<usize, Status> {
     match usize::try_from(page_size) {
         Ok(0) => Ok(default),
         Ok(size) => Ok(size.min(MAX_ITEMS)),
@@ -144,12 +152,12 @@ fn session_id(field: &str, name: &str) -> Result<Uuid, Status> {
     })
 }
 
-fn invalid_filter(error: FilterError) -> Status {
+pub(crate) fn invalid_filter(error: FilterError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
 /// What went wrong inside is for the log, not for the caller.
-fn failed(error: StoreError) -> Status {
+pub(crate) fn failed(error: StoreError) -> Status {
     tracing::error!("query failed: {error}");
     match error {
         StoreError::Damaged(_) => Status::data_loss("a stored message is damaged; see the log"),
@@ -157,7 +165,7 @@ fn failed(error: StoreError) -> Status {
     }
 }
 
-fn position<T>(
+pub(crate) fn position<T>(
     scope: &[&str],
     token: &str,
     read: fn(&[u8]) -> Option<T>,

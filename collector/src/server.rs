@@ -1,20 +1,19 @@
-//! The gRPC server: both services, health and reflection on every listener.
+//! The gRPC server: all services, health and reflection on every listener,
+//! behind the gate.
 
-use std::{future::Future, io, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use auditty_proto::v1::{
-    self, ingest_service_server::IngestServiceServer, session_service_server::SessionServiceServer,
+    self, audit_service_server::AuditServiceServer, ingest_service_server::IngestServiceServer,
+    session_service_server::SessionServiceServer,
 };
-use futures::{Stream, StreamExt, future::try_join_all};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use futures::future::try_join_all;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    codec::CompressionEncoding,
-    service::Routes,
-    transport::{Server, server::Connected},
-};
+use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 
 use crate::{
+    access::{self, Gate, Limits, Tls, Tokens},
+    audit::{Audit, AuditLog},
     ingest::Ingest,
     listen::{ListenAddress, Listener, Listeners},
     query::Query,
@@ -34,8 +33,12 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long requests in work may go on after a shutdown began.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
-/// Pause after a failed accept, such as no free file descriptor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A connection ends after as long, and its client makes a new one: what its
+/// certificate allowed is looked at again.
+const CONNECTION_AGE: Duration = Duration::from_secs(3600);
+/// Streams that a client reset before they were looked at; more end its
+/// connection.
+const PENDING_RESETS: usize = 20;
 
 /// Why the server stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -53,16 +56,45 @@ pub enum ServeError {
     },
 }
 
+/// Who may connect, and how. By default only the machine's own users: root, and
+/// the one that runs the collector.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// TLS on TCP listeners.
+    pub tls: Option<Arc<Tls>>,
+    /// Tokens that are taken.
+    pub tokens: Arc<Tokens>,
+    /// How much one caller may ask for.
+    pub limits: Limits,
+}
+
+/// What every listener serves.
+#[derive(Clone)]
+struct Services {
+    routes: Routes,
+    gate: Gate,
+    tls: Option<Arc<Tls>>,
+}
+
 /// Serves until `shutdown` is cancelled, then lets requests in work finish,
 /// within a deadline. Unix sockets are removed at the end.
 pub async fn serve(
     listeners: Listeners,
     store: Store,
+    access: Access,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    let Access {
+        tls,
+        tokens,
+        limits,
+    } = access;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServiceServer<Ingest>>().await;
     health.set_serving::<SessionServiceServer<Query>>().await;
+    health.set_serving::<AuditServiceServer<Audit>>().await;
+    let (audit, writing) = AuditLog::new(store.clone());
+    let writing = tokio::spawn(writing);
     let mut routes = Routes::builder();
     routes
         .add_service(health_service)
@@ -75,23 +107,54 @@ pub async fn serve(
                 .accept_compressed(CompressionEncoding::Gzip),
         )
         .add_service(
+            AuditServiceServer::new(Audit::new(store.clone()))
+                .max_decoding_message_size(MAX_REQUEST_LEN)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
             SessionServiceServer::new(Query::new(store))
                 .max_decoding_message_size(MAX_REQUEST_LEN)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip),
         );
-    let routes = routes.routes();
+    let services = Services {
+        routes: routes.routes(),
+        gate: Gate::new(Arc::clone(&tokens), limits, audit),
+        tls: tls.clone(),
+    };
+    let end = &shutdown;
     let serving = listeners
         .bound
         .into_iter()
-        .map(|(address, listener)| serve_one(address, listener, routes.clone(), &shutdown));
-    tokio::select! {
-        served = try_join_all(serving) => served.map(|_| ()),
+        .map(move |(address, listener)| serve_one(address, listener, services.clone(), end));
+    let watching = async {
+        let certificates = async {
+            if let Some(tls) = &tls {
+                tls.watch(&shutdown).await;
+            }
+        };
+        tokio::join!(certificates, tokens.watch(&shutdown));
+    };
+    let serving = async {
+        let (served, ()) = tokio::join!(try_join_all(serving), watching);
+        served
+    };
+    let served = tokio::select! {
+        served = serving => served.map(|_| ()),
         () = deadline(&shutdown) => {
             tracing::warn!("requests still in work after {SHUTDOWN_DEADLINE:?} were dropped");
             Ok(())
         }
+    };
+    // Nobody asks any more; what was asked last is still being written.
+    if tokio::time::timeout(SHUTDOWN_DEADLINE, writing)
+        .await
+        .is_err()
+    {
+        tracing::warn!("the last audit records were not written in time");
     }
+    served
 }
 
 async fn deadline(shutdown: &CancellationToken) {
@@ -108,42 +171,29 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 async fn serve_one(
     address: ListenAddress,
     listener: Listener,
-    routes: Routes,
+    services: Services,
     shutdown: &CancellationToken,
 ) -> Result<(), ServeError> {
-    tracing::info!("listening on {address}");
-    let end = shutdown.cancelled();
-    let served = match listener {
-        // The file goes when the listener is done.
-        Listener::Unix(unix, _file) => serve_on(UnixListenerStream::new(unix), routes, end).await,
-        Listener::Tcp(tcp) => serve_on(TcpListenerStream::new(tcp), routes, end).await,
+    let secured = match (&listener, &services.tls) {
+        (Listener::Tcp(_), Some(_)) => " with TLS",
+        _ => "",
     };
-    served.map_err(|source| ServeError::Transport { address, source })
-}
-
-async fn serve_on<C>(
-    connections: impl Stream<Item = io::Result<C>>,
-    routes: Routes,
-    end: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error>
-where
-    C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Connected + Unpin + Send + 'static,
-{
-    let connections = connections.filter_map(async |accepted| match accepted {
-        Ok(connection) => Some(Ok::<_, io::Error>(connection)),
-        Err(error) => {
-            tracing::warn!("a connection was not accepted: {error}");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    });
-    Server::builder()
+    tracing::info!("listening on {address}{secured}");
+    let served = Server::builder()
+        .layer(services.gate)
         .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
         .timeout(REQUEST_TIMEOUT)
+        .max_connection_age(CONNECTION_AGE)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, end)
-        .await
+        .add_routes(services.routes)
+        .serve_with_incoming_shutdown(
+            Box::pin(access::incoming(&listener, services.tls)),
+            shutdown.cancelled(),
+        )
+        .await;
+    // A socket's file goes with the listener.
+    served.map_err(|source| ServeError::Transport { address, source })
 }

@@ -19,7 +19,7 @@ use std::path::Path;
 
 pub use error::ConfigError;
 pub use host::HostIdError;
-pub use places::{Address, Collector};
+pub use places::{Address, ClientTls, Collector};
 pub use sections::{
     Attach, Capture, Files, Grants, Host, Input, Log, LogFormat, Mode, Recording, Spool,
 };

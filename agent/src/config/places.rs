@@ -1,7 +1,8 @@
 //! Where things go: `[store]` and `[collector]`, checked.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use auditty_recording::store::{Encryption, S3Options, StoreConfig, StoreUrl};
 use toml::Spanned;
@@ -31,8 +32,30 @@ pub enum Address {
     Unix(PathBuf),
     /// `http://host:port`.
     Http(String),
+    /// `host:port` behind `https://`.
+    Https(String, ClientTls),
     /// A TCP port on this host, to listen on.
     Tcp(SocketAddr),
+}
+
+/// How a collector and this host prove to each other who they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    ca: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl ClientTls {
+    /// Authorities of the collector's certificate, PEM; without it, the system's.
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
+    /// This host's certificate and its private key, PEM.
+    pub fn identity(&self) -> Option<(&Path, &Path)> {
+        let (certificate, key) = self.identity.as_ref()?;
+        Some((certificate, key))
+    }
 }
 
 /// `[store]`: where recordings go.
@@ -123,9 +146,24 @@ impl Collector {
                     "\"remote\" together with collector.address",
                 ));
             };
-            return Ok(Self::Remote(
-                source.remote_address("collector.address", address)?,
-            ));
+            let span = address.span();
+            let address = source.remote_address("collector.address", address)?;
+            let keys = [
+                ("collector.ca", raw.ca),
+                ("collector.certificate", raw.certificate),
+                ("collector.key", raw.key),
+            ];
+            return Ok(Self::Remote(with_tls(address, span, keys, source)?));
+        }
+        for (key, text) in [
+            ("collector.ca", raw.ca),
+            ("collector.certificate", raw.certificate),
+            ("collector.key", raw.key),
+        ] {
+            if let Some(text) = text {
+                let accepted = "this key only with collector.mode = \"remote\"";
+                return Err(source.rejected(key, text.span(), accepted));
+            }
         }
         if let Some(address) = raw.address {
             return Err(source.rejected(
@@ -150,4 +188,37 @@ impl Collector {
             )?,
         })
     }
+}
+
+/// Gives an https address its keys; others have none.
+fn with_tls(
+    address: Address,
+    span: Range<usize>,
+    keys: [(&str, Text); 3],
+    source: &Source<'_>,
+) -> Result<Address, ConfigError> {
+    let Address::Https(authority, _) = address else {
+        for (key, text) in keys {
+            if let Some(text) = text {
+                let accepted = "this key only with an https:// `collector.address`";
+                return Err(source.rejected(key, text.span(), accepted));
+            }
+        }
+        return Ok(address);
+    };
+    let path = |(key, text): (&str, Text)| {
+        text.map(|text| source.path(key, Some(text), ""))
+            .transpose()
+    };
+    let [ca, certificate, key] = keys;
+    let (ca, certificate, key) = (path(ca)?, path(certificate)?, path(key)?);
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            let accepted = "collector.certificate and collector.key together, or neither";
+            return Err(source.rejected("collector.address", span, accepted));
+        }
+    };
+    Ok(Address::Https(authority, ClientTls { ca, identity }))
 }

@@ -69,6 +69,9 @@ pub(super) struct RawCollector {
     pub(super) listen: Option<Vec<Spanned<String>>>,
     pub(super) database: Text,
     pub(super) address: Text,
+    pub(super) ca: Text,
+    pub(super) certificate: Text,
+    pub(super) key: Text,
 }
 
 #[derive(Default, Deserialize)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::error::{ConfigError, Source};
-use super::places::Address;
+use super::places::{Address, ClientTls};
 use super::raw::Text;
 use super::units;
 
@@ -151,12 +151,22 @@ impl Source<'_> {
             .get_ref()
             .strip_prefix("http://")
             .filter(|host| !host.is_empty());
-        match (unix_path(text.get_ref()), host) {
-            (Some(path), _) => Ok(Address::Unix(path)),
-            (None, Some(_)) => Ok(Address::Http(text.into_inner())),
-            (None, None) => {
-                Err(self.rejected(key, text.span(), "\"http://host:port\" or \"unix:/path\""))
+        let secured = text
+            .get_ref()
+            .strip_prefix("https://")
+            .map(|authority| authority.trim_end_matches('/'))
+            .filter(|authority| !authority.is_empty() && !authority.contains('/'));
+        match (unix_path(text.get_ref()), secured, host) {
+            (Some(path), ..) => Ok(Address::Unix(path)),
+            (None, Some(authority), _) => {
+                Ok(Address::Https(authority.to_owned(), ClientTls::default()))
             }
+            (None, None, Some(_)) => Ok(Address::Http(text.into_inner())),
+            (None, None, None) => Err(self.rejected(
+                key,
+                text.span(),
+                "\"https://host:port\", \"http://host:port\" or \"unix:/path\"",
+            )),
         }
     }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Error};
+use tonic::transport::{Channel, Endpoint, Error, Uri};
 use tower::service_fn;
 
+use super::tls;
 use crate::config::Address;
 
 /// A collector that does not answer a handshake in this time is down.
@@ -27,6 +28,22 @@ pub fn dial(address: &Address) -> Result<Channel, Error> {
     };
     match address {
         Address::Http(uri) => Ok(endpoint(uri.clone())?.connect_lazy()),
+        Address::Https(authority, tls) => {
+            let tls = tls.clone();
+            // The connector does TLS, with files as they are at that moment.
+            let endpoint = endpoint(format!("http://{authority}"))?;
+            Ok(
+                endpoint.connect_with_connector_lazy(service_fn(move |uri: Uri| {
+                    let tls = tls.clone();
+                    async move {
+                        let host = uri.host().unwrap_or_default();
+                        let port = uri.port_u16().unwrap_or(443);
+                        let connected = tls::connect(host, port, &tls).await;
+                        Ok::<_, io::Error>(TokioIo::new(connected?))
+                    }
+                })),
+            )
+        }
         Address::Tcp(address) => Ok(endpoint(format!("http://{address}"))?.connect_lazy()),
         Address::Unix(path) => {
             let path = path.clone();

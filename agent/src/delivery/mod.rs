@@ -46,6 +46,7 @@ mod report;
 mod session;
 mod signer;
 mod spool;
+mod tls;
 mod upload;
 mod usage;
 

@@ -132,6 +132,7 @@ async fn check_collector(config: &Collector, host: &Host) {
     let place = match address {
         Address::Unix(path) => format!("unix:{}", path.display()),
         Address::Http(url) => url.clone(),
+        Address::Https(authority, _) => format!("https://{authority}"),
         Address::Tcp(address) => address.to_string(),
     };
     match (ask(address, host).await, kind) {

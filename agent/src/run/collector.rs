@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use auditty_collector::{ListenAddress, Listeners, Location, ServeError, Store, serve};
+use auditty_collector::{Access, ListenAddress, Listeners, Location, ServeError, Store, serve};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,9 @@ pub(super) async fn start(config: &Collector) -> Result<(Option<EmbeddedCollecto
                 ListenAddress::Unix(path.clone())
             }
             Address::Tcp(address) => ListenAddress::Tcp(*address),
-            Address::Http(url) => anyhow::bail!("{url} is no address to listen on"),
+            Address::Http(url) | Address::Https(url, _) => {
+                anyhow::bail!("{url} is no address to listen on")
+            }
         });
     }
     let store = Store::open(&Location::Sqlite(database.clone())).await?;
@@ -46,7 +48,12 @@ pub(super) async fn start(config: &Collector) -> Result<(Option<EmbeddedCollecto
         None => anyhow::bail!("collector.listen names no address"),
     };
     let shutdown = CancellationToken::new();
-    let service = tokio::spawn(serve(listeners, store.clone(), shutdown.clone()));
+    let service = tokio::spawn(serve(
+        listeners,
+        store.clone(),
+        Access::default(),
+        shutdown.clone(),
+    ));
     Ok((
         Some(EmbeddedCollector {
             store,

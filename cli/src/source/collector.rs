@@ -1,14 +1,20 @@
 //! A collector over gRPC.
 
+use std::path::Path;
 use std::time::Duration;
 
 use auditty_proto::names;
 use auditty_proto::v1;
+use auditty_proto::v1::audit_service_client::AuditServiceClient;
 use auditty_proto::v1::session_service_client::SessionServiceClient;
 use hyper_util::rt::TokioIo;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
-use tonic::{Code, Status};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
+use tonic::{Code, Request, Status};
 
+use crate::config::Identity;
 use crate::failure::{self, Failure, Result};
 
 /// Longest wait for the connection.
@@ -24,15 +30,41 @@ const HINT: &str = "is it running, and may you reach it? --collector ADDR asks a
 /// A collector.
 pub struct Collector {
     address: String,
-    client: SessionServiceClient<Channel>,
+    client: SessionServiceClient<InterceptedService<Channel, Bearer>>,
+    audit: AuditServiceClient<InterceptedService<Channel, Bearer>>,
+}
+
+/// Shows a token with every call.
+#[derive(Clone)]
+struct Bearer(Option<AsciiMetadataValue>);
+
+impl Bearer {
+    fn new(token: Option<&str>) -> Result<Self> {
+        let header = token.map(|token| format!("Bearer {token}").parse());
+        let header = header
+            .transpose()
+            .map_err(|_| Failure::usage("--token: has characters that no token has"))?;
+        Ok(Self(header))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            let headers = request.metadata_mut();
+            headers.insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl Collector {
     /// Connects to `unix:/path`, `http://host:port` or `https://host:port`.
-    pub async fn connect(address: &str) -> Result<Self> {
+    pub async fn connect(address: &str, identity: &Identity) -> Result<Self> {
+        let bearer = Bearer::new(identity.token.as_deref())?;
         let connected = match address.strip_prefix("unix:") {
             Some(path) => connect_unix(path.trim_start_matches("//").to_owned()).await,
-            None => connect_tcp(address).await?,
+            None => connect_tcp(address, identity).await?,
         };
         let channel = connected.map_err(|error| {
             let reason = failure::chain(&error);
@@ -40,7 +72,10 @@ impl Collector {
         })?;
         Ok(Self {
             address: address.to_owned(),
-            client: SessionServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES),
+            client: SessionServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_ANSWER_BYTES),
+            audit: AuditServiceClient::with_interceptor(channel, bearer)
+                .max_decoding_message_size(MAX_ANSWER_BYTES),
         })
     }
 
@@ -80,6 +115,14 @@ impl Collector {
         Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
     }
 
+    pub(super) async fn list_audit_records(
+        &mut self,
+        request: v1::ListAuditRecordsRequest,
+    ) -> Result<v1::ListAuditRecordsResponse> {
+        let answer = self.audit.list_audit_records(request).await;
+        Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
+    }
+
     fn failure(&self, status: &Status) -> Failure {
         let message = status.message();
         match status.code() {
@@ -100,9 +143,9 @@ impl Collector {
     }
 }
 
-type Connected = std::result::Result<Channel, tonic::transport::Error>;
+type Connected = std::result::Result<Channel, transport::Error>;
 
-async fn connect_tcp(address: &str) -> Result<Connected> {
+async fn connect_tcp(address: &str, identity: &Identity) -> Result<Connected> {
     let wrong = |reason: &dyn std::fmt::Display| {
         Failure::usage(format!(
             "`{address}` is not a collector's address: {reason}"
@@ -118,10 +161,27 @@ async fn connect_tcp(address: &str) -> Result<Connected> {
         .timeout(CALL_TIMEOUT);
     if address.starts_with("https://") {
         endpoint = endpoint
-            .tls_config(ClientTlsConfig::new().with_enabled_roots())
+            .tls_config(tls(identity)?)
             .map_err(|error| wrong(&failure::chain(&error)))?;
     }
     Ok(endpoint.connect().await)
+}
+
+fn tls(identity: &Identity) -> Result<ClientTlsConfig> {
+    let read = |option: &str, path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| Failure::usage(format!("{option}: {}: {error}", path.display())))
+    };
+    let mut tls = ClientTlsConfig::new();
+    tls = match &identity.ca {
+        Some(path) => tls.ca_certificate(Certificate::from_pem(read("--ca", path)?)),
+        None => tls.with_enabled_roots(),
+    };
+    if let Some((certificate, key)) = &identity.certificate {
+        let (certificate, key) = (read("--cert", certificate)?, read("--key", key)?);
+        tls = tls.identity(transport::Identity::from_pem(certificate, key));
+    }
+    Ok(tls)
 }
 
 async fn connect_unix(path: String) -> Connected {

@@ -36,9 +36,9 @@ impl Source {
     /// It cannot be reached, or its address is none.
     pub async fn open(config: &Config) -> Result<Self> {
         Ok(match &config.place {
-            Place::Collector(address) => {
-                Self::Collector(Box::new(Collector::connect(address).await?))
-            }
+            Place::Collector(address) => Self::Collector(Box::new(
+                Collector::connect(address, &config.identity).await?,
+            )),
             Place::Store(url) => Self::Store(Store::open(config, url.clone()).await?),
         })
     }
@@ -96,6 +96,21 @@ impl Source {
         }
     }
 
+    /// A page of audit records, newest first.
+    ///
+    /// # Errors
+    /// A wrong filter or page token, a store without a collector, which has
+    /// none, or the source failed.
+    pub async fn list_audit_records(
+        &mut self,
+        request: v1::ListAuditRecordsRequest,
+    ) -> Result<v1::ListAuditRecordsResponse> {
+        match self {
+            Self::Collector(collector) => collector.list_audit_records(request).await,
+            Self::Store(_) => Err(only_collector("audit records")),
+        }
+    }
+
     /// The session that somebody typed: a full id, `sessions/ID`, or the
     /// beginning of an id that only one session has.
     ///
@@ -133,6 +148,11 @@ impl Source {
             Self::Store(store) => store.take_problems(),
         }
     }
+}
+
+fn only_collector(what: &str) -> Failure {
+    Failure::usage(format!("{what} are with a collector, not in a store"))
+        .hint("leave --store and AUDITTY_STORE out")
 }
 
 fn check_prefix(typed: &str, id: &str) -> Result<()> {

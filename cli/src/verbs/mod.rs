@@ -1,6 +1,7 @@
 //! One file per verb.
 
 mod activities;
+mod audit;
 mod bundle;
 mod commands;
 mod completions;
@@ -32,6 +33,7 @@ pub async fn run(verb: Verb, config: &Config) -> Result<()> {
         Verb::Files(args) => activities::run(&args, &files::LIST, config).await,
         Verb::Transfers(args) => activities::run(&args, &transfers::LIST, config).await,
         Verb::Network(args) => activities::run(&args, &network::LIST, config).await,
+        Verb::Audit(args) => audit::run(&args, config).await,
         Verb::Replay(args) => replay::run(&args, config).await,
         Verb::Export(args) => export::run(&args, config).await,
         Verb::Verify(args) => verify::run(&args, config).await,

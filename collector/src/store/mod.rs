@@ -2,6 +2,7 @@
 //! see. It knows SQL and nothing of gRPC; what the two databases do not have in
 //! common is in the module `database`.
 
+mod audit;
 mod database;
 mod fact;
 mod filters;

@@ -7,7 +7,7 @@
 
 pub mod postgres;
 
-use auditty_collector::{ListenAddress, Listeners, Location, ServeError, Store, serve};
+use auditty_collector::{Access, ListenAddress, Listeners, Location, ServeError, Store, serve};
 use auditty_proto::v1::{
     self, ingest_service_client::IngestServiceClient, session_service_client::SessionServiceClient,
 };
@@ -89,13 +89,17 @@ pub struct Collector {
 
 impl Collector {
     pub async fn start(database: &Location, listen: &str) -> Self {
+        Self::start_with(database, listen, Access::default()).await
+    }
+
+    pub async fn start_with(database: &Location, listen: &str, access: Access) -> Self {
         let store = Store::open(database).await.unwrap();
-        let listeners = Listeners::bind(&[listen.parse().unwrap()], false)
+        let listeners = Listeners::bind(&[listen.parse().unwrap()], access.tls.is_some())
             .await
             .unwrap();
         let address = listeners.addresses().next().unwrap().clone();
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve(listeners, store.clone(), shutdown.clone()));
+        let serving = tokio::spawn(serve(listeners, store.clone(), access, shutdown.clone()));
         Self {
             address,
             store,

@@ -23,6 +23,7 @@
 //! - Enums and booleans compare with `=` and `!=` only, `:` with text only.
 
 mod activity_fields;
+mod audit_fields;
 mod fields;
 mod parse;
 
@@ -31,6 +32,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 pub use activity_fields::ACTIVITY_FIELDS;
+pub use audit_fields::AUDIT_FIELDS;
 pub use fields::{COMMAND_FIELDS, SESSION_FIELDS, command_line};
 pub use parse::{FilterError, MAX_FILTER_LEN, MAX_TERMS};
 
@@ -205,6 +207,13 @@ impl Filter<v1::Command> {
     /// Reads a filter over [`COMMAND_FIELDS`].
     pub fn commands(text: &str) -> Result<Self, FilterError> {
         parse::parse(text, COMMAND_FIELDS)
+    }
+}
+
+impl Filter<v1::AuditRecord> {
+    /// Reads a filter over [`AUDIT_FIELDS`].
+    pub fn audit_records(text: &str) -> Result<Self, FilterError> {
+        parse::parse(text, AUDIT_FIELDS)
     }
 }
 

@@ -7,12 +7,48 @@
 //! # "postgres://auditty@db.internal/auditty?sslmode=verify-full", with the
 //! # password in the variable PGPASSWORD or in ~/.pgpass.
 //! database = "/var/lib/auditty/collector.db"
-//! # Serve other machines over TCP without encryption or authentication.
+//! # Serve other machines over TCP without encryption: only callers with a token
+//! # are served there.
 //! allow_plaintext = false
+//!
+//! # TLS on all TCP addresses. The files are read again when they change.
+//! [tls]
+//! certificate = "/etc/auditty/tls/collector.pem"
+//! key = "/etc/auditty/tls/collector.key"
+//! # Authorities of client certificates, which say who the client is by their
+//! # SPIFFE id: spiffe://TENANT/auditty/ROLE/NAME. For agents NAME is the host id.
+//! client_ca = "/etc/auditty/tls/clients.pem"
+//! client_crl = "/etc/auditty/tls/revoked.pem"
+//!
+//! # People with tokens of an identity provider.
+//! [oidc]
+//! issuer = "https://idp.example.com"
+//! audience = "auditty"
+//! jwks = "https://idp.example.com/keys"   # or a file
+//! name_claim = "email"
+//! roles_claim = "groups"
+//! tenant = "*"                            # all; or tenant_claim = "org"
+//! [oidc.roles]                            # value of the claim = role
+//! security = "auditor"
+//!
+//! # Tokens handed out by hand; `printf %s TOKEN | sha256sum`.
+//! [[api_tokens]]
+//! name = "access-platform"
+//! roles = ["grant-writer"]
+//! tenant = "acme"
+//! sha256 = "…"
+//!
+//! # For each caller.
+//! [limits]
+//! requests_per_second = 100
+//! burst = 500
 //! ```
 //!
-//! Every key may be left out; these are the defaults, except that `listen` is
-//! the Unix socket alone.
+//! Every key of the top and every table may be left out; without the tables only
+//! root and the collector's own user are served, over the Unix socket or loopback.
+//! Roles are `agent`, `viewer`, `auditor`, `grant-writer` and `admin`.
+
+mod access;
 
 use std::{
     fs, io,
@@ -21,7 +57,13 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{listen::ListenAddress, store::Location};
+use access::{RawApiToken, RawLimits, RawOidc, RawTls};
+
+use crate::{
+    access::{ApiToken, Limits, OidcSettings, TlsFiles},
+    listen::ListenAddress,
+    store::Location,
+};
 
 /// Where a collector listens unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "unix:/run/auditty/collector.sock";
@@ -68,6 +110,12 @@ struct Raw {
     listen: Option<Vec<String>>,
     database: Option<String>,
     allow_plaintext: Option<bool>,
+    tls: Option<RawTls>,
+    oidc: Option<RawOidc>,
+    #[serde(default)]
+    api_tokens: Vec<RawApiToken>,
+    #[serde(default)]
+    limits: RawLimits,
 }
 
 /// What flags say; they win over the file.
@@ -80,11 +128,15 @@ pub struct Flags {
 }
 
 /// A checked configuration.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Config {
     listen: Vec<ListenAddress>,
     database: Location,
     allow_plaintext: bool,
+    tls: Option<TlsFiles>,
+    oidc: Option<OidcSettings>,
+    api_tokens: Vec<ApiToken>,
+    limits: Limits,
 }
 
 impl Config {
@@ -97,6 +149,7 @@ impl Config {
             key,
             reason,
         };
+        let named = |(key, reason)| wrong(key, reason);
         let listen = match flags.listen {
             listen if !listen.is_empty() => listen,
             _ => raw
@@ -121,6 +174,15 @@ impl Config {
             listen,
             database,
             allow_plaintext: raw.allow_plaintext.unwrap_or(false),
+            tls: raw.tls.map(RawTls::check).transpose().map_err(named)?,
+            oidc: raw.oidc.map(RawOidc::check).transpose().map_err(named)?,
+            api_tokens: raw
+                .api_tokens
+                .into_iter()
+                .map(RawApiToken::check)
+                .collect::<Result<_, _>>()
+                .map_err(named)?,
+            limits: raw.limits.check().map_err(named)?,
         })
     }
 
@@ -134,9 +196,29 @@ impl Config {
         &self.database
     }
 
-    /// TCP beyond this machine is wanted.
+    /// TCP beyond this machine is wanted without TLS.
     pub fn allow_plaintext(&self) -> bool {
         self.allow_plaintext
+    }
+
+    /// Keys and certificates for TCP.
+    pub fn tls(&self) -> Option<&TlsFiles> {
+        self.tls.as_ref()
+    }
+
+    /// The identity provider.
+    pub fn oidc(&self) -> Option<&OidcSettings> {
+        self.oidc.as_ref()
+    }
+
+    /// Tokens handed out by hand.
+    pub fn api_tokens(&self) -> &[ApiToken] {
+        &self.api_tokens
+    }
+
+    /// How much one caller may ask for.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 }
 
@@ -182,6 +264,16 @@ mod tests {
             ("listen = [\"localhost:1\"]", ["`listen`", "127.0.0.1:7443"]),
             ("listen = [\"unix:x\"]", ["`listen`", "absolute"]),
             ("listen = []", ["`listen`", "at least one"]),
+            ("[tls]\nkey = \"/k\"", ["certificate", "missing"]),
+            (
+                "[[api_tokens]]\nname = \"x\"\nroles = [\"root\"]\ntenant = \"a\"\nsha256 = \"\"",
+                ["`api_tokens.roles`", "grant-writer"],
+            ),
+            (
+                "[oidc]\nissuer = \"i\"\naudience = \"a\"\njwks = \"http://x\"\ntenant = \"*\"\n[oidc.roles]",
+                ["`oidc.jwks`", "https://"],
+            ),
+            ("[limits]\nburst = 0", ["`limits.burst`", "1000000"]),
             ("database = \"mysql://x\"", ["`database`", "postgres://"]),
         ] {
             let error = load(text).unwrap_err();

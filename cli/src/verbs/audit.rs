@@ -1,0 +1,69 @@
+//! `auditty audit`: who looked at what.
+
+use auditty_proto::v1;
+
+use crate::args::Audit;
+use crate::config::Config;
+use crate::failure::Result;
+use crate::query;
+use crate::source::Source;
+use crate::table::{self, Column, Text, Tone};
+use crate::{moment, out};
+
+const COLUMNS: [Column; 6] = [
+    Column::whole("TIME"),
+    Column::text("CALLER"),
+    Column::whole("FROM"),
+    Column::text("METHOD"),
+    Column::whole("OUTCOME"),
+    Column::text("REQUEST"),
+];
+
+pub(super) async fn run(args: &Audit, config: &Config) -> Result<()> {
+    let mut source = Source::open(config).await?;
+    let mut request = v1::ListAuditRecordsRequest {
+        page_size: args.page.limit.into(),
+        page_token: args.page.page_token.clone().unwrap_or_default(),
+        filter: query::audit(args, &config.zone)?,
+    };
+    let mut answer = source.list_audit_records(request.clone()).await?;
+    while args.page.all && !answer.next_page_token.is_empty() {
+        request.page_token = std::mem::take(&mut answer.next_page_token);
+        let next = source.list_audit_records(request.clone()).await?;
+        answer.records.extend(next.records);
+        answer.next_page_token = next.next_page_token;
+    }
+    if config.json {
+        out::json(&answer)
+    } else if answer.records.is_empty() {
+        out::print("no audit records\n")
+    } else {
+        let rows = answer.records.iter();
+        let rows = rows.map(|record| row(record, config)).collect();
+        out::print(&table::render(&COLUMNS, rows, config.colour))?;
+        super::sessions::more(&answer.next_page_token);
+        Ok(())
+    }
+}
+
+fn row(record: &v1::AuditRecord, config: &Config) -> Vec<Text> {
+    let at = moment::from_proto(record.time.as_ref());
+    let tone = match record.outcome.as_str() {
+        "PERMISSION_DENIED" | "UNAUTHENTICATED" | "RESOURCE_EXHAUSTED" => Tone::Warning,
+        _ => Tone::Plain,
+    };
+    let method = record.method.rsplit('/').next().unwrap_or_default();
+    let what = match record.detail.is_empty() {
+        true => &record.request,
+        false => &record.detail,
+    };
+    vec![
+        at.map_or_else(String::new, |at| config.zone.seconds(at))
+            .into(),
+        record.caller.as_str().into(),
+        record.address.as_str().into(),
+        method.into(),
+        Text::toned(record.outcome.clone(), tone),
+        what.as_str().into(),
+    ]
+}
