@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut prost = tonic_prost_build::Config::new();
     prost.enable_type_names();
+    prost.btree_map([".auditty.v1.Host.labels"]);
     let descriptors = compiler.file_descriptor_set();
     tonic_prost_build::configure().compile_fds_with_config(descriptors, prost)?;
     Ok(())

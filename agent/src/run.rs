@@ -13,6 +13,7 @@
 
 mod check;
 mod collector;
+mod ending;
 mod notify;
 mod process;
 mod recorder;
@@ -53,6 +54,7 @@ pub fn run(config: &Config) -> Result<()> {
     process::start_logging(config.log())?;
     process::require_root()?;
     process::prepare();
+    ending::may_end(config.grants())?;
     let _lock = AgentLock::take(&process::lock_file()?)?;
     let host = process::host(config.host())?;
     let runtime = process::runtime()?;
@@ -175,8 +177,7 @@ fn record(
     let (sender, batches) = queue();
     let goes_on = rings.is_some();
     let marks = handover.map(|handover| handover.marks).unwrap_or_default();
-    let grants = config.grants().directory();
-    let recorder = Recorder::new(host.clone(), grants, spool, batches, marks);
+    let recorder = Recorder::new(host.clone(), config.grants(), spool, batches, marks);
     let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
     let capture = {
         let stop = Arc::clone(&stop);

@@ -112,6 +112,7 @@ fn record() -> SessionRecord {
                 hostname: "web-1".into(),
                 boot_id: "b1".into(),
                 capture_mode: "tracepoint".into(),
+                ..Default::default()
             },
             start_time: Timestamp::now(),
             ..Session::default()

@@ -209,7 +209,7 @@ pub struct Sessions {
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// How the login stands to the grants
-    #[arg(long, value_name = "STATUS", value_parser = ["granted", "ungranted", "expired", "ambiguous"])]
+    #[arg(long, value_name = "STATUS", value_parser = ["granted", "ungranted", "expired", "revoked", "ambiguous"])]
     pub grant_status: Option<String>,
     /// Somebody who approved
     #[arg(long)]

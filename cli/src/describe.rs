@@ -41,9 +41,14 @@ pub fn grant(session: &v1::Session) -> Text {
         let approvers = grant.approvers.join(", ");
         format!("{approvers} / {}", grant.access_flow)
     });
+    let outlived = matched.outlived_time.is_some();
     match (v1::GrantStatus::try_from(matched.status), by) {
+        (Ok(v1::GrantStatus::Granted), Some(by)) if outlived => {
+            Text::toned(format!("OUTLIVED {by}"), Tone::Bad)
+        }
         (Ok(v1::GrantStatus::Granted), Some(by)) => Text::from(by),
         (Ok(v1::GrantStatus::Expired), Some(by)) => Text::toned(format!("EXPIRED {by}"), Tone::Bad),
+        (Ok(v1::GrantStatus::Revoked), Some(by)) => Text::toned(format!("REVOKED {by}"), Tone::Bad),
         (Ok(v1::GrantStatus::Ungranted), _) => Text::toned("UNGRANTED", Tone::Bad),
         (Ok(v1::GrantStatus::Ambiguous), _) => Text::toned("AMBIGUOUS", Tone::Warning),
         _ => Text::toned(
@@ -260,6 +265,10 @@ mod tests {
             ..Default::default()
         });
         assert_eq!(grant(&session), Text::from("bob, eve / oncall"));
+        let matched = session.grant.as_mut().unwrap();
+        matched.outlived_time = Some(prost_types::Timestamp::default());
+        let outlived = Text::toned("OUTLIVED bob, eve / oncall", Tone::Bad);
+        assert_eq!(grant(&session), outlived);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub enum Body {
     /// Who logged in. Repeated when better evidence arrives.
     Login(Login),
     /// How the login matched the grants. Repeated when the match changes.
-    Grant(GrantMatch),
+    Grant(Box<GrantMatch>),
     /// A pty was first seen in this session.
     TerminalOpen(TerminalOpen),
     /// The terminal's window size, first or changed.
@@ -636,6 +636,8 @@ pub enum EndReason {
     Killed,
     /// The SSH connection went away first.
     Disconnected,
+    /// The agent ended it: it had outlived its grant.
+    GrantOver,
     /// It ended while no agent was running.
     Unknown,
 }

@@ -1,5 +1,7 @@
 //! What is known of a session as a whole: the metadata of its manifest.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -19,6 +21,9 @@ pub struct Host {
     /// or "uprobe"; what each does not see, `auditty-agent check` tells.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub capture_mode: String,
+    /// What its administrator says of it, such as `env` = `prod`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// One authenticated SSH connection; it may carry several sessions.
@@ -185,6 +190,9 @@ pub struct Grant {
     /// Valid until.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Timestamp>,
+    /// When it was withdrawn, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// How a login stands to the grants.
@@ -200,6 +208,8 @@ pub enum GrantStatus {
     Expired,
     /// Several grants match equally well; none is chosen.
     Ambiguous,
+    /// A grant did or would, but was withdrawn.
+    Revoked,
 }
 
 /// The outcome of matching a login against the grants.
@@ -207,12 +217,15 @@ pub enum GrantStatus {
 pub struct GrantMatch {
     /// The outcome.
     pub status: GrantStatus,
-    /// The grant, when `granted` or `expired`.
+    /// The grant, when there is exactly one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Grant>,
-    /// Request ids of the candidates, when `ambiguous`.
+    /// Request ids of the candidates, when there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
+    /// Since when the session goes on although what granted it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlived_at: Option<Timestamp>,
 }
 
 /// Whether a recording is whole.

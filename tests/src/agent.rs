@@ -26,6 +26,8 @@ pub struct Setting {
     pub collector: Option<String>,
     /// Further keys of `[recording]`.
     pub recording: String,
+    /// Further keys of `[grants]`.
+    pub grants: String,
     /// Further tables of the configuration.
     pub extra: String,
 }
@@ -134,14 +136,14 @@ pub fn configure(folder: &Path, setting: &Setting) -> Result<()> {
         }
     };
     let config = format!(
-        "[host]\nid = \"test-host\"\nstate_directory = \"{path}/state\"\n\n\
+        "[host]\nid = \"test-host\"\nlabels = {{ env = \"test\" }}\nstate_directory = \"{path}/state\"\n\n\
          [recording]\nchunk_interval = \"1s\"\nflush_interval = \"200ms\"\n{}\n\n\
          [store]\n{store}\n\n\
          [collector]\n{collector}\n\n\
-         [grants]\ndirectory = \"{path}/grants\"\n\n\
+         [grants]\ndirectory = \"{path}/grants\"\n{}\n\n\
          [spool]\ndirectory = \"{path}/spool\"\n\n\
          {}\n",
-        setting.recording, setting.extra
+        setting.recording, setting.grants, setting.extra
     );
     fs::write(folder.join("agent.toml"), config)?;
     Ok(())

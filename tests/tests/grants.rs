@@ -1,11 +1,13 @@
 //! Who allowed it.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use anyhow::Result;
 use auditty_tests::{
     SOON, Stage,
+    agent::Setting,
     client::{Auth, Client},
+    scene::{Scene, output},
     user::TestUser,
     wait_for,
 };
@@ -90,6 +92,68 @@ fn granted_ungranted_and_a_malformed_file() -> Result<()> {
         found.contains(&second) && !found.contains(&first),
         "{found}"
     );
+    stage.end()
+}
+
+/// For the user on hosts with the label that the tests' agents have.
+fn grant_in_yaml(request_id: &str, user: &str, valid_until: &str) -> String {
+    format!(
+        "grants:\n- request_id: {request_id}\n  approvers: [bob@example.com]\n  \
+         access_flow: on-call\n  unix_users: [{user}]\n  host_labels: {{env: te*}}\n  \
+         valid_until: {valid_until}\n"
+    )
+}
+
+/// One grant runs out while its session is open, another is withdrawn.
+#[test]
+fn sessions_end_with_their_grants() -> Result<()> {
+    const FOR_EVER: &str = "2099-01-01T00:00:00Z";
+    let setting = Setting {
+        grants: "when_over = \"end\"".to_owned(),
+        ..Setting::default()
+    };
+    let mut stage = Stage::with(Scene::new()?, &setting)?;
+    let grants = stage.agent.folder().join("grants");
+    let other = TestUser::create(&stage.scene)?;
+    let key = stage.sshd.authorize(&other)?;
+    let short = |until: &str| grant_in_yaml("r-short", &stage.user.name, until);
+    fs::write(grants.join("short.yaml"), short(FOR_EVER))?;
+    let withdrawn = grants.join("withdrawn.yml");
+    fs::write(&withdrawn, grant_in_yaml("r-gone", &other.name, FOR_EVER))?;
+    stage.agent.process.wait_for_log("grants=2", SOON)?;
+
+    let mut first = stage.client().shell()?;
+    first.ready()?;
+    let mut second = Client::new(&stage.sshd, &other, Auth::Key(key)).shell()?;
+    second.ready()?;
+    let soon = output(Command::new("date").args(["-u", "-d", "+2 seconds", "+%FT%TZ"]))?;
+    fs::write(grants.join("short.yaml"), short(soon.trim()))?;
+    fs::remove_file(&withdrawn)?;
+    // Nobody types: their sshd hangs up.
+    first.finish(SOON)?;
+    second.finish(SOON)?;
+
+    for recording in stage.recordings(2)? {
+        let session = recording.session();
+        let (request, status) = match session["login"]["user"] == stage.user.name {
+            true => ("r-short", "granted"),
+            false => ("r-gone", "revoked"),
+        };
+        let granted = &session["grant"];
+        assert_eq!(granted["grant"]["request_id"], request);
+        assert_eq!(granted["status"], status);
+        assert!(granted["outlived_at"].is_string());
+        assert_eq!(session["end_reason"], "grant_over");
+        let story = recording.of("marker");
+        assert!(story.iter().any(|marker| marker["marker"] == "grant_over"));
+        // How it stood before is on the timeline, too.
+        assert_eq!(recording.of("grant")[0]["status"], "granted");
+        let shown = stage.agent.cli().text(&["show", &recording.session_id()])?;
+        assert!(
+            shown.contains("outlived") && shown.contains("env=test"),
+            "{shown}"
+        );
+    }
     stage.end()
 }
 

@@ -1,5 +1,6 @@
 //! Who this host is: an id that stays the same over restarts and reboots.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,11 @@ impl Host {
             Some(id) => Ok(id.clone()),
             None => established(Path::new("/etc/machine-id"), &self.state_directory),
         }
+    }
+
+    /// What its administrator says of it.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 
     /// Where the agent keeps what it must remember.

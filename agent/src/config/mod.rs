@@ -21,7 +21,7 @@ pub use error::ConfigError;
 pub use host::HostIdError;
 pub use places::{Address, ClientTls, Collector};
 pub use sections::{
-    Attach, Capture, Files, Grants, Host, Input, Log, LogFormat, Mode, Recording, Spool,
+    Attach, Capture, Files, Grants, Host, Input, Log, LogFormat, Mode, Recording, Spool, WhenOver,
 };
 
 use auditty_recording::store::StoreConfig;
@@ -184,6 +184,16 @@ mod tests {
             "agent.toml:2: `spool.max_bytes`: invalid type: integer `5`, expected a string"
         ));
         assert!(refusal("[spool\n").starts_with("agent.toml:1: "));
+    }
+
+    #[test]
+    fn labels_have_names_and_bounds() {
+        let config = parse("[host]\nlabels = { env = \"prod\", \"k8s.io-zone\" = \"a\" }").unwrap();
+        assert_eq!(config.host().labels()["env"], "prod");
+        assert!(refusal("[host]\nlabels = { \"a b\" = \"x\" }").contains("`host.labels`"));
+        let long = "x".repeat(257);
+        let refused = refusal(&format!("[host]\nlabels = {{ a = \"{long}\" }}"));
+        assert!(refused.contains("`host.labels.a`"), "{refused}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The configuration as written: every key optional, nothing checked but its
 //! name and type.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -24,6 +26,7 @@ pub(super) struct RawConfig {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawHost {
     pub(super) id: Text,
+    pub(super) labels: BTreeMap<String, Spanned<String>>,
     pub(super) state_directory: Text,
 }
 
@@ -78,6 +81,7 @@ pub(super) struct RawCollector {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawGrants {
     pub(super) directory: Text,
+    pub(super) when_over: Text,
 }
 
 #[derive(Default, Deserialize)]

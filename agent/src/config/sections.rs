@@ -1,5 +1,6 @@
 //! The configuration as meant: each section checked, with its defaults.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use toml::Spanned;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     pub(super) id: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
     pub(super) state_directory: PathBuf,
 }
 
@@ -98,6 +100,16 @@ pub struct Recording {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grants {
     pub(super) directory: PathBuf,
+    pub(super) when_over: WhenOver,
+}
+
+/// What becomes of a session that has outlived its grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenOver {
+    /// It goes on, and is shown so.
+    Flag,
+    /// Its sshd is told to end.
+    End,
 }
 
 /// `[spool]`: what waits for acknowledgement.
@@ -138,6 +150,7 @@ impl Host {
         });
         Ok(Self {
             id: id.transpose()?,
+            labels: labels(raw.labels, source)?,
             state_directory: source.path(
                 "host.state_directory",
                 raw.state_directory,
@@ -145,6 +158,33 @@ impl Host {
             )?,
         })
     }
+}
+
+/// Most labels of a host, and the longest value in bytes: they stand in the
+/// metadata of every session.
+const LABELS_MAX: usize = 64;
+const LABEL_LEN_MAX: usize = 256;
+
+fn labels(
+    raw: BTreeMap<String, Spanned<String>>,
+    source: &Source<'_>,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    const NAME: &str = "names of 1 to 64 of a-z A-Z 0-9 . _ -, not beginning with a dot";
+    const VALUE: &str = "at most 64 labels with values of up to 256 bytes of printable text";
+    let many = raw.len() > LABELS_MAX;
+    let mut labels = BTreeMap::new();
+    for (name, value) in raw {
+        let span = value.span();
+        if !is_host_id(&name) {
+            return Err(source.rejected("host.labels", span, NAME));
+        }
+        let value = value.into_inner();
+        if many || value.len() > LABEL_LEN_MAX || value.chars().any(char::is_control) {
+            return Err(source.rejected(&format!("host.labels.{name}"), span, VALUE));
+        }
+        labels.insert(name, value);
+    }
+    Ok(labels)
 }
 
 /// Whether `id` can name a host, in object keys too.
@@ -339,8 +379,19 @@ impl Recording {
 
 impl Grants {
     pub(super) fn check(raw: RawGrants, source: &Source<'_>) -> Result<Self, ConfigError> {
-        let directory = source.path("grants.directory", raw.directory, "/etc/auditty/grants")?;
-        Ok(Self { directory })
+        Ok(Self {
+            directory: source.path("grants.directory", raw.directory, "/etc/auditty/grants")?,
+            when_over: source.choice(
+                "grants.when_over",
+                raw.when_over,
+                &[("flag", WhenOver::Flag), ("end", WhenOver::End)],
+            )?,
+        })
+    }
+
+    /// What becomes of a session that has outlived its grant.
+    pub fn when_over(&self) -> WhenOver {
+        self.when_over
     }
 
     /// The folder with the grant files.

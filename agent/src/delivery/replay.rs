@@ -35,7 +35,7 @@ pub(super) fn replay(record: &mut SessionRecord, event: &Event) {
             advance(record, stream, offset.saturating_add(*bytes));
         }
         Body::Login(login) => session.login = login.clone(),
-        Body::Grant(grant) => session.grant = grant.clone(),
+        Body::Grant(grant) => session.grant.clone_from(grant),
         Body::TerminalOpen(terminal) if terminal.terminal == 0 => {
             session.terminal = terminal.name.clone()
         }

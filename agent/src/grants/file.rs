@@ -1,11 +1,17 @@
 //! One grant file: its shape, and where in it something is wrong.
+//!
+//! A file holds one grant, or several under `grants` (`[[grants]]` or
+//! `[[grant]]` in TOML) or, in JSON and YAML, as a plain list.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use auditty_recording::session::Grant;
 use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+
+use super::{CertificateSelector, GrantRule};
 
 /// A grant file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,26 +49,10 @@ impl std::fmt::Display for GrantFileError {
 
 impl std::error::Error for GrantFileError {}
 
-/// A grant, and the logins it is meant for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "RawGrant")]
-pub struct GrantRule {
-    /// What was approved.
-    pub grant: Grant,
-    /// Unix users it covers, `*` as a wildcard.
-    pub unix_users: Vec<String>,
-    /// Fingerprints of the keys it covers, `SHA256:…`.
-    pub keys: Vec<String>,
-    /// Key ids of the certificates it covers.
-    pub certificate_ids: Vec<String>,
-    /// Host names or host ids it covers, `*` as a wildcard; empty: every host.
-    pub hosts: Vec<String>,
-}
-
 /// A grant as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawGrant {
+pub(super) struct RawGrant {
     #[serde(deserialize_with = "filled")]
     request_id: String,
     #[serde(default)]
@@ -78,11 +68,17 @@ struct RawGrant {
     #[serde(default)]
     certificate_ids: Vec<String>,
     #[serde(default)]
+    certificates: Vec<CertificateSelector>,
+    #[serde(default)]
     hosts: Vec<String>,
+    #[serde(default)]
+    host_labels: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "moment")]
     valid_from: Option<Timestamp>,
     #[serde(default, deserialize_with = "moment")]
     valid_until: Option<Timestamp>,
+    #[serde(default, deserialize_with = "moment")]
+    revoked_at: Option<Timestamp>,
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -93,15 +89,12 @@ impl TryFrom<RawGrant> for GrantRule {
     type Error = String;
 
     fn try_from(raw: RawGrant) -> Result<Self, String> {
-        if raw.unix_users.is_empty() && raw.keys.is_empty() && raw.certificate_ids.is_empty() {
-            return Err("names no login: give `unix_users`, `keys` or `certificate_ids`".into());
-        }
-        if let (Some(from), Some(until)) = (raw.valid_from, raw.valid_until)
-            && from >= until
-        {
-            return Err("`valid_until` is not after `valid_from`".into());
-        }
-        Ok(Self {
+        let ids = raw.certificate_ids.into_iter();
+        let by_id = ids.map(|id| CertificateSelector {
+            key_id: Some(id),
+            ..CertificateSelector::default()
+        });
+        let rule = Self {
             grant: Grant {
                 request_id: raw.request_id,
                 requester: raw.requester,
@@ -111,12 +104,50 @@ impl TryFrom<RawGrant> for GrantRule {
                 ticket: raw.ticket,
                 valid_from: raw.valid_from,
                 valid_until: raw.valid_until,
+                revoked_at: raw.revoked_at,
             },
             unix_users: raw.unix_users,
             keys: raw.keys,
-            certificate_ids: raw.certificate_ids,
+            certificates: by_id.chain(raw.certificates).collect(),
             hosts: raw.hosts,
-        })
+            host_labels: raw.host_labels,
+        };
+        match rule.fault() {
+            Some(fault) => Err(fault),
+            None => Ok(rule),
+        }
+    }
+}
+
+impl GrantRule {
+    /// What is wrong with it, if anything is.
+    fn fault(&self) -> Option<String> {
+        let Self {
+            grant,
+            certificates,
+            ..
+        } = self;
+        if self.unix_users.is_empty() && self.keys.is_empty() && certificates.is_empty() {
+            return Some(
+                "names no login: give `unix_users`, `keys`, `certificates` or `certificate_ids`"
+                    .into(),
+            );
+        }
+        if certificates.contains(&CertificateSelector::default()) {
+            return Some(
+                "an entry of `certificates` is empty: give `key_id`, `serial` or `ca`".into(),
+            );
+        }
+        let authorities = certificates.iter().filter_map(|c| c.ca.as_ref());
+        if let Some(ca) = authorities.into_iter().find(|ca| !is_fingerprint(ca)) {
+            return Some(format!("{ca:?} {NOT_A_FINGERPRINT}"));
+        }
+        if let (Some(from), Some(until)) = (grant.valid_from, grant.valid_until)
+            && from >= until
+        {
+            return Some("`valid_until` is not after `valid_from`".into());
+        }
+        self.excess()
     }
 }
 
@@ -130,28 +161,27 @@ struct Several {
 
 /// The grants of the file at `path` with this text.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<GrantRule>, GrantFileError> {
-    if path
-        .extension()
-        .is_some_and(|extension| extension == "json")
-    {
-        parse_json(text).map_err(|error| GrantFileError {
-            path: path.to_owned(),
-            line: error.line(),
-            column: error.column(),
-            message: without_place(&error),
-        })
-    } else {
-        parse_toml(text).map_err(|error| {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let parsed = match extension {
+        Some("json") => parse_json(text).map_err(|error| {
+            let place = (error.line(), error.column());
+            (place, without_place(&error))
+        }),
+        Some("yaml" | "yml") => parse_yaml(text).map_err(|error| {
+            let place = error.location().map(|at| (at.line(), at.column()));
+            (place.unwrap_or_default(), without_yaml_place(&error))
+        }),
+        _ => parse_toml(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            let (line, column) = place(text, start);
-            GrantFileError {
-                path: path.to_owned(),
-                line,
-                column,
-                message: error.message().to_owned(),
-            }
-        })
-    }
+            (place(text, start), error.message().to_owned())
+        }),
+    };
+    parsed.map_err(|((line, column), message)| GrantFileError {
+        path: path.to_owned(),
+        line,
+        column,
+        message,
+    })
 }
 
 fn parse_json(text: &str) -> Result<Vec<GrantRule>, serde_json::Error> {
@@ -162,6 +192,17 @@ fn parse_json(text: &str) -> Result<Vec<GrantRule>, serde_json::Error> {
         serde_json::from_str(text).map(|Several { grants }| grants)
     } else {
         serde_json::from_str(text).map(|grant| vec![grant])
+    }
+}
+
+fn parse_yaml(text: &str) -> Result<Vec<GrantRule>, serde_yaml_ng::Error> {
+    let shape: serde_json::Value = serde_yaml_ng::from_str(text)?;
+    if shape.is_array() {
+        serde_yaml_ng::from_str(text)
+    } else if shape.get("grants").or(shape.get("grant")).is_some() {
+        serde_yaml_ng::from_str(text).map(|Several { grants }| grants)
+    } else {
+        serde_yaml_ng::from_str(text).map(|grant| vec![grant])
     }
 }
 
@@ -179,6 +220,16 @@ fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     text.strip_suffix(&place).unwrap_or(&text).to_owned()
+}
+
+/// The same for YAML, where a path into the file stands before it.
+fn without_yaml_place(error: &serde_yaml_ng::Error) -> String {
+    let text = error.to_string();
+    let place = error
+        .location()
+        .map(|at| format!(" at line {} column {}", at.line(), at.column()));
+    let told = place.and_then(|place| text.strip_suffix(&place).map(str::to_owned));
+    told.unwrap_or(text)
 }
 
 /// Line and column, both from 1, of the byte at `offset`.
@@ -205,12 +256,18 @@ fn filled_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     Ok(list)
 }
 
+const NOT_A_FINGERPRINT: &str =
+    "is not a fingerprint as `ssh-keygen -l` prints it, such as `SHA256:…`";
+
+fn is_fingerprint(text: &str) -> bool {
+    text.strip_prefix("SHA256:")
+        .is_some_and(|hash| !hash.is_empty())
+}
+
 fn fingerprints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let list = Vec::<String>::deserialize(deserializer)?;
-    match list.iter().find(|key| !key.starts_with("SHA256:")) {
-        Some(key) => Err(D::Error::custom(format!(
-            "{key:?} is not a fingerprint as `ssh-keygen -l` prints it, such as `SHA256:…`"
-        ))),
+    match list.iter().find(|key| !is_fingerprint(key)) {
+        Some(key) => Err(D::Error::custom(format!("{key:?} {NOT_A_FINGERPRINT}"))),
         None => Ok(list),
     }
 }
@@ -252,6 +309,28 @@ reason = "disk full"
 ticket = "INC-42"
 "#;
 
+    const YAML: &str = "request_id: REQ-7
+approvers: [bob]
+certificates:
+- {serial: 7, ca: SHA256:abc}
+host_labels: {env: prod}
+valid_until: 2026-01-31T13:00:00Z
+revoked_at: \"2026-01-31T12:30:00Z\"
+reason: |
+  disk full,
+  again";
+
+    #[test]
+    fn yaml_says_all_of_it() {
+        let rule = parse("a.yaml".as_ref(), YAML).unwrap().remove(0);
+        assert_eq!(rule.certificates[0].serial, Some(7));
+        assert_eq!(rule.host_labels["env"], "prod");
+        assert_eq!(rule.grant.reason, "disk full,\nagain");
+        let until = rule.grant.valid_until.unwrap().to_string();
+        assert_eq!(until, "2026-01-31T13:00:00Z");
+        assert!(rule.grant.revoked_at < rule.grant.valid_until);
+    }
+
     fn error(name: &str, text: &str) -> String {
         parse(name.as_ref(), text).unwrap_err().to_string()
     }
@@ -273,8 +352,39 @@ ticket = "INC-42"
             ("a.toml", format!("[[grant]]{toml}\n[[grant]]{toml}"), 2),
             ("a.toml", format!("[[grants]]{toml}"), 1),
             ("a.json", "[]".to_owned(), 0),
+            ("a.yaml", YAML.to_owned(), 1),
+            (
+                "a.yml",
+                format!("grants:\n- {}", YAML.replace('\n', "\n  ")),
+                1,
+            ),
+            (
+                "a.yml",
+                format!("- {0}\n- {0}", YAML.replace('\n', "\n  ")),
+                2,
+            ),
+            ("a.yaml", json.to_owned(), 1),
         ] {
             assert_eq!(parse(name.as_ref(), &text).unwrap().len(), count, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_grant_has_bounds() {
+        let long = "x".repeat(300);
+        let many = vec!["\"u\""; 1001].join(",");
+        for (text, expected) in [
+            (
+                format!(r#"{{"request_id": "{long}", "approvers": ["a"], "unix_users": ["u"]}}"#),
+                "`request_id` is 300 bytes long",
+            ),
+            (
+                format!(r#"{{"request_id": "1", "approvers": ["a"], "unix_users": [{many}]}}"#),
+                "`unix_users` has 1001 entries",
+            ),
+        ] {
+            let message = error("a.json", &text);
+            assert!(message.contains(expected), "{message}");
         }
     }
 
@@ -328,6 +438,18 @@ ticket = "INC-42"
                 "not a fingerprint",
             ),
             ("a.json", "", "a.json:1:0: EOF"),
+            (
+                "a.json",
+                r#"{"request_id": "1", "approvers": ["a"], "certificates": [{}]}"#,
+                "`certificates` is empty",
+            ),
+            (
+                "a.json",
+                r#"{"request_id": "1", "approvers": ["a"], "certificates": [{"ca": "x"}]}"#,
+                "\"x\" is not a fingerprint",
+            ),
+            ("a.yaml", "request_id: 1\napprover: [a]", "a.yaml:2:1: "),
+            ("a.yaml", "request_id: a\n  b: c", "a.yaml:2:"),
         ] {
             let message = error(name, text);
             assert!(message.contains(expected), "{message} / {expected}");

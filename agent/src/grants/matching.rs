@@ -1,98 +1,240 @@
-//! Which grant covers a login.
+//! Which grant covers a login, and for how long.
 //!
 //! The key or certificate decides first, then unix user and host; never the
 //! first of several. A grant that names keys or certificates is only for those:
 //! it never matches by user alone.
+//!
+//! What counts is the moment of the login. When what was valid then is over and
+//! the session goes on, another grant that is valid by now takes its place;
+//! without one the session has outlived its grant.
 
-use auditty_recording::session::{Evidence, GrantMatch, GrantStatus, Host, Login};
+use auditty_recording::session::{Evidence, Grant, GrantMatch, GrantStatus, Host, Login};
 use jiff::Timestamp;
 
-use super::{GrantBook, GrantRule};
+use super::{CertificateSelector, GrantBook, GrantRule};
+
+/// A login that is matched, and the session behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Who.
+    pub login: &'a Login,
+    /// Where.
+    pub host: &'a Host,
+    /// When the session began.
+    pub start: Timestamp,
+    /// Up to when it has gone on.
+    pub now: Timestamp,
+    /// How it stood when it was last looked at.
+    pub before: Option<&'a GrantMatch>,
+}
 
 impl GrantBook {
-    /// How the grants stand to a login on `host` that began at `start`. The
-    /// word of a server that a user controls opens nothing.
-    pub fn match_login(&self, login: &Login, host: &Host, start: Timestamp) -> GrantMatch {
+    /// How the grants stand to a login. The word of a server that a user
+    /// controls opens nothing.
+    pub fn match_login(&self, subject: &Subject<'_>) -> GrantMatch {
+        let Subject { login, host, .. } = *subject;
         if matches!(login.evidence, Evidence::None | Evidence::UntrustedServer) {
             return GrantMatch::default();
         }
-        let covering = |by_identity: bool, valid: bool| -> Vec<&GrantRule> {
-            self.rules
-                .iter()
-                .filter(|rule| rule.names_identity() == by_identity)
-                .filter(|rule| rule.covers(login, host) && rule.is_valid_at(start) == valid)
-                .collect()
-        };
-        for (valid, by_identity) in [(true, true), (true, false), (false, true), (false, false)] {
-            let rules = covering(by_identity, valid);
-            if !rules.is_empty() {
-                return verdict(&rules, valid);
+        let covering: Vec<&GrantRule> = self
+            .rules
+            .iter()
+            .filter(|rule| rule.covers(login, host))
+            .collect();
+        let at_start = strongest(&covering, |grant| is_valid_at(grant, subject.start));
+        if at_start
+            .iter()
+            .any(|rule| !is_over(&rule.grant, subject.now))
+        {
+            return verdict(GrantStatus::Granted, &at_start);
+        }
+        let had = subject.before.filter(|before| was_admitted(before));
+        if !at_start.is_empty() || had.is_some() {
+            // It was granted and is not any more, except by another grant.
+            let by_now = strongest(&covering, |grant| is_valid_at(grant, subject.now));
+            if !by_now.is_empty() {
+                return verdict(GrantStatus::Granted, &by_now);
             }
         }
-        GrantMatch::default()
+        if !at_start.is_empty() {
+            let while_open = |grant: &Grant| {
+                grant.valid_from.is_none_or(|from| from <= subject.now)
+                    && !is_over(grant, subject.start)
+            };
+            let last = covering.iter().filter(|rule| while_open(&rule.grant));
+            let end = last.filter_map(|rule| end(&rule.grant)).max();
+            let lasted = |grant: &Grant| while_open(grant) && self::end(grant) == end;
+            let found = verdict(GrantStatus::Granted, &strongest(&covering, lasted));
+            return outlived(found, end, subject);
+        }
+        let ever = strongest(&covering, |_| true);
+        match (ever.is_empty(), had) {
+            (true, Some(before)) => self.withdrawn(before, subject),
+            (true, None) => GrantMatch::default(),
+            (false, had) => {
+                let revoked = ever
+                    .iter()
+                    .all(|rule| is_revoked_at(&rule.grant, subject.start));
+                let status = match revoked {
+                    true => GrantStatus::Revoked,
+                    false => GrantStatus::Expired,
+                };
+                GrantMatch {
+                    outlived_at: had.map(|had| had.outlived_at.unwrap_or(subject.start)),
+                    ..verdict(status, &ever)
+                }
+            }
+        }
+    }
+
+    /// The grant it had is in no source any more.
+    fn withdrawn(&self, before: &GrantMatch, subject: &Subject<'_>) -> GrantMatch {
+        let mut now = before.clone();
+        if before.outlived_at.is_some() {
+            return now;
+        }
+        if let Some(grant) = &mut now.grant
+            && self.complete
+            && !is_over(grant, subject.now)
+        {
+            grant.revoked_at = Some(subject.now);
+        } else if now.grant.is_none() && self.complete {
+            // Several there were, and none is left.
+            (now.status, now.outlived_at) = (GrantStatus::Revoked, Some(subject.now));
+            return now;
+        }
+        let over = now.grant.as_ref().and_then(end);
+        match over.is_some_and(|end| end <= subject.now) {
+            true => outlived(now, over, subject),
+            false => now,
+        }
+    }
+}
+
+/// Whether the session was let in by a grant.
+fn was_admitted(before: &GrantMatch) -> bool {
+    before.outlived_at.is_some()
+        || matches!(before.status, GrantStatus::Granted | GrantStatus::Ambiguous)
+}
+
+/// Of `covering`, those that `counts`: the ones that name a key or certificate,
+/// and only without such the others.
+fn strongest<'a>(
+    covering: &[&'a GrantRule],
+    counts: impl Fn(&Grant) -> bool,
+) -> Vec<&'a GrantRule> {
+    let counting = covering.iter().filter(|rule| counts(&rule.grant)).copied();
+    let (by_identity, by_user): (Vec<_>, Vec<_>) = counting.partition(|r| r.names_identity());
+    match by_identity.is_empty() {
+        true => by_user,
+        false => by_identity,
     }
 }
 
 /// `rules` is not empty, and all are equally specific.
-fn verdict(rules: &[&GrantRule], valid: bool) -> GrantMatch {
-    let status = match (valid, rules) {
-        (false, _) => GrantStatus::Expired,
-        (true, [_]) => GrantStatus::Granted,
-        (true, _) => GrantStatus::Ambiguous,
-    };
+fn verdict(status: GrantStatus, rules: &[&GrantRule]) -> GrantMatch {
     match rules {
         [rule] => GrantMatch {
             status,
             grant: Some(rule.grant.clone()),
-            candidates: Vec::new(),
+            ..GrantMatch::default()
         },
         several => GrantMatch {
-            status,
-            grant: None,
+            status: match status {
+                GrantStatus::Granted => GrantStatus::Ambiguous,
+                other => other,
+            },
             candidates: several
                 .iter()
                 .map(|rule| rule.grant.request_id.clone())
                 .collect(),
+            ..GrantMatch::default()
         },
     }
 }
 
+/// What granted it is over since `end`, and the session goes on.
+fn outlived(mut found: GrantMatch, end: Option<Timestamp>, subject: &Subject<'_>) -> GrantMatch {
+    found.outlived_at = Some(end.unwrap_or(subject.now).max(subject.start));
+    if let Some(grant) = &found.grant
+        && is_revoked_at(grant, subject.now)
+    {
+        found.status = GrantStatus::Revoked;
+    }
+    found
+}
+
+/// When it is over.
+fn end(grant: &Grant) -> Option<Timestamp> {
+    [grant.valid_until, grant.revoked_at]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+fn is_over(grant: &Grant, moment: Timestamp) -> bool {
+    end(grant).is_some_and(|end| end <= moment)
+}
+
+/// Whether it is over because it was revoked.
+fn is_revoked_at(grant: &Grant, moment: Timestamp) -> bool {
+    is_over(grant, moment) && grant.revoked_at.is_some() && grant.revoked_at == end(grant)
+}
+
+fn is_valid_at(grant: &Grant, moment: Timestamp) -> bool {
+    grant.valid_from.is_none_or(|from| from <= moment) && !is_over(grant, moment)
+}
+
 impl GrantRule {
     fn names_identity(&self) -> bool {
-        !self.keys.is_empty() || !self.certificate_ids.is_empty()
+        !self.keys.is_empty() || !self.certificates.is_empty()
     }
 
     fn covers(&self, login: &Login, host: &Host) -> bool {
-        let user = self
-            .unix_users
-            .iter()
-            .any(|glob| matches(glob, &login.user));
-        let here = self
-            .hosts
-            .iter()
-            .any(|glob| matches(glob, &host.hostname) || matches(glob, &host.host_id));
-        (self.unix_users.is_empty() || user)
-            && (self.hosts.is_empty() || here)
+        let mut users = self.unix_users.iter();
+        let mut hosts = self.hosts.iter();
+        let here = |glob: &String| matches(glob, &host.hostname) || matches(glob, &host.host_id);
+        (self.unix_users.is_empty() || users.any(|glob| matches(glob, &login.user)))
+            && (self.hosts.is_empty() || hosts.any(here))
+            && self.host_labels.iter().all(|(name, glob)| {
+                host.labels
+                    .get(name)
+                    .is_some_and(|value| matches(glob, value))
+            })
             && (!self.names_identity() || self.covers_identity(login))
     }
 
     /// Only what sshd itself verified counts as an identity.
     fn covers_identity(&self, login: &Login) -> bool {
         let key = login.key_fingerprint.as_ref();
-        let certificate = login.certificate.as_ref().map(|c| &c.key_id);
         login.evidence == Evidence::SshdMonitor
             && (key.is_some_and(|key| self.keys.contains(key))
-                || certificate.is_some_and(|id| self.certificate_ids.contains(id)))
+                || self
+                    .certificates
+                    .iter()
+                    .any(|selector| selector.covers(login)))
     }
+}
 
-    fn is_valid_at(&self, moment: Timestamp) -> bool {
-        self.grant.valid_from.is_none_or(|from| from <= moment)
-            && self.grant.valid_until.is_none_or(|until| moment < until)
+impl CertificateSelector {
+    fn covers(&self, login: &Login) -> bool {
+        login.certificate.as_ref().is_some_and(|certificate| {
+            self.key_id
+                .as_ref()
+                .is_none_or(|id| *id == certificate.key_id)
+                && self
+                    .serial
+                    .is_none_or(|serial| serial == certificate.serial)
+                && self
+                    .ca
+                    .as_ref()
+                    .is_none_or(|ca| *ca == certificate.ca_fingerprint)
+        })
     }
 }
 
 /// Whether `text` matches `glob`, in which `*` stands for any text.
-fn matches(glob: &str, text: &str) -> bool {
+pub(super) fn matches(glob: &str, text: &str) -> bool {
     let mut parts = glob.split('*');
     let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
         return false;
@@ -111,165 +253,4 @@ fn matches(glob: &str, text: &str) -> bool {
         }
     }
     true
-}
-
-#[cfg(test)]
-mod tests {
-    use auditty_recording::session::{
-        AuthMethod, Certificate, Evidence, Grant, GrantStatus, Host, Login,
-    };
-    use jiff::Timestamp;
-
-    use super::{GrantBook, GrantRule, matches};
-
-    fn host() -> Host {
-        Host {
-            host_id: "i-0abc".into(),
-            hostname: "web-1".into(),
-            ..Host::default()
-        }
-    }
-
-    fn login() -> Login {
-        Login {
-            user: "alice".into(),
-            uid: Some(1000),
-            method: AuthMethod::Certificate,
-            key_fingerprint: Some("SHA256:k".into()),
-            certificate: Some(Certificate {
-                key_id: "alice@corp".into(),
-                ..Certificate::default()
-            }),
-            evidence: Evidence::SshdMonitor,
-            ..Login::default()
-        }
-    }
-
-    fn rule(id: &str, change: impl FnOnce(&mut GrantRule)) -> GrantRule {
-        let mut rule = GrantRule {
-            grant: Grant {
-                request_id: id.into(),
-                ..Grant::default()
-            },
-            ..GrantRule::default()
-        };
-        change(&mut rule);
-        rule
-    }
-
-    fn user(id: &str) -> GrantRule {
-        rule(id, |r| r.unix_users = vec!["alice".into()])
-    }
-
-    fn key(id: &str) -> GrantRule {
-        rule(id, |r| r.keys = vec!["SHA256:k".into()])
-    }
-
-    fn certificate(id: &str) -> GrantRule {
-        rule(id, |r| r.certificate_ids = vec!["alice@corp".into()])
-    }
-
-    fn old(mut rule: GrantRule) -> GrantRule {
-        rule.grant.valid_until = Some("2026-01-01T00:00:00Z".parse().unwrap());
-        rule
-    }
-
-    fn result(rules: Vec<GrantRule>, login: &Login) -> (GrantStatus, String) {
-        let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
-        let found = GrantBook::new(rules).match_login(login, &host(), now);
-        let named = found.grant.map(|grant| grant.request_id);
-        (found.status, named.unwrap_or(found.candidates.join(",")))
-    }
-
-    #[test]
-    fn the_most_specific_grant_decides_and_never_the_first_of_several() {
-        use GrantStatus::{Ambiguous, Expired, Granted, Ungranted};
-        let other_key = || {
-            rule("o", |r| {
-                r.keys = vec!["SHA256:other".into()];
-                r.unix_users = vec!["alice".into()];
-            })
-        };
-        let future = || {
-            let mut rule = user("f");
-            rule.grant.valid_from = Some("2027-01-01T00:00:00Z".parse().unwrap());
-            rule
-        };
-        let on = |hosts: &str| {
-            let mut rule = user("h");
-            rule.hosts = vec![hosts.into()];
-            rule
-        };
-        for (name, rules, expected) in [
-            ("none", vec![], (Ungranted, "")),
-            ("user", vec![user("u")], (Granted, "u")),
-            ("key before user", vec![user("u"), key("k")], (Granted, "k")),
-            (
-                "certificate",
-                vec![certificate("c"), user("u")],
-                (Granted, "c"),
-            ),
-            (
-                "two keys",
-                vec![key("a"), certificate("b")],
-                (Ambiguous, "a,b"),
-            ),
-            ("two users", vec![user("a"), user("b")], (Ambiguous, "a,b")),
-            (
-                "another key is not the user",
-                vec![other_key()],
-                (Ungranted, ""),
-            ),
-            ("expired", vec![old(user("u"))], (Expired, "u")),
-            ("not yet", vec![future()], (Expired, "f")),
-            (
-                "expired beside valid",
-                vec![old(key("k")), user("u")],
-                (Granted, "u"),
-            ),
-            (
-                "both expired",
-                vec![old(user("a")), old(user("b"))],
-                (Expired, "a,b"),
-            ),
-            ("host name", vec![on("web-*")], (Granted, "h")),
-            ("host id", vec![on("i-0abc")], (Granted, "h")),
-            ("other host", vec![on("db-*")], (Ungranted, "")),
-        ] {
-            let (status, named) = result(rules, &login());
-            assert_eq!((status, named.as_str()), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn weak_evidence_opens_nothing_it_does_not_prove() {
-        let with = |evidence| Login {
-            evidence,
-            ..login()
-        };
-        let uid_only = with(Evidence::ProcessUid);
-        assert_eq!(result(vec![key("k")], &uid_only).0, GrantStatus::Ungranted);
-        assert_eq!(result(vec![user("u")], &uid_only).0, GrantStatus::Granted);
-        for evidence in [Evidence::UntrustedServer, Evidence::None] {
-            let rules = vec![key("k"), user("u")];
-            assert_eq!(result(rules, &with(evidence)).0, GrantStatus::Ungranted);
-        }
-    }
-
-    #[test]
-    fn globs() {
-        for (glob, text, expected) in [
-            ("*", "", true),
-            ("web", "web", true),
-            ("web", "web1", false),
-            ("web-*", "web-1", true),
-            ("*-1", "web-1", true),
-            ("w*b*1", "web-1", true),
-            ("w*b*2", "web-1", false),
-            ("a*a", "a", false),
-            ("", "x", false),
-        ] {
-            assert_eq!(matches(glob, text), expected, "{glob} {text}");
-        }
-    }
 }

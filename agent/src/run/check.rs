@@ -11,10 +11,12 @@ use auditty_recording::session::Host;
 use auditty_recording::store::Body;
 use tonic::Code;
 
+use super::ending::may_end;
 use super::process;
 use crate::capture::{self, Check, INSTRUCTION_BUDGET};
-use crate::config::{Address, Collector, Config};
+use crate::config::{Address, Collector, Config, Grants};
 use crate::delivery::dial;
+use crate::grants::GrantFolder;
 
 /// Prints the report; whether capture can run.
 pub fn check(config: &Config) -> Result<bool> {
@@ -30,12 +32,24 @@ pub fn check(config: &Config) -> Result<bool> {
         check_collector(config.collector(), &host).await;
     });
     println!("spool       {}", config.spool().directory().display());
-    println!("grants      {}", config.grants().directory().display());
+    check_grants(config.grants());
     println!(
         "capture     {}",
         if can_capture { "can run" } else { "CANNOT RUN" }
     );
     Ok(can_capture)
+}
+
+fn check_grants(config: &Grants) {
+    let mut folder = GrantFolder::new(config.directory());
+    folder.refresh();
+    let (count, place) = (folder.rules().count(), config.directory().display());
+    println!("grants      {place}: {count} grants");
+    let mut problems: Vec<String> = folder.errors().iter().map(ToString::to_string).collect();
+    problems.extend(may_end(config).err().map(|error| error.to_string()));
+    for problem in problems {
+        println!("            PROBLEM: {problem}");
+    }
 }
 
 fn check_capture(config: &Config) -> Result<bool> {

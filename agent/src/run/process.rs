@@ -69,6 +69,7 @@ pub(super) fn host(config: &config::Host) -> Result<Host> {
         hostname: hostname.to_string_lossy().into_owned(),
         boot_id: boot_id.trim().to_owned(),
         capture_mode: String::new(),
+        labels: config.labels().clone(),
     })
 }
 

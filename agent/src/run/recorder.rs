@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,12 +9,14 @@ use std::time::{Duration, Instant};
 use auditty_recording::session::Host;
 use jiff::Timestamp;
 
+use super::ending::end_overdue;
 use super::notify;
 use crate::capture::event::{Fact, LossClass};
 use crate::capture::ring::Marks;
 use crate::capture::{Batch, BatchReceiver, Declared, is_alive, now_boot_ns};
+use crate::config::{Grants, WhenOver};
 use crate::delivery::{Point, Spool};
-use crate::grants::GrantBook;
+use crate::grants::GrantFolder;
 use crate::sessions::{Clock, Limits, Restart, Sessions, SystemUsers};
 
 /// How often time alone is looked at.
@@ -44,8 +45,8 @@ const LOOKS_FOR_THE_DEAD: u32 = 3;
 /// Sessions on one side, the spool on the other.
 pub(super) struct Recorder {
     sessions: Sessions,
-    grants: GrantBook,
-    grants_directory: std::path::PathBuf,
+    grants: GrantFolder,
+    when_over: WhenOver,
     spool: Spool,
     batches: BatchReceiver,
     /// How far the kernel's rings have been taken.
@@ -62,16 +63,19 @@ impl Recorder {
     /// `marks` is where the capture begins in the kernel's rings.
     pub(super) fn new(
         host: Host,
-        grants: &Path,
+        grants: &Grants,
         spool: Spool,
         batches: BatchReceiver,
         marks: Marks,
     ) -> Self {
-        let book = load_grants(grants);
+        let mut folder = GrantFolder::new(grants.directory());
+        folder.refresh();
+        tell(&folder);
+        let book = folder.book();
         Self {
-            sessions: Sessions::new(host, clock(), SystemUsers, book.clone(), Limits::default()),
-            grants: book,
-            grants_directory: grants.to_owned(),
+            sessions: Sessions::new(host, clock(), SystemUsers, book, Limits::default()),
+            grants: folder,
+            when_over: grants.when_over(),
             spool,
             batches,
             marks,
@@ -170,13 +174,16 @@ impl Recorder {
         self.sessions.set_clock(clock());
         self.reap();
         self.reload_grants();
+        if self.when_over == WhenOver::End {
+            end_overdue(&self.sessions.overdue(&mut self.spool));
+        }
     }
 
     fn reload_grants(&mut self) {
-        if self.grants.changed() {
-            self.grants = load_grants(&self.grants_directory);
+        if self.grants.refresh() {
+            tell(&self.grants);
             self.sessions
-                .set_grants(self.grants.clone(), &mut self.spool);
+                .set_grants(self.grants.book(), &mut self.spool);
         }
     }
 
@@ -211,11 +218,10 @@ fn clock() -> Clock {
     Clock::new(now_boot_ns(), Timestamp::now())
 }
 
-fn load_grants(directory: &Path) -> GrantBook {
-    let (book, errors) = GrantBook::load(directory);
-    for error in errors {
+fn tell(grants: &GrantFolder) {
+    for error in grants.errors() {
         tracing::error!(%error, "a grant file is not used");
     }
-    tracing::info!(grants = book.rules().len(), directory = %directory.display(), "grants read");
-    book
+    let count = grants.rules().count();
+    tracing::info!(grants = count, directory = %grants.directory().display(), "grants read");
 }

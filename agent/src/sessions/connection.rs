@@ -42,6 +42,8 @@ pub(super) struct Connection {
     pub stream_loss: StreamLoss,
     /// When the login was complete, where that was seen.
     pub login_boot_ns: Option<u64>,
+    /// How often it was told to end, as what it serves has outlived its grant.
+    pub asked_to_end: u32,
     /// Its session of kind `forward`.
     pub forwards: Option<SessionKey>,
     pub held_forwards: HeldForwards,

@@ -134,16 +134,20 @@ impl OpenSession {
         let Ending::Decided(end) = std::mem::replace(&mut self.ending, Ending::Told) else {
             return;
         };
+        let reason = match self.over_by_grant {
+            true => EndReason::GrantOver,
+            false => end.reason,
+        };
         let session = &mut self.timeline.record.session;
         session.end_time = Some(out.clock.wall(end.boot_ns));
-        session.end_reason = Some(end.reason);
+        session.end_reason = Some(reason);
         (session.exit_code, session.signal) = (end.status.exit_code, end.status.signal);
         self.dirty = true;
         self.ran_on = self.live > 0;
         self.streams.flush_all(&mut self.timeline, out);
         let boot_ns = end.boot_ns.max(self.timeline.last_boot_ns());
         let body = SessionEnd {
-            reason: end.reason,
+            reason,
             status: end.status,
             running_processes: self.live,
         };

@@ -18,6 +18,7 @@
 //! Pure logic: the only way out is the [`Sink`](sink::Sink), the only clock is
 //! the one passed in.
 
+mod allowing;
 mod bounds;
 mod clock;
 mod commands;
@@ -53,6 +54,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use auditty_recording::event::{Body, Marker};
 use auditty_recording::session::Host;
+use jiff::Timestamp;
 
 use crate::capture::event::{Fact, KernelEvent};
 use crate::grants::GrantBook;
@@ -65,6 +67,7 @@ use sink::{ConnectionRecord, Sink};
 pub use takeover::Connections;
 use timeline::Out;
 
+pub use allowing::Overdue;
 pub use clock::Clock;
 pub use identity::{SystemUsers, UserNames};
 pub use limits::{Counters, Limits};
@@ -90,6 +93,8 @@ pub struct Sessions {
     next_key: u64,
     /// Latest moment seen.
     now: u64,
+    /// Up to when the sessions were matched with the grants.
+    matched_at: Timestamp,
     /// When this agent went on with the sessions of one before.
     resumed_boot_ns: u64,
     /// Sessions were taken over, and what the rings hold is not applied yet.
@@ -121,6 +126,7 @@ impl Sessions {
             sockets: HashMap::new(),
             next_key: 0,
             now: 0,
+            matched_at: Timestamp::default(),
             resumed_boot_ns: 0,
             taking_over: false,
             kept: HashMap::new(),
@@ -171,6 +177,7 @@ impl Sessions {
     /// every event before it has been applied.
     pub fn tick(&mut self, now: u64, sink: &mut dyn Sink) {
         self.now = self.now.max(now);
+        self.follow_grants(sink);
         self.settle_forwards(sink);
         for key in self.keys() {
             self.settle(key, sink, true);
@@ -187,24 +194,6 @@ impl Sessions {
     /// The wall clock may have been stepped.
     pub fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
-    }
-
-    /// The grants changed: every open session is matched again.
-    pub fn set_grants(&mut self, grants: GrantBook, sink: &mut dyn Sink) {
-        self.grants = grants;
-        let mut out = Out {
-            sink,
-            clock: self.clock,
-            counters: &mut self.counters,
-        };
-        for session in self.sessions.values_mut().filter(|session| session.matched) {
-            let known = &session.timeline.record.session;
-            let grant = self
-                .grants
-                .match_login(&known.login, &self.host, known.start_time);
-            session.allow(&mut out, self.now, grant);
-            session.report(&mut out, self.now);
-        }
     }
 
     /// The agent stops. Open sessions are told so and stay resumable. Where the

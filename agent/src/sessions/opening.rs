@@ -158,8 +158,13 @@ impl Sessions {
         let login = connection
             .identity
             .login(connection.trusted, seed.uid, &*self.users);
-        let start = record.session.start_time;
-        let grant = self.grants.match_login(&login, &self.host, start);
+        let Some(session) = self.sessions.get(&key) else {
+            return;
+        };
+        let grant = self.matched(session, &login);
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
         let mut out = Out {
             sink,
             clock: self.clock,

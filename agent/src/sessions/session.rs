@@ -51,6 +51,8 @@ pub(super) struct OpenSession {
     /// A login, and a match with the grants, are on the timeline.
     pub identified: bool,
     pub matched: bool,
+    /// The agent has told its server to end.
+    pub over_by_grant: bool,
     /// Processes that were not followed at the bound, since the last gap.
     pub unfollowed: u64,
     /// The kernel's name for the client's terminal, once it is known.
@@ -116,7 +118,7 @@ impl OpenSession {
             self.matched = true;
             self.timeline.record.session.grant = grant.clone();
             self.dirty = true;
-            self.emit(out, boot_ns, Body::Grant(grant));
+            self.emit(out, boot_ns, Body::Grant(Box::new(grant)));
         }
     }
 

@@ -64,6 +64,7 @@ fn about(session: &v1::Session, config: &Config) -> Section {
         .row("command", session.command.as_str())
         .row("terminal", session.terminal.as_str())
         .row("host", format!("{} ({})", host.hostname, host.host_id))
+        .row("labels", labels(&host))
         .row("boot", host.boot_id)
         .row("capture", host.capture_mode);
     if session.adopted {
@@ -74,6 +75,14 @@ fn about(session: &v1::Session, config: &Config) -> Section {
         .row("parent", session.parent_session_id.as_str())
         .row("left running", left_running(session, config));
     section
+}
+
+fn labels(host: &v1::Host) -> String {
+    let labels = host.labels.iter();
+    let labels: Vec<String> = labels
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    labels.join(", ")
 }
 
 /// Processes that ran on after the end.
@@ -177,11 +186,17 @@ fn allowed(session: &v1::Session, config: &Config) -> Section {
     let tone = match matched.status() {
         v1::GrantStatus::Granted => Tone::Good,
         v1::GrantStatus::Ambiguous | v1::GrantStatus::Unspecified => Tone::Warning,
-        v1::GrantStatus::Ungranted | v1::GrantStatus::Expired => Tone::Bad,
+        v1::GrantStatus::Ungranted | v1::GrantStatus::Expired | v1::GrantStatus::Revoked => {
+            Tone::Bad
+        }
     };
     let status = describe::name::<v1::GrantStatus>(matched.status).to_uppercase();
     section.row("grant", Text::toned(status, tone));
     section.row("candidates", matched.candidate_request_ids.join(", "));
+    if let Some(since) = moment::from_proto(matched.outlived_time.as_ref()) {
+        let text = format!("since {}: the session went on", config.zone.seconds(since));
+        section.row("outlived", Text::toned(text, Tone::Bad));
+    }
     if let Some(grant) = &matched.grant {
         let at = |time: &Option<prost_types::Timestamp>| {
             let at = moment::from_proto(time.as_ref());
@@ -196,6 +211,10 @@ fn allowed(session: &v1::Session, config: &Config) -> Section {
             .row("reason", grant.reason.as_str())
             .row("ticket", grant.ticket.as_str())
             .row("valid", format!("{from} – {until}"));
+        if let Some(revoked) = moment::from_proto(grant.revoked_time.as_ref()) {
+            let text = Text::toned(config.zone.seconds(revoked), Tone::Bad);
+            section.row("revoked", text);
+        }
     }
     section
 }

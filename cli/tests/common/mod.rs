@@ -85,7 +85,7 @@ impl Timeline {
     pub fn granted(&mut self) -> &mut Self {
         self.at(
             0,
-            Body::Grant(GrantMatch {
+            Body::Grant(Box::new(GrantMatch {
                 status: GrantStatus::Granted,
                 grant: Some(Grant {
                     request_id: "REQ-7".into(),
@@ -95,8 +95,8 @@ impl Timeline {
                     reason: "disk full".into(),
                     ..Grant::default()
                 }),
-                candidates: Vec::new(),
-            }),
+                ..GrantMatch::default()
+            })),
         )
     }
 
@@ -179,6 +179,7 @@ fn host() -> Host {
         hostname: "web-1".into(),
         boot_id: "boot".into(),
         capture_mode: "tracepoint".into(),
+        ..Default::default()
     }
 }
 

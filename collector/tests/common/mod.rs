@@ -169,6 +169,7 @@ pub fn session(number: u64) -> v1::Session {
             hostname: pick(1, &["web-1", "web-2", "db"]),
             boot_id: "boot".into(),
             capture_mode: "tracepoint".into(),
+            ..Default::default()
         }),
         connection: Some(v1::Connection {
             client_address: pick(2, &["10.0.0.1", "", "::1"]),

@@ -164,6 +164,7 @@ impl From<&session::Host> for v1::Host {
             hostname: host.hostname.clone(),
             boot_id: host.boot_id.clone(),
             capture_mode: host.capture_mode.clone(),
+            labels: host.labels.clone(),
         }
     }
 }
@@ -219,6 +220,7 @@ impl From<&session::GrantMatch> for v1::GrantMatch {
             status: v1::GrantStatus::from(found.status).into(),
             grant: found.grant.as_ref().map(Into::into),
             candidate_request_ids: found.candidates.clone(),
+            outlived_time: found.outlived_at.map(timestamp),
         }
     }
 }
@@ -234,6 +236,7 @@ impl From<&session::Grant> for v1::Grant {
             ticket: grant.ticket.clone(),
             valid_from_time: grant.valid_from.map(timestamp),
             valid_until_time: grant.valid_until.map(timestamp),
+            revoked_time: grant.revoked_at.map(timestamp),
         }
     }
 }
@@ -276,13 +279,14 @@ same_values! {
     }
     session::GrantStatus => GrantStatus {
         Granted => Granted, Ungranted => Ungranted, Expired => Expired,
-        Ambiguous => Ambiguous,
+        Ambiguous => Ambiguous, Revoked => Revoked,
     }
     session::Verdict => Verdict {
         Open => Open, Complete => Complete, Lossy => Lossy, Interrupted => Interrupted,
     }
     event::EndReason => EndReason {
         Exited => Exited, Killed => Killed, Disconnected => Disconnected, Unknown => Unknown,
+        GrantOver => GrantOver,
     }
 }
 

@@ -74,6 +74,7 @@ pub fn session_start() -> Body {
             hostname: "web-1.example".to_owned(),
             boot_id: "b00t".to_owned(),
             capture_mode: "tracepoint".to_owned(),
+            ..Default::default()
         },
         connection: Connection {
             pid: 7,
@@ -133,7 +134,7 @@ pub fn one_of_each() -> Vec<Event> {
             uid: Some(1000),
             ..Login::default()
         }),
-        Body::Grant(GrantMatch::default()),
+        Body::Grant(Box::default()),
         Body::TerminalOpen(TerminalOpen {
             terminal: 0,
             name: "pts/3".to_owned(),

@@ -1,6 +1,7 @@
 //! Synthetic kernel events in the order a real sshd causes them, and the
 //! timelines they must become.
 
+mod allowing;
 mod attribution;
 mod endings;
 mod files;

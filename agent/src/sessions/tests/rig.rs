@@ -202,6 +202,7 @@ pub fn host() -> Host {
         hostname: "web-1".into(),
         boot_id: "boot".into(),
         capture_mode: "tracepoint".into(),
+        ..Host::default()
     }
 }
 
