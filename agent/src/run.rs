@@ -75,6 +75,8 @@ fn spool_options(config: &Config, host: &Host) -> SpoolOptions {
     SpoolOptions {
         directory: config.spool().directory().to_owned(),
         max_bytes: config.spool().max_bytes(),
+        shed: config.spool().shed().to_vec(),
+        reserve: config.spool().reserve(),
         chunk_interval: config.recording().chunk_interval(),
         chunk_size: config.recording().chunk_size(),
         flush_interval: config.recording().flush_interval(),

@@ -2,260 +2,23 @@
 //! stock tools.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
-use std::fs::{self, OpenOptions};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod common;
 
-use auditty_agent::config::Address;
-use auditty_agent::delivery::{Reporter, Spool, SpoolOptions, Uploader, dial};
-use auditty_agent::sessions::sink::{SessionRecord, Sink};
-use auditty_collector::{Access, Listeners, Location, Store, serve};
+use std::fs::{self, OpenOptions};
+use std::process::Command;
+use std::time::Instant;
+
+use auditty_agent::delivery::{Spool, SpoolOptions, dial};
+use auditty_agent::sessions::sink::Sink;
 use auditty_proto::v1::session_service_client::SessionServiceClient;
 use auditty_proto::v1::{ListCommandsRequest, ListSessionsRequest, ReportRequest};
-use auditty_recording::digest::Digest;
-use auditty_recording::event::{Body, Event, Exec, Gap, Marker, SessionStart};
-use auditty_recording::session::{Host, Session, Verdict};
-use auditty_recording::store::{AnyStore, S3Options, StoreConfig};
+use auditty_recording::event::{Body, Event, Gap};
+use auditty_recording::store::{S3Options, StoreConfig};
 use jiff::Timestamp;
 use prost::Message as _;
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-/// Everything here takes milliseconds; a machine under load gets time.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-struct Bench {
-    folder: TempDir,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn options(&self) -> SpoolOptions {
-        SpoolOptions {
-            directory: self.path("spool"),
-            max_bytes: 1 << 30,
-            chunk_interval: Duration::from_secs(3600),
-            chunk_size: 4 << 20,
-            flush_interval: Duration::from_millis(10),
-            host_id: "h1".into(),
-            boot_id: "b1".into(),
-            keys_directory: self.path("keys"),
-            key_lifetime: Duration::from_secs(3600),
-            digest_interval: Duration::from_secs(3600),
-            configuration: Digest::ZERO,
-        }
-    }
-
-    async fn store(&self) -> AnyStore {
-        self.store_at(&format!("file://{}", self.path("store").display()))
-            .await
-    }
-
-    async fn store_at(&self, url: &str) -> AnyStore {
-        StoreConfig::from(url.parse::<auditty_recording::store::StoreUrl>().unwrap())
-            .open()
-            .await
-            .unwrap()
-    }
-
-    async fn spool(&self) -> (Spool, Vec<SessionRecord>) {
-        Spool::open(self.options(), self.store().await, None).unwrap()
-    }
-
-    fn session_folder(&self, record: &SessionRecord) -> PathBuf {
-        self.path("spool/sessions")
-            .join(record.session.session_id.to_string())
-    }
-
-    /// The recording in the store.
-    fn recording(&self) -> PathBuf {
-        self.find_recording().unwrap()
-    }
-
-    fn find_recording(&self) -> Option<PathBuf> {
-        let mut folder = self.path("store/v1");
-        for prefix in ["host=", "date=", "session="] {
-            if !folder.exists() {
-                return None;
-            }
-            let names = names(&folder);
-            folder.push(names.iter().find(|name| name.starts_with(prefix))?);
-        }
-        Some(folder)
-    }
-
-    /// Whether the store has the whole recording.
-    fn is_stored(&self) -> bool {
-        let recording = self.find_recording();
-        recording.is_some_and(|folder| folder.join("manifest.json").exists())
-    }
-}
-
-fn record() -> SessionRecord {
-    SessionRecord {
-        session: Session {
-            session_id: Uuid::now_v7(),
-            host: Host {
-                host_id: "h1".into(),
-                hostname: "web-1".into(),
-                boot_id: "b1".into(),
-                capture_mode: "tracepoint".into(),
-                ..Default::default()
-            },
-            start_time: Timestamp::now(),
-            ..Session::default()
-        },
-        next_seq: 1,
-        ..SessionRecord::default()
-    }
-}
-
-fn emit(spool: &mut Spool, record: &mut SessionRecord, body: Body) {
-    let seq = record.next_seq;
-    let event = Event {
-        seq,
-        time: Timestamp::now(),
-        boot_ns: seq,
-        body,
-    };
-    (record.next_seq, record.revision) = (seq + 1, record.revision + 1);
-    record.session.counts.events += 1;
-    spool.append(record, &event).unwrap();
-}
-
-fn begin(spool: &mut Spool) -> SessionRecord {
-    let mut record = record();
-    let start = SessionStart {
-        host: record.session.host.clone(),
-        connection: Default::default(),
-        session_kind: Default::default(),
-        adopted: false,
-    };
-    emit(spool, &mut record, Body::SessionStart(start));
-    spool.changed(&record);
-    record
-}
-
-fn marker(number: u32) -> Body {
-    Body::Marker(Marker {
-        marker: "test".into(),
-        message: format!("number {number}"),
-    })
-}
-
-fn exec(argument: &str) -> Body {
-    Body::Exec(Exec {
-        pid: 7,
-        parent_pid: 6,
-        exe: "/bin/echo".into(),
-        filename: "/bin/echo".into(),
-        cwd: "/".into(),
-        argv: vec!["echo".into(), argument.into()],
-        argv_base64: None,
-        argv_bytes: 5 + argument.len() as u64 + 1,
-        argv_truncated: false,
-        uid: 0,
-        euid: 0,
-        login_uid: None,
-        exe_deleted: false,
-    })
-}
-
-fn finish(spool: &mut Spool, record: &mut SessionRecord) {
-    record.session.verdict = Verdict::Complete;
-    record.session.end_time = Some(Timestamp::now());
-    record.revision += 1;
-    spool.finished(record);
-}
-
-async fn until(spool: &mut Spool, what: &str, mut done: impl FnMut(&mut Spool) -> bool) {
-    let begin = Instant::now();
-    while !done(spool) {
-        assert!(begin.elapsed() < DEADLINE, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        spool.tick(Instant::now());
-    }
-}
-
-struct Collector {
-    address: Address,
-    stop: CancellationToken,
-    service: tokio::task::JoinHandle<()>,
-}
-
-async fn collector(bench: &Bench) -> Collector {
-    let socket = bench.path("collector.sock");
-    let store = Store::open(&Location::Sqlite(bench.path("collector.db")))
-        .await
-        .unwrap();
-    let listen = format!("unix:{}", socket.display()).parse().unwrap();
-    let listeners = Listeners::bind(&[listen], false).await.unwrap();
-    let stop = CancellationToken::new();
-    let shutdown = stop.clone();
-    let service = tokio::spawn(async move {
-        serve(listeners, store.clone(), Access::default(), shutdown)
-            .await
-            .unwrap();
-        store.close().await;
-    });
-    Collector {
-        address: Address::Unix(socket),
-        stop,
-        service,
-    }
-}
-
-fn report(spool: &Spool, address: &Address, stop: &CancellationToken) {
-    tokio::spawn(Reporter::new(spool.outbox(), dial(address).unwrap()).run(stop.clone()));
-}
-
-fn upload(spool: &Spool, store: AnyStore, stop: &CancellationToken) {
-    tokio::spawn(Uploader::new(spool.uploads(), Arc::clone(&store)).run(stop.clone()));
-    let (host_objects, stop) = (spool.host_objects(), stop.clone());
-    tokio::spawn(async move { host_objects.upload(store, stop).await });
-}
-
-/// Lines that `zstd` reads from the chunks of a folder.
-fn lines(folder: &Path) -> Vec<String> {
-    let mut chunks: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    chunks.retain(|path| path.to_string_lossy().ends_with(".jsonl.zst"));
-    chunks.sort();
-    let read = Command::new("zstd")
-        .arg("-dc")
-        .args(chunks)
-        .output()
-        .expect("zstd is installed");
-    assert!(read.status.success());
-    String::from_utf8(read.stdout)
-        .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect()
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
+use common::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_arrives_whole_in_store_and_collector_and_leaves_the_spool() {
@@ -389,7 +152,10 @@ async fn a_damaged_session_goes_to_quarantine_and_the_others_go_on() {
     let (bad, good) = (begin(&mut spool), begin(&mut spool));
     spool.close();
     drop(spool);
-    fs::write(bench.session_folder(&bad).join("record.json"), "{").unwrap();
+    let folder = bench.session_folder(&bad);
+    for name in names(&folder) {
+        fs::write(folder.join(name), "{").unwrap();
+    }
     let (_spool, resumable) = bench.spool().await;
     let ids: Vec<_> = resumable
         .iter()

@@ -6,6 +6,7 @@ mod build;
 mod demo;
 mod report;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 mod workspace;
@@ -28,6 +29,7 @@ enum Verb {
     Build(build::Arguments),
     Demo(demo::Arguments),
     Test(test::Arguments),
+    Soak(soak::Arguments),
     Vm(vm::Arguments),
 }
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Build(arguments) => build::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Vm(arguments) => vm::run(&arguments),
     };
     match outcome {

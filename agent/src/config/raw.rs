@@ -89,6 +89,8 @@ pub(super) struct RawGrants {
 pub(super) struct RawSpool {
     pub(super) directory: Text,
     pub(super) max_bytes: Text,
+    pub(super) shed: Option<Vec<Spanned<String>>>,
+    pub(super) reserve: Text,
 }
 
 #[derive(Default, Deserialize)]

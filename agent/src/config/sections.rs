@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::error::{ConfigError, Source};
 use super::raw::{RawCapture, RawGrants, RawHost, RawLog, RawRecording, RawSpool};
 use super::values::text_or;
+use auditty_recording::event::GapClass;
+
 use crate::capture::sensitive::{ACCEPTED, PATTERNS_MAX, SensitivePaths};
 use toml::Spanned;
 
@@ -117,6 +119,8 @@ pub enum WhenOver {
 pub struct Spool {
     pub(super) directory: PathBuf,
     pub(super) max_bytes: u64,
+    pub(super) shed: Vec<GapClass>,
+    pub(super) reserve: u64,
 }
 
 /// `[log]`: what the agent says of itself.
@@ -333,7 +337,7 @@ impl Recording {
             flush_interval: source.duration(
                 "recording.flush_interval",
                 raw.flush_interval,
-                SECOND,
+                5 * tenth,
                 tenth..=60 * SECOND,
             )?,
             digest_interval: source.duration(
@@ -410,6 +414,8 @@ impl Spool {
                 10 << 30,
                 16 << 20..=1 << 50,
             )?,
+            shed: shed(raw.shed, source)?,
+            reserve: source.size("spool.reserve", raw.reserve, 16 << 20, 1 << 20..=1 << 30)?,
         })
     }
 
@@ -422,6 +428,38 @@ impl Spool {
     pub fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
+
+    /// Classes of events that are not taken when it fills up, in this order.
+    pub fn shed(&self) -> &[GapClass] {
+        &self.shed
+    }
+
+    /// Room that is kept free for the end of open sessions, bytes.
+    pub fn reserve(&self) -> u64 {
+        self.reserve
+    }
+}
+
+fn shed(
+    classes: Option<Vec<Spanned<String>>>,
+    source: &Source<'_>,
+) -> Result<Vec<GapClass>, ConfigError> {
+    const CLASSES: [(&str, GapClass); 3] = [
+        ("files", GapClass::File),
+        ("network", GapClass::Network),
+        ("input", GapClass::Input),
+    ];
+    let Some(classes) = classes else {
+        return Ok(CLASSES.map(|(_, class)| class).to_vec());
+    };
+    let mut shed = Vec::new();
+    for class in classes {
+        let class = source.choice("spool.shed", Some(class), &CLASSES)?;
+        if !shed.contains(&class) {
+            shed.push(class);
+        }
+    }
+    Ok(shed)
 }
 
 impl Log {

@@ -27,6 +27,11 @@ impl Backoff {
         jittered(whole)
     }
 
+    /// Whether the last try failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// The longest pause, for what only an operator can change.
     pub(super) fn longest() -> Duration {
         jittered(LONGEST)

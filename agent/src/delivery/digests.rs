@@ -44,6 +44,9 @@ impl Spool {
         content.counters = [
             ("open_sessions", content.open.len() as u64),
             ("spool_bytes", self.usage.bytes()),
+            ("quarantined_files", self.quarantine.held()),
+            ("refused_events", self.usage.refused()),
+            ("rewritten_bytes", self.rewritten),
         ]
         .map(|(name, count)| (name.to_owned(), count))
         .into();

@@ -26,6 +26,14 @@ impl SpoolError {
         }
     }
 
+    /// The disk, or what this user may have of it, is full.
+    pub(super) fn is_no_room(&self) -> bool {
+        matches!(
+            self.problem.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+
     /// Content that cannot be what the agent wrote.
     pub(super) fn malformed(path: &Path, problem: impl ToString) -> Self {
         Self::new("read", path, io::Error::other(problem.to_string()))
@@ -41,9 +49,10 @@ pub(super) fn create_folder(path: &Path) -> Result<(), SpoolError> {
         .map_err(|error| SpoolError::new("create", path, error))
 }
 
-/// Opens a new file for writing, for root only; an old one is emptied.
+/// Opens a new file, for root only; an old one is emptied.
 pub(super) fn create_file(path: &Path) -> Result<File, SpoolError> {
     OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(true)
@@ -59,8 +68,10 @@ pub(super) fn write_whole(path: &Path, content: &[u8]) -> Result<(), SpoolError>
     rename(&unfinished, path)
 }
 
-/// Writes a file and syncs it.
+/// Writes a file and syncs it. An old one with this name goes: after a failed
+/// sync, the same file is not to be trusted.
 pub(super) fn write_synced(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
+    delete(path)?;
     let mut file = create_file(path)?;
     file.write_all(content)
         .and_then(|()| file.sync_all())

@@ -1,6 +1,7 @@
 //! A session's folder in the spool.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use auditty_recording::chunk::{ChunkReader, SealedChunk};
@@ -10,7 +11,7 @@ use auditty_recording::key::{ObjectName, SessionKey};
 use auditty_recording::manifest::{ChunkEntry, GapEntry};
 use serde::{Deserialize, Serialize};
 
-use super::files::{SpoolError, names, write_whole};
+use super::files::{SpoolError, create_file, create_folder, names, write_whole};
 use crate::sessions::sink::SessionRecord;
 
 const RECORD: &str = "record.json";
@@ -70,7 +71,11 @@ impl Folder {
         self.path.join(name.to_string())
     }
 
-    fn seal(&self, number: u32) -> PathBuf {
+    pub(super) fn record(&self) -> PathBuf {
+        self.path.join(RECORD)
+    }
+
+    pub(super) fn seal(&self, number: u32) -> PathBuf {
         self.path.join(format!("{number:06}.json"))
     }
 
@@ -79,7 +84,24 @@ impl Folder {
     }
 
     pub(super) fn write_kept(&self, kept: &KeptSession) -> Result<(), SpoolError> {
-        write_json(&self.path.join(RECORD), kept)
+        let (path, json) = self.kept_file(kept)?;
+        write_whole(&path, &json)
+    }
+
+    /// Creates the folder, with a `record.json` that is not durable yet.
+    pub(super) fn create(&self, kept: &KeptSession) -> Result<(), SpoolError> {
+        create_folder(&self.path)?;
+        let (path, json) = self.kept_file(kept)?;
+        create_file(&path)?
+            .write_all(&json)
+            .map_err(|error| SpoolError::new("write", &path, error))
+    }
+
+    /// `record.json` and what it should hold.
+    pub(super) fn kept_file(&self, kept: &KeptSession) -> Result<(PathBuf, Vec<u8>), SpoolError> {
+        let path = self.path.join(RECORD);
+        let json = serde_json::to_vec(kept).map_err(|error| SpoolError::malformed(&path, error))?;
+        Ok((path, json))
     }
 
     pub(super) fn read_seal(&self, number: u32) -> Result<Seal, SpoolError> {
@@ -90,15 +112,17 @@ impl Folder {
         write_json(&self.seal(seal.entry.number), seal)
     }
 
+    /// Numbers of the chunks that have a seal, in order.
+    pub(super) fn seal_numbers(&self) -> Result<Vec<u32>, SpoolError> {
+        let names = names(&self.path)?;
+        let mut numbers: Vec<u32> = names.iter().filter_map(|name| seal_number(name)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
     /// The seals of all chunks, in order.
     pub(super) fn seals(&self) -> Result<Vec<Seal>, SpoolError> {
-        let numbers = names(&self.path)?;
-        let mut numbers: Vec<u32> = numbers
-            .iter()
-            .filter_map(|name| seal_number(name))
-            .collect();
-        numbers.sort_unstable();
-        numbers
+        self.seal_numbers()?
             .into_iter()
             .map(|number| self.read_seal(number))
             .collect()
@@ -112,6 +136,17 @@ impl Folder {
             .collect();
         objects.sort_unstable();
         Ok(objects)
+    }
+
+    /// Whether anything waits for the store. Does not read a long folder to its
+    /// end.
+    pub(super) fn has_objects(&self) -> bool {
+        let is_object = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string();
+            name.is_ok_and(|name| name.parse::<ObjectName>().is_ok())
+        };
+        fs::read_dir(&self.path)
+            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_object)))
     }
 
     /// Seals a chunk from its file, for one whose agent died before it could.

@@ -55,7 +55,7 @@ impl HostObjects {
     }
 
     /// Whether nothing waits for the store.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         numbers(&self.folder).is_ok_and(|numbers| numbers.is_empty())
     }
 

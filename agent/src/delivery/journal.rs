@@ -247,3 +247,157 @@ fn serialized(line: &Line, path: &Path) -> Result<Vec<u8>, SpoolError> {
     text.push(b'\n');
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: Uuid, next_seq: u64) -> Entry {
+        let mut record = SessionRecord {
+            next_seq,
+            ..SessionRecord::default()
+        };
+        record.session.session_id = id;
+        Entry {
+            record,
+            finished: false,
+        }
+    }
+
+    fn point(data: u64) -> Point {
+        let mut marks = Marks::default();
+        marks.data.cursor = data;
+        Point {
+            marks,
+            declared: None,
+            connections: Connections::default(),
+        }
+    }
+
+    fn begin(spool: &Path) -> Journal {
+        Journal::begin(spool, "boot", "rings", None).unwrap()
+    }
+
+    #[test]
+    fn the_last_line_of_each_session_counts() {
+        let spool = tempfile::tempdir().unwrap();
+        assert!(Journaled::read(spool.path()).is_none(), "there is none");
+        let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
+        let mut journal = begin(spool.path());
+        journal
+            .write(&point(10), vec![entry(one, 2), entry(two, 5)])
+            .unwrap();
+        journal.write(&point(20), vec![entry(one, 9)]).unwrap();
+        let read = Journaled::read(spool.path()).unwrap();
+        assert!(read.is_of("boot", "rings"));
+        assert!(!read.is_of("boot", "others") && !read.is_of("later", "rings"));
+        assert_eq!(read.handover().marks.data.cursor, 20);
+        let next = |id| read.sessions.get(&id).map(|entry| entry.record.next_seq);
+        assert_eq!((next(one), next(two)), (Some(9), Some(5)));
+    }
+
+    #[test]
+    fn wherever_it_is_cut_it_says_what_its_whole_lines_say() {
+        let spool = tempfile::tempdir().unwrap();
+        let id = Uuid::now_v7();
+        let mut journal = begin(spool.path());
+        for number in 1..=5 {
+            journal
+                .write(&point(number), vec![entry(id, number)])
+                .unwrap();
+        }
+        let path = spool.path().join(NAME);
+        let whole = fs::read(&path).unwrap();
+        for length in 0..=whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let lines = whole[..length]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count() as u64;
+            // A line is whole without its newline, too.
+            let almost = whole.get(length) == Some(&b'\n');
+            let expected = lines + u64::from(almost);
+            let position =
+                Journaled::read(spool.path()).map(|read| read.handover().marks.data.cursor);
+            assert_eq!(position, (expected > 0).then_some(expected), "{length}");
+        }
+    }
+
+    #[test]
+    fn nothing_counts_behind_a_damaged_line() {
+        let spool = tempfile::tempdir().unwrap();
+        let mut journal = begin(spool.path());
+        for number in 1..=3 {
+            journal.write(&point(number), Vec::new()).unwrap();
+        }
+        let path = spool.path().join(NAME);
+        let mut bytes = fs::read(&path).unwrap();
+        let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        bytes[second] = b'#';
+        fs::write(&path, bytes).unwrap();
+        let read = Journaled::read(spool.path()).unwrap();
+        assert_eq!(read.handover().marks.data.cursor, 1);
+    }
+
+    #[test]
+    fn a_long_journal_begins_anew_with_what_is_still_open() {
+        let spool = tempfile::tempdir().unwrap();
+        let (over, open) = (Uuid::now_v7(), Uuid::now_v7());
+        let mut journal = begin(spool.path());
+        journal
+            .write(&point(1), vec![entry(over, 2), entry(open, 3)])
+            .unwrap();
+        journal.bytes = MAX_BYTES + 1;
+        assert!(journal.is_long());
+        journal.forget(|id| *id == over);
+        journal.write(&point(2), Vec::new()).unwrap();
+        assert!(!journal.is_long());
+        let text = fs::read_to_string(spool.path().join(NAME)).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        let read = Journaled::read(spool.path()).unwrap();
+        assert!(read.sessions.contains_key(&open) && !read.sessions.contains_key(&over));
+        assert_eq!(read.handover().marks.data.cursor, 2);
+    }
+
+    #[test]
+    fn the_next_agent_goes_on_with_it_and_new_rings_begin_anew() {
+        let spool = tempfile::tempdir().unwrap();
+        let id = Uuid::now_v7();
+        begin(spool.path())
+            .write(&point(7), vec![entry(id, 4)])
+            .unwrap();
+        let before = Journaled::read(spool.path());
+        let mut journal = Journal::begin(spool.path(), "boot", "rings", before).unwrap();
+        assert!(
+            spool.path().join(NAME).exists(),
+            "until there is a better one"
+        );
+        journal.write(&point(8), Vec::new()).unwrap();
+        assert!(
+            Journaled::read(spool.path())
+                .unwrap()
+                .sessions
+                .contains_key(&id)
+        );
+        drop(Journal::begin(spool.path(), "boot", "new rings", None).unwrap());
+        assert!(Journaled::read(spool.path()).is_none());
+    }
+
+    #[test]
+    fn after_a_failed_write_the_next_line_is_a_new_beginning() {
+        let spool = tempfile::tempdir().unwrap();
+        let id = Uuid::now_v7();
+        let mut journal = begin(spool.path());
+        journal.write(&point(1), vec![entry(id, 4)]).unwrap();
+        // A file that takes nothing.
+        journal.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
+        assert!(journal.write(&point(2), vec![entry(id, 5)]).is_err());
+        journal.write(&point(3), Vec::new()).unwrap();
+        let read = Journaled::read(spool.path()).unwrap();
+        assert_eq!(read.handover().marks.data.cursor, 3);
+        assert_eq!(
+            read.sessions[&id].record.next_seq, 5,
+            "nothing is forgotten"
+        );
+    }
+}

@@ -1,8 +1,6 @@
-//! The chunk being written, on a disk that may be full.
+//! The chunk being written.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use auditty_recording::chunk::{ChunkError, ChunkWriter, SealedChunk};
@@ -10,88 +8,12 @@ use auditty_recording::event::Event;
 use auditty_recording::format::Header;
 use auditty_recording::manifest::GapEntry;
 
-use super::files::{SpoolError, create_file};
-
-/// Fewer, larger writes.
-const WRITE_BYTES: usize = 64 << 10;
+use super::files::SpoolError;
+use super::spool_file::{FileSync, SpoolFile};
 
 /// A chunk is sealed at this size uncompressed, whatever it compresses to: a
 /// quarter of what a reader accepts.
 pub(super) const MAX_UNCOMPRESSED_BYTES: u64 = 64 << 20;
-
-/// A file that keeps in memory what the disk does not take. A compressor that
-/// sees a write fail is broken; this one goes on where it stopped as soon as
-/// there is room. Bounded, because a stalled chunk takes no more events.
-pub(super) struct SpoolFile {
-    path: PathBuf,
-    file: File,
-    waiting: Vec<u8>,
-    stalled: Option<io::Error>,
-}
-
-impl SpoolFile {
-    pub(super) fn create(path: &Path) -> Result<Self, SpoolError> {
-        Ok(Self {
-            path: path.to_owned(),
-            file: create_file(path)?,
-            waiting: Vec::new(),
-            stalled: None,
-        })
-    }
-
-    fn drain(&mut self) {
-        self.stalled = None;
-        while !self.waiting.is_empty() {
-            match self.file.write(&self.waiting) {
-                Ok(written) => drop(self.waiting.drain(..written)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.stalled = Some(error);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Makes everything written so far durable.
-    fn sync(&self) -> Result<(), SpoolError> {
-        match &self.stalled {
-            Some(error) => Err(SpoolError::new("write", &self.path, same(error))),
-            None => self
-                .file
-                .sync_data()
-                .map_err(|error| SpoolError::new("sync", &self.path, error)),
-        }
-    }
-
-    /// Writes what waits, and makes it durable.
-    pub(super) fn settle(&mut self) -> Result<(), SpoolError> {
-        self.drain();
-        self.sync()
-    }
-}
-
-impl Write for SpoolFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.waiting.extend_from_slice(bytes);
-        if self.waiting.len() >= WRITE_BYTES {
-            self.drain();
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.drain();
-        Ok(())
-    }
-}
-
-fn same(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::other(error.to_string()),
-    }
-}
 
 /// A chunk that takes events.
 pub(super) struct OpenChunk {
@@ -99,7 +21,6 @@ pub(super) struct OpenChunk {
     pub(super) opened: Instant,
     pub(super) gaps: Vec<GapEntry>,
     unwritten: bool,
-    unsynced: bool,
 }
 
 impl OpenChunk {
@@ -111,22 +32,16 @@ impl OpenChunk {
             opened: Instant::now(),
             gaps: Vec::new(),
             unwritten: true,
-            unsynced: true,
         })
     }
 
     /// Takes an event. On an error nothing of it is in the chunk.
     pub(super) fn append(&mut self, event: &Event) -> Result<(), String> {
-        if let Some(error) = &self.writer.get_ref().stalled {
-            return Err(format!(
-                "cannot write {}: {error}",
-                self.writer.get_ref().path.display()
-            ));
-        }
+        self.writer.get_ref().accepts()?;
         self.writer
             .append(event)
             .map_err(|error| error.to_string())?;
-        (self.unwritten, self.unsynced) = (true, true);
+        self.unwritten = true;
         if let auditty_recording::event::Body::Gap(gap) = &event.body {
             self.gaps.push(GapEntry {
                 seq: event.seq,
@@ -142,20 +57,31 @@ impl OpenChunk {
         if self.unwritten {
             self.writer
                 .flush()
-                .map_err(|error| SpoolError::malformed(&self.writer.get_ref().path, error))?;
+                .map_err(|error| SpoolError::malformed(self.writer.get_ref().path(), error))?;
             self.unwritten = false;
         }
         Ok(())
     }
 
-    /// Makes all events durable.
-    pub(super) fn sync(&mut self) -> Result<(), SpoolError> {
+    /// What has to be synced, so that all events so far are durable; `None` when
+    /// they are.
+    pub(super) fn begin_sync(&mut self) -> Result<Option<FileSync>, SpoolError> {
         self.write()?;
-        if self.unsynced {
-            self.writer.get_ref().sync()?;
-            self.unsynced = false;
-        }
-        Ok(())
+        self.writer.get_mut().begin_sync()
+    }
+
+    /// That sync has ended.
+    pub(super) fn end_sync(
+        &mut self,
+        sync: &FileSync,
+        result: Result<(), SpoolError>,
+    ) -> Result<(), SpoolError> {
+        self.writer.get_mut().end_sync(sync, result)
+    }
+
+    /// Bytes that had to be written again, since the last call.
+    pub(super) fn take_rewritten(&mut self) -> Option<u64> {
+        self.writer.get_mut().take_rewritten()
     }
 
     pub(super) fn stored_bytes(&self) -> u64 {

@@ -216,14 +216,15 @@ mod tests {
     #[test]
     fn batches_are_bounded_and_numbering_goes_on_after_a_restart() {
         let spool = tempfile::tempdir().unwrap();
-        let usage = Usage::new(1 << 30);
+        let usage = Usage::new(1 << 30, Vec::new());
         let mut outbox = Outbox::open(spool.path(), &usage, "h", "b").unwrap();
         assert!(outbox.state().is_empty());
         for _ in 0..1001 {
             outbox.push(command(vec!["a".into()]));
         }
         assert_eq!(outbox.flush().unwrap(), 3);
-        let outbox = Outbox::open(spool.path(), &Usage::new(1 << 30), "h", "b").unwrap();
+        let outbox =
+            Outbox::open(spool.path(), &Usage::new(1 << 30, Vec::new()), "h", "b").unwrap();
         assert_eq!(
             (outbox.state().first, *outbox.state().written.borrow()),
             (1, 3)

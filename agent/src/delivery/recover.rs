@@ -5,66 +5,143 @@ use std::io;
 use std::path::Path;
 
 use auditty_proto::convert;
+use auditty_proto::v1::Report;
 use auditty_recording::chunk::{ChunkError, ChunkReader, ChunkWriter};
-use auditty_recording::event::{Body, Event, Gap, GapCause, GapClass};
+use auditty_recording::event::{Body, Event, Gap, GapCause, GapClass, Marker};
 use auditty_recording::key::{ObjectName, SessionKey};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::crew::in_parallel;
 use super::files::{SpoolError, delete, names, rename};
-use super::folder::{Folder, gap_entry};
+use super::folder::{Folder, KeptSession, gap_entry};
 use super::journal::Journaled;
-use super::open_chunk::{SealingChunk, SpoolFile};
+use super::open_chunk::SealingChunk;
+use super::quarantine::Quarantine;
+use super::rebuild::rebuild;
 use super::replay::replay;
 use super::session::SpooledSession;
-use super::spool::{Spool, session_folder};
+use super::signer::Signer;
+use super::spool::{Spool, SpoolOptions, session_folder};
+use super::spool_file::SpoolFile;
 use super::upload::Stored;
+use super::usage::Usage;
 use crate::capture::now_boot_ns;
 use crate::sessions::sink::SessionRecord;
 
+/// A session that was taken over.
+struct TakenOver {
+    session: SpooledSession,
+    /// What the collector may not have.
+    reports: Vec<Report>,
+    /// It is still open.
+    open: Option<SessionRecord>,
+}
+
+/// What all takeovers need.
+struct Takeover<'a> {
+    options: &'a SpoolOptions,
+    usage: &'a Usage,
+    signer: &'a Signer,
+    quarantine: &'a Quarantine,
+    journal: Option<&'a Journaled>,
+}
+
 impl Spool {
-    /// Takes over every session folder. A damaged one goes to quarantine and
-    /// does not stop the others.
+    /// Takes over every session folder, several at once. A damaged one goes to
+    /// quarantine and does not stop the others.
     pub(super) fn recover(
         &mut self,
         journal: Option<&Journaled>,
     ) -> Result<Vec<SessionRecord>, SpoolError> {
-        let sessions = self.options.directory.join("sessions");
-        let mut recovered = Vec::new();
-        for name in names(&sessions)? {
-            let Ok(id) = name.parse::<Uuid>() else {
-                continue;
-            };
-            let folder = session_folder(&self.options.directory, id);
-            match self.recover_session(&folder, journal) {
-                Ok(open) => recovered.extend(open),
-                Err(error) if is_damage(&error) => {
-                    tracing::error!(session = %id, %error, "a session in the spool is damaged: it goes to quarantine");
-                    self.quarantine(folder.path(), &name)?;
-                }
-                Err(error) => {
-                    tracing::error!(session = %id, %error, "a session in the spool cannot be taken over: it stays for the next start");
-                }
-            }
+        let sessions = names(&self.options.directory.join("sessions"))?;
+        let ids = sessions.iter().filter_map(|name| name.parse().ok());
+        let (mut recovered, no_room) = self.take_over(ids.collect(), journal);
+        if !no_room.is_empty() {
+            self.spend_reserve();
+            recovered.extend(self.take_over(no_room, journal).0);
         }
         Ok(recovered)
     }
 
-    fn recover_session(
+    /// The open ones of these sessions, and those for which there was no room.
+    fn take_over(
         &mut self,
-        folder: &Folder,
+        ids: Vec<Uuid>,
         journal: Option<&Journaled>,
-    ) -> Result<Option<SessionRecord>, SpoolError> {
-        let mut kept = folder.read_kept()?;
+    ) -> (Vec<SessionRecord>, Vec<Uuid>) {
+        let takeover = Takeover {
+            options: &self.options,
+            usage: &self.usage,
+            signer: &self.signer,
+            quarantine: &self.quarantine,
+            journal,
+        };
+        let taken = in_parallel(ids, |id| (id, takeover.session(id)));
+        let (mut recovered, mut no_room) = (Vec::new(), Vec::new());
+        for (id, taken) in taken {
+            let taken = match taken {
+                Ok(Some(taken)) => taken,
+                Ok(None) => continue,
+                Err(NoRoom) => {
+                    no_room.push(id);
+                    continue;
+                }
+            };
+            for report in taken.reports {
+                self.push_report(report);
+            }
+            recovered.extend(taken.open);
+            self.sessions.insert(id, taken.session);
+        }
+        (recovered, no_room)
+    }
+}
+
+/// The disk is full.
+struct NoRoom;
+
+impl Takeover<'_> {
+    /// Takes over a session; `None` when nothing is left of it.
+    fn session(&self, id: Uuid) -> Result<Option<TakenOver>, NoRoom> {
+        let folder = session_folder(&self.options.directory, id);
+        match self.recover_session(&folder, id) {
+            Ok(taken) => return Ok(taken),
+            Err(error) if error.is_no_room() => {
+                tracing::error!(session = %id, %error, "there is no room to take a session over");
+                return Err(NoRoom);
+            }
+            Err(error) if is_damage(&error) => {
+                tracing::error!(session = %id, %error, "a session in the spool is damaged: it goes to quarantine");
+                if let Err(error) = self.quarantine.take(folder.path(), &id.to_string()) {
+                    tracing::error!(session = %id, %error, "a damaged session stays where it is");
+                }
+            }
+            Err(error) => {
+                tracing::error!(session = %id, %error, "a session in the spool cannot be taken over: it stays for the next start");
+            }
+        }
+        Ok(None)
+    }
+
+    fn recover_session(&self, folder: &Folder, id: Uuid) -> Result<Option<TakenOver>, SpoolError> {
+        if never_began(folder)? {
+            remove(folder)?;
+            return Ok(None);
+        }
+        let (mut kept, rebuilt) = match folder.read_kept() {
+            Ok(kept) => (kept, false),
+            Err(error) if is_damage(&error) => (self.rebuilt(folder, id, error)?, true),
+            Err(error) => return Err(error),
+        };
         let same_boot = kept.record.session.host.boot_id == self.options.boot_id;
-        let journal = journal.filter(|_| same_boot && !kept.finished);
-        let entry = journal.and_then(|j| j.sessions.get(&kept.record.session.session_id));
+        let journal = self.journal.filter(|_| same_boot && !kept.finished);
+        let entry = journal.and_then(|j| j.sessions.get(&id));
         match (journal, entry) {
             (Some(_), None) => {
                 // It began after the last checkpoint: it begins again with what
                 // is in the rings.
-                fs::remove_dir_all(folder.path())
-                    .map_err(|error| SpoolError::new("remove", folder.path(), error))?;
+                remove(folder)?;
                 return Ok(None);
             }
             (_, Some(entry)) => kept.record.clone_from(&entry.record),
@@ -75,15 +152,25 @@ impl Spool {
             .parse()
             .map_err(|error| SpoolError::malformed(folder.path(), error))?;
         let mut session = SpooledSession::new(folder.clone(), key, kept);
+        session.placed = true;
         self.seal_unsealed(&mut session)?;
+        let mut reports = Vec::new();
         if session.kept.finished {
-            session.finish(&self.usage, &mut self.signer)?;
+            session.end(None, self.usage, self.signer)?;
         } else {
             let until = entry.map(|entry| entry.record.next_seq);
             let events = self.recover_open_chunk(&mut session, until)?;
-            let lost = self.catch_up(&mut session, &events)?;
+            reports = events
+                .iter()
+                .filter_map(|event| convert::report(id, event))
+                .collect();
+            let lost = catch_up(&mut session, &events)?;
             if lost > 0 {
-                self.declare(&mut session, lost);
+                let gap = lost_events(&session, self.options, lost);
+                self.declare(&mut session, gap);
+            }
+            if rebuilt {
+                self.declare(&mut session, rebuilt_marker());
             }
         }
         for name in folder.objects()? {
@@ -93,32 +180,89 @@ impl Spool {
         session.stored = stored_already(folder)?;
         session.ending |= entry.is_some_and(|entry| entry.finished);
         let open = (!session.ending).then(|| session.kept.record.clone());
-        self.sessions.insert(session.key.session_id(), session);
-        Ok(open)
+        Ok(Some(TakenOver {
+            session,
+            reports,
+            open,
+        }))
     }
 
-    /// Seals the chunks whose agent died before it could write the seal.
-    fn seal_unsealed(&mut self, session: &mut SpooledSession) -> Result<(), SpoolError> {
-        let folder = session.folder.clone();
-        for seal in folder.seals()? {
+    /// What can be known of a session without its `record.json`, which goes to
+    /// quarantine.
+    fn rebuilt(
+        &self,
+        folder: &Folder,
+        id: Uuid,
+        damage: SpoolError,
+    ) -> Result<KeptSession, SpoolError> {
+        let Some(kept) = rebuild(folder, id)? else {
+            return Err(damage);
+        };
+        tracing::error!(session = %id, error = %damage, "the record of a session is damaged: it is rebuilt from its chunks, the file goes to quarantine");
+        self.quarantine_if_there(&folder.record(), &format!("{id}-record.json"))?;
+        Ok(kept)
+    }
+
+    /// Seals the chunks whose agent died before it could write the seal, or whose
+    /// seal is damaged.
+    fn seal_unsealed(&self, session: &mut SpooledSession) -> Result<(), SpoolError> {
+        let (folder, id) = (session.folder.clone(), session.key.session_id());
+        for number in folder.seal_numbers()? {
+            let seal = match folder.read_seal(number) {
+                Err(error)
+                    if is_damage(&error) && folder.object(ObjectName::Chunk(number)).exists() =>
+                {
+                    tracing::error!(session = %id, %error, "the seal of a chunk is damaged: it is made again, the file goes to quarantine");
+                    let name = format!("{id}-{number:06}.json");
+                    self.quarantine_if_there(&folder.seal(number), &name)?;
+                    let seal = folder.reseal(&session.key, number, session.total_bytes())?;
+                    folder.write_seal(&seal)?;
+                    seal
+                }
+                seal => seal?,
+            };
             session.follow(&seal);
         }
         for name in folder.objects()? {
             if let ObjectName::Chunk(number) = name
                 && number >= session.next_chunk()
             {
-                let seal = folder.reseal(&session.key, number, session.total_bytes())?;
-                folder.write_seal(&seal)?;
-                session.follow(&seal);
+                match folder.reseal(&session.key, number, session.total_bytes()) {
+                    Ok(seal) => {
+                        folder.write_seal(&seal)?;
+                        session.follow(&seal);
+                    }
+                    Err(error) if is_damage(&error) => {
+                        tracing::error!(session = %id, %error, "a chunk without a seal is damaged: what can be read of it is kept");
+                        return self.reopen(&folder, name, id);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())
     }
 
+    /// A damaged chunk is recovered like an open one. One behind it does not
+    /// follow it any more.
+    fn reopen(&self, folder: &Folder, chunk: ObjectName, id: Uuid) -> Result<(), SpoolError> {
+        for behind in [folder.torn_chunk(), folder.open_chunk()] {
+            self.quarantine_if_there(&behind, &format!("{id}-open.jsonl.zst"))?;
+        }
+        rename(&folder.object(chunk), &folder.torn_chunk())
+    }
+
+    fn quarantine_if_there(&self, path: &Path, name: &str) -> Result<(), SpoolError> {
+        match path.exists() {
+            true => self.quarantine.take(path, name),
+            false => Ok(()),
+        }
+    }
+
     /// Seals the open chunk as far as it is good, without the events from
     /// `until` on. The events of the chunk.
     fn recover_open_chunk(
-        &mut self,
+        &self,
         session: &mut SpooledSession,
         until: Option<u64>,
     ) -> Result<Vec<Event>, SpoolError> {
@@ -127,7 +271,7 @@ impl Spool {
             if !open.exists() {
                 return Ok(Vec::new());
             }
-            rename(&open, &torn)?;
+            fs::rename(&open, &torn).map_err(|error| SpoolError::new("rename", &open, error))?;
         }
         let id = session.key.session_id();
         let good = match good_part(session, &torn, &open, until) {
@@ -138,12 +282,12 @@ impl Spool {
         if let Some(damage) = &good.damage {
             let name = format!("{id}-{:06}.jsonl.zst", session.next_chunk());
             tracing::error!(session = %id, damage, "the open chunk of a session is damaged: what can be read is kept, the file goes to quarantine");
-            self.quarantine(&torn, &name)?;
+            self.quarantine.take(&torn, &name)?;
         }
         match good.chunk {
             Some(chunk) => {
                 session.take_over(chunk);
-                session.seal(&self.usage)?;
+                session.seal(self.usage)?;
             }
             None => delete(&open)?,
         }
@@ -151,72 +295,75 @@ impl Spool {
         Ok(good.events)
     }
 
-    /// Brings the kept session up to date, and reports again what its last
-    /// chunk holds: the reports may have died with the agent. How many events
-    /// were taken and are not in the recording.
-    fn catch_up(
-        &mut self,
-        session: &mut SpooledSession,
-        events: &[Event],
-    ) -> Result<u64, SpoolError> {
-        let id = session.key.session_id();
-        for event in events {
-            replay(&mut session.kept.record, event);
-            if let Some(report) = convert::report(id, event) {
-                self.push_report(report);
-            }
-        }
-        let seals = session.folder.seals()?;
-        let next_seq = seals
-            .last()
-            .map_or(1, |seal| seal.entry.last_seq.saturating_add(1));
-        let record = &mut session.kept.record;
-        let lost = record.next_seq.saturating_sub(next_seq);
-        record.next_seq = next_seq;
-        session.unkept = true;
-        Ok(lost)
-    }
-
-    /// Declares events that were taken and are not in the recording: a crash of
-    /// the host, or damage to the spool.
-    fn declare(&self, session: &mut SpooledSession, events: u64) {
-        let (record, now) = (&session.kept.record, now_boot_ns());
-        let same_boot = record.session.host.boot_id == self.options.boot_id;
+    /// Puts an event on the timeline of a session that was taken over.
+    fn declare(&self, session: &mut SpooledSession, body: Body) {
         let event = Event {
-            seq: record.next_seq,
+            seq: session.kept.record.next_seq,
             time: Timestamp::now(),
-            boot_ns: now,
-            body: Body::Gap(Gap {
-                cause: GapCause::Spool,
-                class: GapClass::Any,
-                events: Some(events),
-                bytes: None,
-                stream: None,
-                terminal: None,
-                offset: None,
-                from_boot_ns: if same_boot { record.last_boot_ns } else { 0 },
-                to_boot_ns: now,
-            }),
+            boot_ns: now_boot_ns(),
+            body,
         };
-        match session.append(&self.options, &self.usage, &event) {
-            Ok(()) => replay(&mut session.kept.record, &event),
-            Err(error) => {
-                tracing::error!(session = %session.key.session_id(), events, error, "lost events cannot be declared")
-            }
+        if let Err(error) = session.append(self.options, self.usage, &event) {
+            tracing::error!(session = %session.key.session_id(), error, kind = event.body.kind(), "what happened to a session cannot be declared");
         }
     }
+}
 
-    fn quarantine(&self, path: &Path, name: &str) -> Result<(), SpoolError> {
-        let now = Timestamp::now().as_millisecond();
-        rename(
-            path,
-            &self
-                .options
-                .directory
-                .join("quarantine")
-                .join(format!("{now}-{name}")),
-        )
+/// Brings the kept session up to date with its last chunk. How many events were
+/// taken and are not in the recording.
+fn catch_up(session: &mut SpooledSession, events: &[Event]) -> Result<u64, SpoolError> {
+    for event in events {
+        replay(&mut session.kept.record, event);
     }
+    let seals = session.folder.seals()?;
+    let next_seq = seals
+        .last()
+        .map_or(1, |seal| seal.entry.last_seq.saturating_add(1));
+    let record = &mut session.kept.record;
+    let lost = record.next_seq.saturating_sub(next_seq);
+    record.next_seq = next_seq;
+    session.unkept = true;
+    Ok(lost)
+}
+
+/// Events that were taken and are not in the recording: a crash of the host, or
+/// damage to the spool.
+fn lost_events(session: &SpooledSession, options: &SpoolOptions, events: u64) -> Body {
+    let record = &session.kept.record;
+    let same_boot = record.session.host.boot_id == options.boot_id;
+    Body::Gap(Gap {
+        cause: GapCause::Spool,
+        class: GapClass::Any,
+        events: Some(events),
+        bytes: None,
+        stream: None,
+        terminal: None,
+        offset: None,
+        from_boot_ns: if same_boot { record.last_boot_ns } else { 0 },
+        to_boot_ns: now_boot_ns(),
+    })
+}
+
+fn rebuilt_marker() -> Body {
+    Body::Marker(Marker {
+        marker: "record_rebuilt".into(),
+        message: "The spool's record of the session was damaged and was rebuilt from its chunks: \
+                  counts and facts of chunks that had left the host before are missing in it."
+            .into(),
+    })
+}
+
+fn remove(folder: &Folder) -> Result<(), SpoolError> {
+    fs::remove_dir_all(folder.path())
+        .map_err(|error| SpoolError::new("remove", folder.path(), error))
+}
+
+/// Whether the host went down before anything of the session was durable: its
+/// files are there, and empty.
+fn never_began(folder: &Folder) -> Result<bool, SpoolError> {
+    let empty =
+        |name: String| fs::metadata(folder.path().join(name)).is_ok_and(|file| file.len() == 0);
+    Ok(names(folder.path())?.into_iter().all(empty))
 }
 
 /// What can be used of a torn chunk.

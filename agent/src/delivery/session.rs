@@ -1,5 +1,8 @@
 //! One session in the spool: its open chunk, its seals, its end.
 
+mod ending;
+mod syncing;
+
 use std::fs;
 use std::time::Instant;
 
@@ -10,18 +13,19 @@ use auditty_recording::digest::Digest;
 use auditty_recording::event::Event;
 use auditty_recording::format::{FORMAT, Header};
 use auditty_recording::key::{ObjectName, SessionKey};
-use auditty_recording::manifest::{ChunkEntry, Manifest};
+use auditty_recording::manifest::ChunkEntry;
 use jiff::Timestamp;
 
-use super::files::{SpoolError, rename, with_suffix, write_synced, write_whole};
+use super::files::{SpoolError, rename, sync_parent};
 use super::folder::{Folder, KeptSession, Seal};
 use super::open_chunk::{OpenChunk, SealingChunk};
 use super::replay::replay;
-use super::signer::Signer;
 use super::spool::SpoolOptions;
 use super::upload::Stored;
 use super::usage::Usage;
 use crate::sessions::sink::SessionRecord;
+use syncing::Syncing;
+pub(super) use syncing::{SyncJob, Synced};
 
 /// A session that is not yet acknowledged as a whole.
 pub(super) struct SpooledSession {
@@ -38,6 +42,18 @@ pub(super) struct SpooledSession {
     pub(super) reported_in: u64,
     /// [`crate::sessions::sink::Sink::finished`] was called.
     pub(super) ending: bool,
+    /// Its manifest is there, and everything has its name.
+    pub(super) ended: bool,
+    /// When it was last sealed or ended, or that was tried: a count.
+    pub(super) tried: u64,
+    /// `record.json` has to follow soon.
+    updated: bool,
+    /// The name of its folder is durable.
+    pub(super) placed: bool,
+    /// Other threads make it durable just now: its files stay as they are.
+    syncing: Option<Syncing>,
+    /// Bytes that had to be written again after a failed sync.
+    rewritten: Option<u64>,
     pub(super) stored: Option<Stored>,
     /// Commands whose chunk is not synced yet.
     reports: Vec<Report>,
@@ -67,6 +83,12 @@ impl SpooledSession {
             unreported: true,
             reported_in: 0,
             ending,
+            ended: false,
+            tried: 0,
+            updated: true,
+            placed: false,
+            syncing: None,
+            rewritten: None,
             stored: None,
             reports: Vec::new(),
             chunk: Chunk::None,
@@ -103,7 +125,7 @@ impl SpooledSession {
 
     pub(super) fn update(&mut self, record: &SessionRecord) {
         self.keep(record);
-        self.unreported = true;
+        (self.unreported, self.updated) = (true, true);
     }
 
     /// Writes `record.json`.
@@ -177,29 +199,16 @@ impl SpooledSession {
         }
     }
 
-    /// Makes everything durable; the reports that may go out now.
-    pub(super) fn sync(&mut self, usage: &Usage) -> Result<Vec<Report>, SpoolError> {
-        if let Chunk::Open(chunk) = &mut self.chunk {
-            chunk.sync()?;
-            let bytes = chunk.stored_bytes();
-            usage.add(bytes.saturating_sub(self.counted_bytes));
-            self.counted_bytes = bytes;
-        }
-        if self.unkept {
-            self.write_kept()?;
-        }
-        Ok(match self.chunk {
-            Chunk::Sealing(_) => Vec::new(),
-            _ => std::mem::take(&mut self.reports),
-        })
-    }
-
     /// Seals the open chunk, if there is one with events. What it holds is
     /// counted in `record.json` before: once it is stored, its events cannot be
     /// looked up any more.
     pub(super) fn seal(&mut self, usage: &Usage) -> Result<(), SpoolError> {
         if self.unkept {
             self.write_kept()?;
+        }
+        if !self.placed {
+            sync_parent(self.folder.path())?;
+            self.placed = true;
         }
         self.chunk = match std::mem::replace(&mut self.chunk, Chunk::None) {
             Chunk::Open(chunk) if chunk.is_empty() => Chunk::Open(chunk),
@@ -215,10 +224,16 @@ impl SpooledSession {
         };
         if let Chunk::Sealing(sealing) = &mut self.chunk {
             sealing.file.settle()?;
+            self.rewritten = added(self.rewritten, sealing.file.take_rewritten());
             let (chunk, gaps) = (sealing.chunk.clone(), sealing.gaps.clone());
             let name = ObjectName::Chunk(chunk.header.chunk);
-            if self.folder.open_chunk().exists() {
-                rename(&self.folder.open_chunk(), &self.folder.object(name))?;
+            let (open, sealed) = (self.folder.open_chunk(), self.folder.object(name));
+            if open.exists()
+                && let Err(error) = rename(&open, &sealed)
+            {
+                // Not durable is not done: all of it is tried again.
+                let _ = fs::rename(&sealed, &open);
+                return Err(error);
             }
             self.keep_seal(&chunk, gaps)?;
             usage.add(chunk.bytes.saturating_sub(self.counted_bytes));
@@ -241,106 +256,6 @@ impl SpooledSession {
         self.folder.write_seal(&seal)?;
         self.follow(&seal);
         Ok(())
-    }
-
-    /// Ends the recording: seals, and prepares the signed manifest and the
-    /// digests. May be repeated until it succeeds.
-    pub(super) fn finish(&mut self, usage: &Usage, signer: &mut Signer) -> Result<(), SpoolError> {
-        if !self.kept.finished {
-            self.seal(usage)?;
-            let (chunks, gaps) = self.chunks()?;
-            let mut manifest = Manifest::sealed(self.kept.record.session.clone(), chunks, gaps);
-            let path = self.folder.object(ObjectName::Manifest);
-            let (json, signature) = signer.seal(&mut manifest, &path)?;
-            let sums = manifest.sha256sums(&json);
-            for (name, content) in [
-                (ObjectName::Manifest, json.as_slice()),
-                (ObjectName::ManifestSignature, signature.as_bytes()),
-                (ObjectName::Sha256Sums, sums.as_bytes()),
-            ] {
-                let path = self.folder.object(name);
-                write_synced(&with_suffix(&path, ".new"), content)?;
-            }
-            usage.add((json.len() + signature.len() + sums.len()) as u64);
-            let kept = KeptSession {
-                finished: true,
-                ..self.kept.clone()
-            };
-            self.folder.write_kept(&kept)?;
-            (self.kept, self.unkept) = (kept, false);
-        }
-        self.give_free(signer)
-    }
-
-    /// Gives the prepared objects their names, the manifest last and after it
-    /// was noted for the next digest.
-    fn give_free(&self, signer: &Signer) -> Result<(), SpoolError> {
-        for name in [
-            ObjectName::ManifestSignature,
-            ObjectName::Sha256Sums,
-            ObjectName::Manifest,
-        ] {
-            let path = self.folder.object(name);
-            let prepared = with_suffix(&path, ".new");
-            if !prepared.exists() {
-                continue;
-            }
-            if name == ObjectName::Manifest {
-                let json = fs::read(&prepared)
-                    .map_err(|error| SpoolError::new("read", &prepared, error))?;
-                signer.list(self.key.object(name), &json)?;
-            }
-            rename(&prepared, &path)?;
-        }
-        Ok(())
-    }
-
-    /// Writes down, signed, what is stored of a session that goes on without
-    /// this agent.
-    pub(super) fn checkpoint(
-        &mut self,
-        usage: &Usage,
-        signer: &mut Signer,
-    ) -> Result<(), SpoolError> {
-        self.seal(usage)?;
-        if self.next_chunk == self.kept.checkpoint {
-            return Ok(());
-        }
-        let (chunks, gaps) = self.chunks()?;
-        let mut manifest = Manifest::checkpoint(self.kept.record.session.clone(), chunks, gaps);
-        let name = manifest.name();
-        let path = self.folder.object(name);
-        let (json, signature) = signer.seal(&mut manifest, &path)?;
-        if let Some(name) = name.signature() {
-            write_whole(&self.folder.object(name), signature.as_bytes())?;
-        }
-        write_whole(&path, &json)?;
-        usage.add((json.len() + signature.len()) as u64);
-        self.kept.checkpoint = self.next_chunk;
-        self.folder.write_kept(&self.kept)?;
-        signer.list(self.key.object(name), &json)
-    }
-
-    /// Whether the store does not have everything of a manifest yet.
-    pub(super) fn is_waiting(&self) -> bool {
-        let complete = self.stored.as_ref().is_some_and(|stored| stored.complete);
-        let manifest_waits = || {
-            self.folder
-                .objects()
-                .is_ok_and(|objects| objects.iter().any(|name| name.signature().is_some()))
-        };
-        (self.kept.finished && !complete) || manifest_waits()
-    }
-
-    fn chunks(
-        &self,
-    ) -> Result<(Vec<ChunkEntry>, Vec<auditty_recording::manifest::GapEntry>), SpoolError> {
-        let (mut chunks, mut gaps) = (Vec::new(), Vec::new());
-        for seal in self.folder.seals()? {
-            chunks.push(seal.entry);
-            gaps.extend(seal.gaps);
-        }
-        Ok((chunks, gaps))
     }
 
     /// The session as the collector should know it.
@@ -370,8 +285,16 @@ impl SpooledSession {
     /// Whether nothing is left to do but delivery.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self.chunk, Chunk::None)
+            && !self.is_syncing()
             && !self.unkept
             && !self.unreported
             && self.reports.is_empty()
+    }
+}
+
+fn added(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b)),
+        _ => a.or(b),
     }
 }

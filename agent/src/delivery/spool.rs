@@ -7,29 +7,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use auditty_recording::digest::Digest;
-use auditty_recording::event::Event;
+use auditty_recording::event::{Body, GapClass};
 use auditty_recording::host::DigestReason;
-use auditty_recording::key::SessionKey;
 use auditty_recording::store::AnyStore;
 use uuid::Uuid;
 
+use super::crew::{Crew, in_parallel};
 use super::files::{SpoolError, create_folder};
-use super::folder::{Folder, KeptSession};
+use super::folder::Folder;
 use super::host_objects::HostObjects;
-use super::journal::{self, Entry, Journal, Journaled, Point};
+use super::journal::{Journal, Journaled};
 use super::lock::AgentLock;
 use super::outbox::{Outbox, OutboxState};
-use super::session::SpooledSession;
+use super::quarantine::Quarantine;
+use super::reserve::Reserve;
+use super::session::{SpooledSession, SyncJob, Synced};
 use super::signer::{Signer, SignerOptions};
 use super::upload::Uploads;
 use super::usage::Usage;
-use crate::sessions::sink::{SessionRecord, Sink, SinkError};
+use crate::sessions::sink::SessionRecord;
 
 /// With this many reports waiting, the spool does not wait for its interval.
 const MAX_WAITING_REPORTS: usize = 500;
 
 /// With this many reports that the disk did not take, no more events are taken.
-const MAX_UNWRITTEN_REPORTS: usize = 50_000;
+pub(super) const MAX_UNWRITTEN_REPORTS: usize = 50_000;
+
+/// How many sessions are sealed, and how many ended, at a stretch: some tens of
+/// milliseconds, which the kernel's rings bridge. The others have the next turn.
+const AT_A_STRETCH: usize = 32;
 
 /// Reported, in a batch that is not written yet.
 const UNWRITTEN: u64 = u64::MAX;
@@ -41,6 +47,10 @@ pub struct SpoolOptions {
     pub directory: PathBuf,
     /// Its bound, bytes.
     pub max_bytes: u64,
+    /// Classes of events that are not taken when it fills up, in this order.
+    pub shed: Vec<GapClass>,
+    /// Room that is kept free for the end of open sessions, bytes.
+    pub reserve: u64,
     /// How old an open chunk may become.
     pub chunk_interval: Duration,
     /// How large an open chunk may become, bytes as stored.
@@ -66,16 +76,26 @@ pub struct Spool {
     pub(super) options: Arc<SpoolOptions>,
     pub(super) sessions: HashMap<Uuid, SpooledSession>,
     pub(super) usage: Usage,
+    pub(super) quarantine: Arc<Quarantine>,
+    pub(super) reserve: Reserve,
+    /// What has to be said on timelines.
+    pub(super) notes: Vec<(Uuid, Body)>,
+    /// Bytes that were written again after a failed sync, since the start.
+    pub(super) rewritten: u64,
     pub(super) signer: Signer,
     host_objects: Arc<HostObjects>,
-    outbox: Outbox,
-    uploads: Arc<Uploads>,
+    pub(super) outbox: Outbox,
+    pub(super) uploads: Arc<Uploads>,
     store: AnyStore,
     last_flush: Instant,
+    /// Syncs what is open, beside the thread that records.
+    crew: Crew<SyncJob, Synced>,
+    /// How many stretches of sealing and ending there were.
+    stretches: u64,
     /// Where the kernel's rings are pinned.
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     /// Why the latest flush failed, as logged.
-    trouble: Option<String>,
+    pub(super) trouble: Option<String>,
     _lock: AgentLock,
 }
 
@@ -84,18 +104,41 @@ impl Spool {
     /// agent before it left: sessions that were still open are returned, and
     /// the rest is delivered. With the `journal` of that agent, the recordings
     /// are cut where it says: what came after is still in the kernel's rings.
+    /// On a full disk, this takes the reserve that the agent before has left.
     pub fn open(
         options: SpoolOptions,
         store: AnyStore,
         journal: Option<&Journaled>,
     ) -> Result<(Self, Vec<SessionRecord>), SpoolError> {
+        let opened = Self::open_with(options.clone(), Arc::clone(&store), journal, Reserve::open);
+        match opened {
+            Err(error) if error.is_no_room() => {
+                tracing::error!(%error, "the disk of the spool is full: what is there is taken over in the room that was kept for it");
+                Self::open_with(options, store, journal, Reserve::spent)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_with(
+        options: SpoolOptions,
+        store: AnyStore,
+        journal: Option<&Journaled>,
+        reserve: fn(&Path, u64) -> Reserve,
+    ) -> Result<(Self, Vec<SessionRecord>), SpoolError> {
         let directory = &options.directory;
         create_folder(&directory.join("sessions"))?;
-        create_folder(&directory.join("quarantine"))?;
         let lock = AgentLock::take(&directory.join("lock"))?;
-        let usage = Usage::new(options.max_bytes);
+        let quarantine = Arc::new(Quarantine::open(directory)?);
+        let usage = Usage::new(options.max_bytes, options.shed.clone());
+        let reserve = reserve(directory, options.reserve);
+        usage.set_spent(!reserve.is_held());
         let outbox = Outbox::open(directory, &usage, &options.host_id, &options.boot_id)?;
-        let uploads = Uploads::new(directory.join("sessions"), usage.clone());
+        let uploads = Uploads::new(
+            directory.join("sessions"),
+            usage.clone(),
+            Arc::clone(&quarantine),
+        );
         let host_objects = Arc::new(HostObjects::open(directory)?);
         let signer = Signer::open(
             &SignerOptions {
@@ -107,16 +150,24 @@ impl Spool {
             },
             Arc::clone(&host_objects),
         )?;
+        let crew = Crew::start("spool-sync", SyncJob::run)
+            .map_err(|error| SpoolError::new("start a thread for", directory, error))?;
         let mut spool = Self {
             options: Arc::new(options),
             sessions: HashMap::new(),
             usage,
+            quarantine,
+            reserve,
+            notes: Vec::new(),
+            rewritten: 0,
             signer,
             host_objects,
             outbox,
             uploads: Arc::new(uploads),
             store,
             last_flush: Instant::now(),
+            crew,
+            stretches: 0,
             journal: None,
             trouble: None,
             _lock: lock,
@@ -126,62 +177,6 @@ impl Spool {
         let problem = spool.digest(DigestReason::Start).err();
         spool.note(problem);
         Ok((spool, recovered))
-    }
-
-    /// Keeps a journal for the rings with this name from now on, going on with
-    /// the one of the agent before.
-    pub fn begin_journal(
-        &mut self,
-        rings: Option<&str>,
-        before: Option<Journaled>,
-    ) -> Result<(), SpoolError> {
-        let directory = &self.options.directory;
-        self.journal = match rings {
-            Some(rings) => Some(Journal::begin(
-                directory,
-                &self.options.boot_id,
-                rings,
-                before,
-            )?),
-            None => {
-                journal::remove(directory)?;
-                None
-            }
-        };
-        Ok(())
-    }
-
-    /// Writes everything out, so that it survives the agent, and notes that the
-    /// kernel's rings are recorded up to here. Nothing is sealed, reported or
-    /// finished that has not gone through here.
-    pub fn commit(&mut self, point: &Point) {
-        let mut problem = None;
-        for session in self.sessions.values_mut() {
-            problem = session.write().err().or(problem);
-        }
-        if let Some(journal) = &mut self.journal {
-            if journal.is_long() {
-                let sessions = &self.sessions;
-                journal.forget(|id| sessions.get(id).is_none_or(|s| s.kept.finished));
-            }
-            let changed = self.sessions.values_mut().filter(|s| s.unjournaled);
-            let entries = changed.map(|session| {
-                session.unjournaled = false;
-                Entry {
-                    record: session.kept.record.clone(),
-                    finished: session.ending,
-                }
-            });
-            if let Err(error) = journal.write(point, entries.collect()) {
-                // What is not in a journal is a gap for the next agent. It must
-                // not go by one that lags behind.
-                let removed = journal::remove(&self.options.directory);
-                problem = removed.err().or(Some(error));
-            }
-        }
-        if problem.is_some() {
-            self.note(problem);
-        }
     }
 
     /// The queue of reports, for a [`super::Reporter`].
@@ -204,26 +199,27 @@ impl Spool {
     }
 
     /// Does what is due: syncs, seals, reports, forgets what is acknowledged.
-    /// To be called several times a second.
+    /// To be called several times a second. The syncs of what is open are only
+    /// begun here, and found done by a later call.
     pub fn tick(&mut self, now: Instant) {
+        if let Some(synced) = self.crew.poll() {
+            self.synced(synced);
+        }
         if !self.is_due(now) {
             return;
         }
-        let due: Vec<Uuid> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.chunk_is_due(&self.options, now))
-            .map(|(id, _)| *id)
-            .collect();
+        self.look_for_room();
         self.take_acknowledgements();
-        self.flush();
-        for id in due {
-            self.seal(id);
-        }
+        let ended = self.end_sessions();
+        let sealed = self.seal_chunks(now);
+        let begun = self.begin_sync();
+        self.note(ended.or(sealed).or(begun));
+        self.note_doubts();
         self.forget();
         if let Err(error) = self.attest(now) {
             self.note(Some(error));
         }
+        self.uploads.wake();
         self.last_flush = now;
     }
 
@@ -232,8 +228,14 @@ impl Spool {
         let mut sessions = self.sessions.values();
         let waiting: usize = sessions.clone().map(SpooledSession::report_count).sum();
         now.duration_since(self.last_flush) >= self.options.flush_interval
-            || waiting >= MAX_WAITING_REPORTS
-            || sessions.any(|session| session.chunk_is_due(&self.options, now))
+            || (waiting >= MAX_WAITING_REPORTS && !self.crew.is_busy())
+            || sessions
+                .any(|session| !session.is_syncing() && session.chunk_is_due(&self.options, now))
+    }
+
+    /// Whether something is being synced beside this thread.
+    pub fn is_syncing(&self) -> bool {
+        self.crew.is_busy()
     }
 
     /// Seals every open chunk, with a checkpoint manifest for each session that
@@ -271,34 +273,68 @@ impl Spool {
             && self.host_objects.is_empty()
     }
 
-    /// Syncs open chunks and kept sessions, and lets their reports go out.
+    /// Ends what has ended, syncs what is open, lets reports go out, and waits
+    /// for all of it.
     fn flush(&mut self) {
+        self.await_sync();
         let mut problem = None;
+        let ending = self.sessions.values().filter(|session| session.ending);
+        for _ in 0..=ending.count() / AT_A_STRETCH {
+            problem = self.end_sessions().or(problem);
+        }
+        let begun = self.begin_sync();
+        self.await_sync();
+        self.note(problem.or(begun));
+        self.uploads.wake();
+    }
+
+    pub(super) fn await_sync(&mut self) {
+        if let Some(synced) = self.crew.wait() {
+            self.synced(synced);
+        }
+    }
+
+    /// Begins to sync open chunks and kept sessions.
+    fn begin_sync(&mut self) -> Option<SpoolError> {
+        if self.crew.is_busy() {
+            return None;
+        }
+        let (mut jobs, mut problem) = (Vec::new(), None);
         for session in self.sessions.values_mut() {
-            if session.ending
-                && let Err(error) = session.finish(&self.usage, &mut self.signer)
-            {
-                problem = Some(error);
-                continue;
+            match session.begin_sync(&self.usage) {
+                Ok(job) => jobs.extend(job),
+                Err(error) => problem = Some(error),
             }
-            if session.unreported {
-                session.kept.reports += 1;
-                session.unkept = true;
-            }
-            // The session first: the collector then knows whose commands these are.
-            let reports = match session.sync(&self.usage) {
-                Ok(reports) => reports,
+        }
+        if !jobs.is_empty() {
+            self.crew.begin(jobs);
+        }
+        problem
+    }
+
+    /// What was synced may be told.
+    fn synced(&mut self, synced: Vec<Synced>) {
+        let mut problem = None;
+        let mut synced: HashMap<Uuid, Synced> = synced
+            .into_iter()
+            .map(|synced| (synced.id, synced))
+            .collect();
+        let synced_sessions = self.sessions.iter_mut().filter(|(_, s)| s.is_syncing());
+        for (id, session) in synced_sessions {
+            let durable = match session.end_sync(synced.remove(id)) {
+                Ok(durable) => durable,
                 Err(error) => {
                     problem = Some(error);
                     continue;
                 }
             };
-            if session.unreported {
+            // The session first: the collector then knows whose commands these are.
+            if durable.news {
                 let uri = self.store.uri(&session.key.to_string());
                 self.outbox.push(session.report(&uri));
-                (session.unreported, session.reported_in) = (false, UNWRITTEN);
+                session.reported_in = UNWRITTEN;
             }
-            for report in reports {
+            for report in durable.reports {
                 self.outbox.push(report);
             }
         }
@@ -314,19 +350,62 @@ impl Spool {
             }
             Err(error) => problem = Some(error),
         }
-        self.note(problem);
-        self.uploads.wake();
+        if problem.is_some() {
+            self.note(problem);
+        }
     }
 
-    fn seal(&mut self, id: Uuid) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        let sealed = session.seal(&self.usage);
-        if let Err(error) = sealed {
-            self.note(Some(error));
+    /// Those whose turn it is, of the sessions that wait for one.
+    fn turn(
+        &mut self,
+        waits: impl Fn(&SpooledSession) -> bool,
+    ) -> (Vec<&mut SpooledSession>, &mut Signer) {
+        self.stretches += 1;
+        let sessions = self.sessions.values_mut();
+        let mut waiting: Vec<_> = sessions
+            .filter(|session| !session.is_syncing() && waits(session))
+            .collect();
+        waiting.sort_by_key(|session| session.tried);
+        waiting.truncate(AT_A_STRETCH);
+        for session in &mut waiting {
+            session.tried = self.stretches;
         }
-        self.uploads.wake();
+        (waiting, &mut self.signer)
+    }
+
+    fn seal_chunks(&mut self, now: Instant) -> Option<SpoolError> {
+        let (options, usage) = (Arc::clone(&self.options), self.usage.clone());
+        let (due, _) = self.turn(|session| session.chunk_is_due(&options, now));
+        let sealed = in_parallel(due, |session| session.seal(&usage));
+        sealed.into_iter().find_map(Result::err)
+    }
+
+    /// Ends recordings: many threads wait for the disk, one signs.
+    fn end_sessions(&mut self) -> Option<SpoolError> {
+        let usage = self.usage.clone();
+        let (ending, signer) = self.turn(|session| session.ending && !session.ended);
+        let begun = in_parallel(ending, |session| {
+            let manifest = session.begin_end(&usage);
+            (session, manifest)
+        });
+        let mut problem = None;
+        let mut signed = Vec::new();
+        for (session, manifest) in begun {
+            let objects = manifest.and_then(|manifest| {
+                manifest
+                    .map(|manifest| session.sign(manifest, signer))
+                    .transpose()
+            });
+            match objects {
+                Ok(objects) => signed.push((session, objects)),
+                Err(error) => problem = Some(error),
+            }
+        }
+        let signer = &*signer;
+        let ended = in_parallel(signed, |(session, objects)| {
+            session.end(objects, &usage, signer)
+        });
+        ended.into_iter().find_map(Result::err).or(problem)
     }
 
     fn take_acknowledgements(&mut self) {
@@ -352,7 +431,10 @@ impl Spool {
     }
 
     /// Logs trouble with the spool when it changes.
-    fn note(&mut self, problem: Option<SpoolError>) {
+    pub(super) fn note(&mut self, problem: Option<SpoolError>) {
+        if problem.as_ref().is_some_and(SpoolError::is_no_room) {
+            self.spend_reserve();
+        }
         let problem = problem.map(|error| error.to_string());
         match (&problem, &self.trouble) {
             (Some(now), before) if before.as_ref() != Some(now) => {
@@ -366,88 +448,9 @@ impl Spool {
         }
         self.trouble = problem;
     }
-
-    /// The session of `record`, in the spool from now on.
-    fn entry(&mut self, record: &SessionRecord) -> Result<&mut SpooledSession, SinkError> {
-        let id = record.session.session_id;
-        if !self.sessions.contains_key(&id) {
-            let refused = |error: &dyn std::fmt::Display| SinkError(error.to_string());
-            let session = &record.session;
-            let key = SessionKey::new(&self.options.host_id, id, session.start_time)
-                .map_err(|error| refused(&error))?;
-            let folder = session_folder(&self.options.directory, id);
-            create_folder(folder.path()).map_err(|error| refused(&error))?;
-            let kept = KeptSession {
-                key: key.to_string(),
-                record: record.clone(),
-                finished: false,
-                checkpoint: 0,
-                reports: 0,
-            };
-            folder.write_kept(&kept).map_err(|error| refused(&error))?;
-            self.sessions
-                .insert(id, SpooledSession::new(folder, key, kept));
-        }
-        self.sessions
-            .get_mut(&id)
-            .ok_or_else(|| SinkError("it is not there".to_owned()))
-    }
 }
 
 /// The folder of a session.
 pub(super) fn session_folder(spool: &Path, id: Uuid) -> Folder {
     Folder::new(spool.join("sessions").join(id.to_string()))
-}
-
-impl Sink for Spool {
-    fn append(&mut self, record: &SessionRecord, event: &Event) -> Result<(), SinkError> {
-        if self.usage.is_full() {
-            return Err(SinkError("it is full".to_owned()));
-        }
-        if self.outbox.waiting() >= MAX_UNWRITTEN_REPORTS {
-            return Err(SinkError(
-                self.trouble
-                    .clone()
-                    .unwrap_or_else(|| "the outbox is full".to_owned()),
-            ));
-        }
-        let (options, usage) = (Arc::clone(&self.options), self.usage.clone());
-        self.entry(record)?
-            .append(&options, &usage, event)
-            .map_err(SinkError)
-    }
-
-    fn changed(&mut self, record: &SessionRecord) {
-        let journaled = self.journal.is_some();
-        match self.entry(record) {
-            Ok(session) => {
-                let led = session.kept.record.leader_pid != record.leader_pid;
-                session.update(record);
-                // Without a journal the next agent finds the session's process
-                // by this alone.
-                if led
-                    && !journaled
-                    && let Err(error) = session.write_kept()
-                {
-                    self.note(Some(error));
-                }
-            }
-            Err(error) => {
-                tracing::error!(session = %record.session.session_id, %error, "the session cannot be kept")
-            }
-        }
-    }
-
-    fn keep(&mut self, record: &SessionRecord) {
-        if let Some(session) = self.sessions.get_mut(&record.session.session_id) {
-            session.keep(record);
-        }
-    }
-
-    fn finished(&mut self, record: &SessionRecord) {
-        self.changed(record);
-        if let Some(session) = self.sessions.get_mut(&record.session.session_id) {
-            (session.ending, session.unjournaled) = (true, true);
-        }
-    }
 }

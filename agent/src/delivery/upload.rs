@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,10 +19,21 @@ use uuid::Uuid;
 use super::backoff::{Backoff, LONGEST};
 use super::files::{SpoolError, delete, names, sync_parent, with_suffix, write_synced};
 use super::folder::{Folder, Seal};
+use super::quarantine::Quarantine;
 use super::usage::Usage;
 
 /// Sessions that are uploaded at once.
-const PARALLEL: usize = 4;
+const PARALLEL: usize = 8;
+
+/// Of these, sessions whose last upload failed: they leave room for the others.
+const PARALLEL_RETRIES: usize = 4;
+
+/// An upload that has run this long waits for an answer that may never come: it
+/// does not count any more.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Uploads at once with those that are slow: bounds the chunks in memory.
+const PARALLEL_WITH_SLOW: usize = 24;
 
 /// A session is not looked at more often than this.
 const BETWEEN_UPLOADS: Duration = Duration::from_millis(200);
@@ -58,18 +69,23 @@ impl Stored {
 pub struct Uploads {
     sessions: PathBuf,
     usage: Usage,
+    quarantine: Arc<Quarantine>,
     wake: Notify,
     /// At most one entry a session.
     stored: Mutex<HashMap<Uuid, Stored>>,
+    /// Chunks that were damaged before they could be stored.
+    lost: Mutex<Vec<(Uuid, Seal)>>,
 }
 
 impl Uploads {
-    pub(super) fn new(sessions: PathBuf, usage: Usage) -> Self {
+    pub(super) fn new(sessions: PathBuf, usage: Usage, quarantine: Arc<Quarantine>) -> Self {
         Self {
             sessions,
             usage,
+            quarantine,
             wake: Notify::new(),
             stored: Mutex::default(),
+            lost: Mutex::default(),
         }
     }
 
@@ -83,6 +99,25 @@ impl Uploads {
         std::mem::take(&mut *self.stored.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What was lost since the last call.
+    pub(super) fn take_lost(&self) -> Vec<(Uuid, Seal)> {
+        std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A sealed chunk is not what was sealed any more: it goes to quarantine, and
+    /// the chunks behind it go on.
+    fn lose(&self, id: Uuid, path: &Path, seal: Seal) -> Result<(), SpoolError> {
+        let number = seal.entry.number;
+        tracing::error!(session = %id, chunk = number, events = seal.entry.last_seq - seal.entry.first_seq + 1, "a sealed chunk in the spool is damaged and can never be stored: the file goes to quarantine, verification will miss it");
+        self.quarantine
+            .take(path, &format!("{id}-{number:06}.jsonl.zst"))?;
+        delete(&with_suffix(path, ".sent"))?;
+        self.usage.remove(seal.entry.bytes);
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.push((id, seal));
+        Ok(())
+    }
+
     fn put_stored(&self, id: Uuid, stored: Stored) {
         self.stored
             .lock()
@@ -91,7 +126,7 @@ impl Uploads {
     }
 
     /// Whether nothing waits for the store, nor for being noted as stored.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         let noted = self
             .stored
             .lock()
@@ -126,12 +161,22 @@ impl From<SpoolError> for Stopped {
     }
 }
 
+/// An upload that runs.
+struct Active {
+    /// The one before failed.
+    failed: bool,
+    since: Instant,
+}
+
 /// Uploads until it is stopped.
 pub struct Uploader {
     uploads: Arc<Uploads>,
     store: AnyStore,
-    running: JoinSet<(Uuid, Result<bool, Stopped>)>,
-    active: HashSet<Uuid>,
+    running: JoinSet<(Uuid, bool, Result<bool, Stopped>)>,
+    active: HashMap<Uuid, Active>,
+    /// When a session had its last turn: a count.
+    turns: HashMap<Uuid, u64>,
+    turn: u64,
     complete: HashSet<Uuid>,
     pauses: HashMap<Uuid, (Backoff, Instant)>,
     /// The trouble last logged.
@@ -145,7 +190,9 @@ impl Uploader {
             uploads,
             store,
             running: JoinSet::new(),
-            active: HashSet::new(),
+            active: HashMap::new(),
+            turns: HashMap::new(),
+            turn: 0,
             complete: HashSet::new(),
             pauses: HashMap::new(),
             trouble: None,
@@ -163,58 +210,83 @@ impl Uploader {
                 .map(|(_, until)| *until)
                 .filter(|until| *until > now)
                 .min();
-            let next = next.unwrap_or(now + LONGEST);
+            let mut next = next.unwrap_or(now + LONGEST);
+            if self.running.len() >= PARALLEL {
+                next = next.min(now + SLOW);
+            }
             let uploads = Arc::clone(&self.uploads);
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(ended) = self.running.join_next() => match ended {
-                    Ok((id, result)) => self.ended(id, result),
+                    Ok((id, progress, result)) => self.ended(id, progress, result),
                     Err(error) => tracing::error!(%error, "an upload died"),
                 },
-                () = uploads.wake.notified(), if self.running.len() < PARALLEL => {}
-                () = tokio::time::sleep_until(next), if self.running.len() < PARALLEL => {}
+                () = uploads.wake.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
             }
         }
     }
 
-    /// Starts uploads for sessions that have something to upload.
+    /// Starts uploads for sessions that have something to upload: whose last
+    /// turn was longest ago is first.
     fn begin(&mut self) {
         let now = Instant::now();
-        let folders = self.uploads.folders();
+        let mut folders = self.uploads.folders();
         let present: HashSet<Uuid> = folders.iter().map(|(id, _)| *id).collect();
         self.complete.retain(|id| present.contains(id));
         self.pauses.retain(|id, _| present.contains(id));
+        self.turns.retain(|id, _| present.contains(id));
+        folders.sort_by_key(|(id, _)| self.turns.get(id).copied().unwrap_or(0));
         for (id, folder) in folders {
-            if self.running.len() >= PARALLEL {
+            if !self.has_room(now) {
                 return;
             }
-            let pausing = self.pauses.get(&id).is_some_and(|(_, until)| *until > now);
-            if pausing || self.complete.contains(&id) || !self.active.insert(id) {
+            let pause = self.pauses.get(&id);
+            let pausing = pause.is_some_and(|(_, until)| *until > now);
+            let failed = pause.is_some_and(|(backoff, _)| backoff.has_failed());
+            let retries = self.active.values().filter(|active| active.failed).count();
+            if pausing
+                || (failed && retries >= PARALLEL_RETRIES)
+                || self.complete.contains(&id)
+                || self.active.contains_key(&id)
+                || !is_finished_or_waiting(&folder)
+            {
                 continue;
             }
-            match is_finished_or_waiting(&folder) {
-                true => {
-                    let upload = Upload {
-                        id,
-                        folder,
-                        uploads: Arc::clone(&self.uploads),
-                        store: Arc::clone(&self.store),
-                    };
-                    self.running.spawn(async move { (id, upload.run().await) });
-                }
-                false => {
-                    self.active.remove(&id);
-                }
-            }
+            self.turn += 1;
+            self.turns.insert(id, self.turn);
+            self.active.insert(id, Active { failed, since: now });
+            let upload = Upload {
+                id,
+                folder,
+                uploads: Arc::clone(&self.uploads),
+                store: Arc::clone(&self.store),
+            };
+            self.running.spawn(async move {
+                let mut progress = false;
+                let result = upload.run(&mut progress).await;
+                (id, progress, result)
+            });
         }
     }
 
-    fn ended(&mut self, id: Uuid, result: Result<bool, Stopped>) {
+    /// Whether another upload may begin.
+    fn has_room(&self, now: Instant) -> bool {
+        let slow = |active: &&Active| now.duration_since(active.since) >= SLOW;
+        let quick = self.active.len() - self.active.values().filter(slow).count();
+        quick < PARALLEL && self.active.len() < PARALLEL_WITH_SLOW
+    }
+
+    /// `progress`: something was stored.
+    fn ended(&mut self, id: Uuid, progress: bool, result: Result<bool, Stopped>) {
         self.active.remove(&id);
         let (mut backoff, _) = self
             .pauses
             .remove(&id)
             .unwrap_or((Backoff::default(), Instant::now()));
+        if progress {
+            backoff = Backoff::default();
+        }
         let pause = match &result {
             Ok(complete) => {
                 if *complete {
@@ -226,7 +298,10 @@ impl Uploader {
                 backoff = Backoff::default();
                 BETWEEN_UPLOADS
             }
-            Err(Stopped::Store(error)) if !error.is_transient() => Backoff::longest(),
+            Err(Stopped::Store(error)) if !error.is_transient() => {
+                backoff.pause();
+                Backoff::longest()
+            }
             Err(_) => backoff.pause(),
         };
         if let Err(stopped) = &result {
@@ -274,8 +349,7 @@ fn failure_kind(failure: &Failure) -> String {
 }
 
 fn is_finished_or_waiting(folder: &Folder) -> bool {
-    folder.objects().is_ok_and(|objects| !objects.is_empty())
-        || folder.read_kept().is_ok_and(|kept| kept.finished)
+    folder.has_objects() || folder.read_kept().is_ok_and(|kept| kept.finished)
 }
 
 /// One session's upload.
@@ -288,7 +362,7 @@ struct Upload {
 
 impl Upload {
     /// Uploads what waits; whether the recording is then complete.
-    async fn run(self) -> Result<bool, Stopped> {
+    async fn run(self, progress: &mut bool) -> Result<bool, Stopped> {
         // Read before the list of objects: when it says `finished`, the list
         // that follows has the manifest in it, or the store has.
         let kept = self.folder.read_kept()?;
@@ -305,8 +379,13 @@ impl Upload {
                 },
                 _ => None,
             };
-            let object = WaitingObject::open(&self.folder, &key, name, seal.as_ref())?;
+            let object = WaitingObject::open(&self.folder, &key, name)?;
+            if let Some(seal) = seal.as_ref().filter(|seal| !object.is(seal)) {
+                self.uploads.lose(self.id, &object.path, seal.clone())?;
+                continue;
+            }
             let acknowledged = object.put(&self.store).await?;
+            *progress = true;
             self.uploads.usage.remove(acknowledged.delete()?);
             if let Some(seal) = seal {
                 self.uploads.put_stored(self.id, Stored::after(&seal));
@@ -348,22 +427,19 @@ struct WaitingObject {
 struct AcknowledgedObject(WaitingObject);
 
 impl WaitingObject {
-    fn open(
-        folder: &Folder,
-        key: &SessionKey,
-        name: ObjectName,
-        seal: Option<&Seal>,
-    ) -> Result<Self, SpoolError> {
+    fn open(folder: &Folder, key: &SessionKey, name: ObjectName) -> Result<Self, SpoolError> {
         let path = folder.object(name);
         let body = fs::read(&path).map_err(|error| SpoolError::new("read", &path, error))?;
-        if seal.is_some_and(|seal| seal.entry.sha256 != Digest::of(&body)) {
-            return Err(SpoolError::malformed(&path, "it is not what was sealed"));
-        }
         Ok(Self {
             path,
             key: key.object(name).to_string(),
             body: Body::from(body),
         })
+    }
+
+    /// Whether it is what was sealed.
+    fn is(&self, seal: &Seal) -> bool {
+        seal.entry.sha256 == Digest::of(&self.body)
     }
 
     async fn put(self, store: &AnyStore) -> Result<AcknowledgedObject, Stopped> {

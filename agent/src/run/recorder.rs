@@ -105,6 +105,9 @@ impl Recorder {
             if self.checkpoint_is_due(now) {
                 self.checkpoint();
                 self.spool.tick(now);
+                for (session, note) in self.spool.take_notes() {
+                    self.sessions.spool_note(session, note, &mut self.spool);
+                }
             }
             if now.duration_since(housekeeping) >= HOUSEKEEPING {
                 housekeeping = now;

@@ -85,6 +85,7 @@ impl OpenSession {
             let what = (GapCause::Bound, beyond.class);
             self.lose(out, what, amount, (beyond.from, beyond.to));
         }
+        self.timeline.declare_shed(out, now, at_once);
     }
 }
 

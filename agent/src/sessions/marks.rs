@@ -2,6 +2,7 @@
 //! times at which less was captured.
 
 use auditty_recording::event::{Body, GapCause, GapClass, Marker, PROCESSES_ENDED};
+use uuid::Uuid;
 
 use super::Sessions;
 use super::lineage::SessionKey;
@@ -69,6 +70,20 @@ impl Sessions {
             if let Some((session, mut out)) = self.open(key, sink) {
                 session.declare_detached(&mut out, boot_ns);
             }
+        }
+    }
+
+    /// The spool has something to say about a recording. One that is not open
+    /// any more can be told nothing.
+    pub fn spool_note(&mut self, id: Uuid, body: Body, sink: &mut dyn Sink) {
+        let now = self.now;
+        let mut sessions = self.sessions.iter();
+        let found = sessions.find(|(_, s)| s.timeline.record.session.session_id == id);
+        if let Some((session, mut out)) = found
+            .map(|(key, _)| *key)
+            .and_then(|key| self.open(key, sink))
+        {
+            session.emit(&mut out, now, body);
         }
     }
 

@@ -230,6 +230,7 @@ impl OpenSession {
     pub(super) fn finish(mut self, out: &mut Out<'_>, now: u64) {
         self.declare_detached(out, now);
         self.streams.flush_all(&mut self.timeline, out);
+        self.timeline.declare_shed(out, now, true);
         if !self.timeline.declare_lost(out) {
             self.timeline.count_lost();
         }

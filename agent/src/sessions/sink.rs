@@ -2,7 +2,7 @@
 //! the session as a whole.
 
 use auditty_recording::{
-    event::{Event, ExitStatus},
+    event::{Event, ExitStatus, GapClass},
     session::{Connection, Session},
 };
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,12 @@ pub trait Sink {
     /// is lost: its sequence number is free, and the caller declares the loss
     /// with a gap as soon as an append succeeds again.
     fn append(&mut self, record: &SessionRecord, event: &Event) -> Result<(), SinkError>;
+
+    /// Whether events of an optional class are not taken now, although others
+    /// are. The caller declares them, all in all, instead of appending them.
+    fn sheds(&self, _class: GapClass) -> bool {
+        false
+    }
 
     /// The session's metadata changed (also at its start and end).
     fn changed(&mut self, record: &SessionRecord);

@@ -19,7 +19,12 @@ pub(super) struct Out<'a> {
 pub(super) struct Timeline {
     pub record: SessionRecord,
     lost: Option<Lost>,
+    /// What the spool sheds, by class, since it was last declared.
+    shed: Vec<(GapClass, Lost)>,
 }
+
+/// What is shed is declared together, this often.
+const DECLARE_SHED_NS: u64 = 1_000_000_000;
 
 #[derive(Debug)]
 struct Lost {
@@ -33,6 +38,10 @@ impl Timeline {
     /// Puts an event on the timeline; its number, or `None` when the spool did
     /// not take it. Then the loss is declared before the next event.
     pub(super) fn emit(&mut self, out: &mut Out<'_>, boot_ns: u64, body: Body) -> Option<u64> {
+        if let Some(class) = optional(&body).filter(|class| out.sink.sheds(*class)) {
+            self.note_shed(class, boot_ns, &body);
+            return None;
+        }
         if self.declare_lost(out) {
             self.append(out, boot_ns, body)
         } else {
@@ -46,22 +55,35 @@ impl Timeline {
         self.record.last_boot_ns
     }
 
+    /// Declares what was shed some time ago, or all of it.
+    pub(super) fn declare_shed(&mut self, out: &mut Out<'_>, now: u64, at_once: bool) {
+        let due = |(_, lost): &mut (GapClass, Lost)| {
+            at_once || now.saturating_sub(lost.from) >= DECLARE_SHED_NS
+        };
+        let due: Vec<_> = self.shed.extract_if(.., due).collect();
+        for (class, lost) in due {
+            let to = lost.to;
+            self.emit(out, to, Body::Gap(lost.gap(class)));
+        }
+    }
+
+    fn note_shed(&mut self, class: GapClass, boot_ns: u64, body: &Body) {
+        match self.shed.iter_mut().find(|(known, _)| *known == class) {
+            Some((_, lost)) => lost.add(boot_ns, body),
+            None => {
+                let mut lost = Lost::since(boot_ns);
+                lost.add(boot_ns, body);
+                self.shed.push((class, lost));
+            }
+        }
+    }
+
     /// Declares what the spool did not take. `false` when it still does not.
     pub(super) fn declare_lost(&mut self, out: &mut Out<'_>) -> bool {
         let Some(lost) = self.lost.take() else {
             return true;
         };
-        let gap = Body::Gap(Gap {
-            cause: GapCause::Spool,
-            class: GapClass::Any,
-            events: Some(lost.events),
-            bytes: Some(lost.bytes),
-            stream: None,
-            terminal: None,
-            offset: None,
-            from_boot_ns: lost.from,
-            to_boot_ns: lost.to,
-        });
+        let gap = Body::Gap(lost.gap(GapClass::Any));
         let kept = self.append(out, lost.to, gap).is_some();
         if !kept {
             // The refused gap is no loss of its own.
@@ -104,16 +126,58 @@ impl Timeline {
     }
 
     fn note_lost(&mut self, boot_ns: u64, body: &Body) {
-        let lost = self.lost.get_or_insert(Lost {
+        let lost = self.lost.get_or_insert_with(|| Lost::since(boot_ns));
+        lost.add(boot_ns, body);
+    }
+}
+
+impl Lost {
+    fn since(boot_ns: u64) -> Self {
+        Self {
             events: 0,
             bytes: 0,
             from: boot_ns,
             to: boot_ns,
-        });
-        lost.events += 1;
-        lost.bytes += stream_bytes(body);
-        lost.from = lost.from.min(boot_ns);
-        lost.to = lost.to.max(boot_ns);
+        }
+    }
+
+    /// Counts an event. A gap stands for what it declares.
+    fn add(&mut self, boot_ns: u64, body: &Body) {
+        let (events, bytes) = match body {
+            Body::Gap(gap) if gap.events.is_some() || gap.bytes.is_some() => {
+                self.from = self.from.min(gap.from_boot_ns);
+                (gap.events.unwrap_or(0), gap.bytes.unwrap_or(0))
+            }
+            _ => (1, stream_bytes(body)),
+        };
+        self.events += events;
+        self.bytes += bytes;
+        self.from = self.from.min(boot_ns);
+        self.to = self.to.max(boot_ns);
+    }
+
+    fn gap(&self, class: GapClass) -> Gap {
+        Gap {
+            cause: GapCause::Spool,
+            class,
+            events: Some(self.events),
+            bytes: Some(self.bytes),
+            stream: None,
+            terminal: None,
+            offset: None,
+            from_boot_ns: self.from,
+            to_boot_ns: self.to,
+        }
+    }
+}
+
+/// The class of an event that the spool may shed.
+fn optional(body: &Body) -> Option<GapClass> {
+    match body {
+        Body::File(_) => Some(GapClass::File),
+        Body::Connect(_) | Body::Disconnect(_) => Some(GapClass::Network),
+        Body::Input(_) => Some(GapClass::Input),
+        _ => None,
     }
 }
 

@@ -164,6 +164,11 @@ impl<W: Write> ChunkWriter<W> {
         &self.encoder.get_ref().to
     }
 
+    /// The same, for what does not touch the bytes: a sync, a count.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.encoder.get_mut().to
+    }
+
     /// JSON Lines bytes so far, header included.
     pub fn uncompressed_bytes(&self) -> u64 {
         self.uncompressed_bytes

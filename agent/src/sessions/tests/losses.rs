@@ -1,8 +1,8 @@
-use auditty_recording::event::{GapCause, GapClass};
+use auditty_recording::event::{GapCause, GapClass, Stream};
 use auditty_recording::session::Verdict;
 
 use super::rig::{Rig, SHELL, SSHD};
-use crate::capture::event::{LossCause, LossClass};
+use crate::capture::event::{Fact, FileAccess, FileOperation, LossCause, LossClass};
 
 #[test]
 fn a_loss_stands_in_every_session_it_may_concern() {
@@ -125,4 +125,53 @@ fn a_connection_whose_start_was_lost_is_still_recorded() {
     assert_eq!(recorded.story()[4..6], ["login", "grant"]);
     assert_eq!(recorded.session().login.user, "alice");
     assert_eq!(recorded.session().counts.commands, 2);
+}
+
+#[test]
+fn what_is_shed_is_declared_by_class_and_nothing_else_is_missing() {
+    let file = |rig: &mut Rig, number: u32| {
+        let access = FileAccess {
+            operation: FileOperation::Create,
+            path: format!("/tmp/{number}"),
+            resolved: true,
+            ..FileAccess::default()
+        };
+        rig.fact(SHELL, Fact::File(Box::new(access)));
+    };
+    let mut rig = Rig::logged_in();
+    rig.shell(SSHD, SHELL, 0);
+    file(&mut rig, 0);
+    rig.end_of_batch();
+    rig.sink.shed = vec![GapClass::File];
+    for number in 1..=40 {
+        file(&mut rig, number);
+        rig.output(0, u64::from(number) - 1, "x");
+    }
+    rig.end_of_batch();
+    rig.sink.shed.clear();
+    file(&mut rig, 41);
+    rig.exit(SHELL, 0);
+    rig.disconnect();
+    let recorded = rig.session(0);
+    let of = |kind: &str| {
+        recorded
+            .events
+            .iter()
+            .filter(|e| e.body.kind() == kind)
+            .count()
+    };
+    assert_eq!(of("file"), 2);
+    let [gap] = recorded.gaps().try_into().unwrap();
+    assert_eq!(
+        (gap.cause, gap.class, gap.events, gap.bytes),
+        (GapCause::Spool, GapClass::File, Some(40), Some(0))
+    );
+    let shown: Vec<u8> = recorded
+        .output(Stream::Terminal)
+        .into_iter()
+        .flat_map(|(_, bytes)| bytes)
+        .collect();
+    assert_eq!(shown, [b'x'; 40], "output goes on");
+    assert_eq!(recorded.session().verdict, Verdict::Lossy);
+    assert_eq!(recorded.session().counts.lost_events, 40);
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use auditty_recording::event::{Body, Event, Gap, Output, SessionEnd, Stream};
+use auditty_recording::event::{Body, Event, Gap, GapClass, Output, SessionEnd, Stream};
 use auditty_recording::session::{Host, Session};
 use uuid::Uuid;
 
@@ -56,9 +56,15 @@ pub struct Memory {
     pub order: Vec<Uuid>,
     /// Appends fail while set.
     pub full: bool,
+    /// Classes that are shed.
+    pub shed: Vec<GapClass>,
 }
 
 impl Sink for Memory {
+    fn sheds(&self, class: GapClass) -> bool {
+        self.shed.contains(&class)
+    }
+
     fn append(&mut self, record: &SessionRecord, event: &Event) -> Result<(), SinkError> {
         if self.full {
             return Err(SinkError("full".into()));

@@ -1,0 +1,18 @@
+//! The spool on disks and stores that fail.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod damage;
+mod full_disk;
+mod injected;
+mod kills;
+mod many;
+mod outage;
+mod store_faults;
