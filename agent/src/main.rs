@@ -35,6 +35,9 @@ enum Command {
     /// Remove what a stopped agent leaves in the kernel and in /run: programs
     /// that go on capturing for the next agent. Recordings stay.
     Uninstall,
+    /// Say whether a user may have a session now; for pam_exec in sshd's account
+    /// phase. Exits with 1 where [strict] asks for a recorder and none works.
+    Permit,
     /// Print the configuration file with every key, its default and its meaning.
     Config,
 }
@@ -54,6 +57,11 @@ fn main() -> ExitCode {
     }
     let config = match Config::load(arguments.config.as_deref()) {
         Ok(config) => config,
+        // Without a configuration nobody is held: a mistake in it locks nobody out.
+        Err(error) if matches!(command, Command::Permit) => {
+            eprintln!("auditty-agent: {error}");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             eprintln!("auditty-agent: {error}");
             return ExitCode::FAILURE;
@@ -61,6 +69,7 @@ fn main() -> ExitCode {
     };
     finish(match command {
         Command::Check { .. } => run::check(&config),
+        Command::Permit => Ok(run::permit(&config)),
         Command::Run | Command::Config | Command::Uninstall => run::run(&config).map(|()| true),
     })
 }

@@ -11,10 +11,13 @@
 //! for store and collector; then the tasks are stopped. Pinned programs go on
 //! without it, for the next agent.
 
+mod break_glass;
 mod check;
 mod collector;
+mod door;
 mod ending;
 mod notify;
+mod permit;
 mod process;
 mod recorder;
 mod uninstall;
@@ -27,20 +30,21 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use auditty_recording::digest::Digest;
 use auditty_recording::session::Host;
-use auditty_recording::store::AnyStore;
+use auditty_recording::store::{AnyStore, StoreUrl};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use check::{check, check_types};
+pub use permit::permit;
 pub use uninstall::uninstall;
 
 use crate::capture::ladder::Mode;
 use crate::capture::pins::Pins;
 use crate::capture::{self, Attach, Capture, Options, now_boot_ns, queue};
 use crate::config::{self, Config, Files};
-use crate::delivery::{AgentLock, Journaled, Reporter, Spool, SpoolOptions, Uploader, dial};
+use crate::delivery::{AgentLock, Journaled, Reporter, Spool, SpoolOptions, Uploader, Watch, dial};
 use crate::sessions::Restart;
 use crate::sessions::sink::SessionRecord;
 use collector::EmbeddedCollector;
@@ -65,7 +69,7 @@ pub fn run(config: &Config) -> Result<()> {
     let options = spool_options(config, &host);
     let (spool, resumable) = Spool::open(options, Arc::clone(&store), takeover.journal.as_ref())
         .context("opening the spool")?;
-    let tasks = Tasks::start(&runtime, config, &spool, store)?;
+    let tasks = Tasks::start(&runtime, config, &host, &spool, store)?;
     let outcome = record(&runtime, config, &host, takeover, spool, resumable);
     runtime.block_on(tasks.stop());
     outcome
@@ -179,7 +183,8 @@ fn record(
     let (sender, batches) = queue();
     let goes_on = rings.is_some();
     let marks = handover.map(|handover| handover.marks).unwrap_or_default();
-    let recorder = Recorder::new(host.clone(), config.grants(), spool, batches, marks);
+    let state = config.host().state_directory();
+    let recorder = Recorder::new(host.clone(), config.grants(), spool, batches, marks, state);
     let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
     let capture = {
         let stop = Arc::clone(&stop);
@@ -243,7 +248,13 @@ struct Tasks {
 }
 
 impl Tasks {
-    fn start(runtime: &Runtime, config: &Config, spool: &Spool, store: AnyStore) -> Result<Self> {
+    fn start(
+        runtime: &Runtime,
+        config: &Config,
+        host: &Host,
+        spool: &Spool,
+        store: AnyStore,
+    ) -> Result<Self> {
         let _inside = runtime.enter();
         let (collector, address) = runtime
             .block_on(collector::start(config.collector()))
@@ -251,9 +262,19 @@ impl Tasks {
         let channel = dial(&address).context("the collector's address")?;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         tracker.spawn(Reporter::new(spool.outbox(), channel).run(stop.clone()));
+        // A folder has no settings that could change behind the agent's back.
+        if matches!(config.store().url, StoreUrl::S3 { .. }) {
+            let watch = Watch::new(spool.uploads(), Arc::clone(&store), host.host_id.clone());
+            tracker.spawn(watch.run(stop.clone()));
+        }
         tracker.spawn(Uploader::new(spool.uploads(), Arc::clone(&store)).run(stop.clone()));
         let (host_objects, stopped) = (spool.host_objects(), stop.clone());
-        tracker.spawn(async move { host_objects.upload(store, stopped).await });
+        let store_for_host = Arc::clone(&store);
+        tracker.spawn(async move { host_objects.upload(store_for_host, stopped).await });
+        let state_directory = config.host().state_directory().to_owned();
+        let host_id = host.host_id.clone();
+        let notes = break_glass::deliver(state_directory, store, host_id, stop.clone());
+        tracker.spawn(notes);
         tracker.close();
         Ok(Self {
             tracker,

@@ -39,7 +39,7 @@ impl S3 {
                 endpoint_url: Some(self.endpoint.clone()),
                 region: Some("us-east-1".to_owned()),
                 path_style: true,
-                encryption: Encryption::BucketDefault,
+                ..S3Options::default()
             },
         }
     }
@@ -259,6 +259,11 @@ async fn s3_with_put_object_only_writes_and_cannot_tell_what_is_there() {
         writer.put_new("v1/a", body.clone()).await.unwrap(),
         PutOutcome::AlreadyUnverified
     );
+    // What the key may not see is unknown, and what an answer says is known.
+    let seen = writer.inspect("v1/check", body.clone()).await.unwrap();
+    assert_eq!(seen.versioning, Setting::Is(true));
+    assert!(matches!(&seen.lock, Setting::Hidden(_)), "{seen}");
+    assert!(seen.problems.is_empty(), "{:?}", seen.problems);
     for refused in [
         writer.get("v1/a", 10).await.err(),
         writer.list("v1/").await.err(),
@@ -276,6 +281,89 @@ async fn s3_with_put_object_only_writes_and_cannot_tell_what_is_there() {
         error.is_permanent_config() && error.to_string().contains("403"),
         "{error}"
     );
+}
+
+/// Looks at a bucket with settings, under a key of its own.
+async fn inspected(s3: &S3, bucket: &str, options: S3Options) -> Result<Inspection, StoreError> {
+    let mut config = s3.config(bucket, &unique_prefix());
+    config.s3 = S3Options {
+        object_lock: options.object_lock,
+        encryption: options.encryption,
+        tags: options.tags,
+        ..config.s3
+    };
+    let store = config.open().await.unwrap();
+    store
+        .inspect("v1/check.json", Body::from_static(b"{}"))
+        .await
+}
+
+#[tokio::test]
+async fn s3_says_what_protects_a_bucket() {
+    let Some(s3) = s3() else { return };
+    let plain_bucket = format!("{}-plain", s3.bucket);
+    let look = async |bucket: &str, object_lock| {
+        let options = S3Options {
+            object_lock,
+            ..S3Options::default()
+        };
+        inspected(&s3, bucket, options).await
+    };
+    let locked = look(&s3.bucket, ObjectLock::BucketDefault).await.unwrap();
+    assert_eq!(locked.versioning, Setting::Is(true));
+    let compliance = Lock::For(RetentionMode::Compliance, Some(1));
+    assert_eq!(locked.lock, Setting::Is(compliance));
+    assert!(locked.problems.is_empty(), "{:?}", locked.problems);
+    assert!(
+        locked
+            .to_string()
+            .contains("Object Lock compliance, 1 days")
+    );
+
+    let plain = look(&plain_bucket, ObjectLock::BucketDefault).await;
+    let plain = plain.unwrap();
+    assert_eq!(plain.versioning, Setting::Is(false));
+    assert_eq!(plain.lock, Setting::Is(Lock::Off));
+    assert_eq!(plain.problems.len(), 2, "{:?}", plain.problems);
+    assert!(plain.problems.join(" ").contains("store.object_lock"));
+    let wanted = look(&plain_bucket, ObjectLock::Off).await.unwrap();
+    assert_eq!(wanted.problems.len(), 1, "{:?}", wanted.problems);
+
+    let explicit = ObjectLock::Explicit {
+        mode: RetentionMode::Compliance,
+        days: 30,
+    };
+    let found = look(&s3.bucket, explicit).await.unwrap();
+    let thirty = Lock::For(RetentionMode::Compliance, Some(30));
+    assert_eq!(found.lock, Setting::Is(thirty));
+    let error = look(&plain_bucket, explicit).await.unwrap_err();
+    assert!(error.is_permanent_config(), "{error}");
+    assert!(error.to_string().contains("ObjectLock"), "{error}");
+}
+
+#[tokio::test]
+async fn s3_objects_are_encrypted_and_tagged_as_asked() {
+    let Some(s3) = s3() else { return };
+    let kms = Encryption::Kms {
+        key_id: Some("arn:aws:kms:us-east-1:000000000000:key/1234".into()),
+    };
+    let options = S3Options {
+        encryption: kms,
+        tags: vec![("class".into(), "session recording".into())],
+        ..S3Options::default()
+    };
+    let found = inspected(&s3, &s3.bucket, options).await.unwrap();
+    assert!(found.problems.is_empty(), "{:?}", found.problems);
+    let Setting::Is(encryption) = found.encryption else {
+        panic!("the encryption is not known");
+    };
+    assert!(encryption.starts_with("aws:kms with arn"), "{encryption}");
+    let aes = S3Options {
+        encryption: Encryption::Aes256,
+        ..S3Options::default()
+    };
+    let found = inspected(&s3, &s3.bucket, aes).await.unwrap();
+    assert_eq!(found.encryption, Setting::Is("AES256".to_owned()));
 }
 
 #[tokio::test]
@@ -309,6 +397,8 @@ async fn s3_errors_name_the_cause() {
         .await
         .unwrap_err();
     assert!(error.is_transient(), "{error}");
+    // For all that is known, a proxy in between has passed it on.
+    assert!(error.is_unanswered(), "{error}");
     assert!(error.to_string().contains("Connection refused"), "{error}");
     assert_eq!(error.to_string().lines().count(), 1);
 }

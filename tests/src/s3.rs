@@ -1,10 +1,11 @@
 //! [`S3`]: MiniStack, a server that checks signatures and policies.
 
 use std::{
+    collections::HashMap,
     io::{Read as _, Write as _},
     net::TcpStream,
     path::Path,
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,10 +23,10 @@ use crate::{
 /// The region of everything.
 pub const REGION: &str = "us-east-1";
 
-/// The bucket and the prefix of the recordings in it.
+/// The bucket of the recordings: with Object Lock. `<name>-plain` has nothing.
 pub const BUCKET: &str = "auditty-recordings";
-/// Below it the agent may put objects, and nothing else.
-pub const PREFIX: &str = "audit";
+/// The prefix of the recordings in it.
+pub const PREFIX: &str = "auditty";
 
 /// An access key.
 #[derive(Clone, Debug)]
@@ -51,14 +52,14 @@ impl Key {
     }
 }
 
-/// A running server with one bucket.
+/// A running server with two buckets.
 #[derive(Debug)]
 pub struct S3 {
     /// The server.
     pub process: Process,
     /// `http://127.0.0.1:port`.
     pub endpoint: String,
-    /// May put objects below the prefix.
+    /// May put objects of the host `test-host`.
     pub writer: Key,
     /// May list and get.
     pub reader: Key,
@@ -67,7 +68,7 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Starts it and makes the bucket and its users.
+    /// Starts it and makes the buckets and their users.
     pub fn start(scene: &Scene) -> Result<Self> {
         Self::start_for(scene, PREFIX)
     }
@@ -130,10 +131,54 @@ impl S3 {
         Ok(())
     }
 
-    /// Shows that the agent's key can only put.
+    /// Shows that the agent's key can put objects of its host, and nothing else.
     pub fn writer_may_only_put(&self) -> Result<()> {
-        output(script(&self.writer, &self.endpoint).args(["may-not-read", BUCKET]))?;
+        let mut script = script(&self.writer, &self.endpoint);
+        output(script.args(["may-only-put", BUCKET, PREFIX]))?;
         Ok(())
+    }
+
+    /// What protects each object of the bucket. Fails when an administrator could
+    /// delete one for good.
+    pub fn protection(&self) -> Result<Vec<Value>> {
+        let lines = output(script(&self.admin, &self.endpoint).args(["protection", BUCKET]))?;
+        lines
+            .lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
+    }
+
+    /// Writes down when which object appears in the bucket.
+    pub fn arrivals(&self) -> Result<Arrivals> {
+        let mut script = script(&self.reader, &self.endpoint);
+        let watcher = script
+            .args(["arrivals", BUCKET])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        Ok(Arrivals { watcher })
+    }
+}
+
+/// A reader that lists the bucket again and again.
+#[derive(Debug)]
+pub struct Arrivals {
+    watcher: Child,
+}
+
+impl Arrivals {
+    /// Keys, and when they were first seen, seconds since 1970.
+    pub fn finish(mut self) -> Result<HashMap<String, f64>> {
+        drop(self.watcher.stdin.take());
+        let seen = self.watcher.wait_with_output()?;
+        ensure!(
+            seen.status.success(),
+            "the watcher ended with {}",
+            seen.status
+        );
+        let lines = String::from_utf8(seen.stdout)?;
+        let seen = lines.lines().map(|line| Ok(serde_json::from_str(line)?));
+        seen.collect()
     }
 }
 

@@ -60,6 +60,20 @@ impl Sshd {
         Self::launch(scene, extra, command)
     }
 
+    /// Starts it with a line of its own at the top of PAM's account phase.
+    pub fn start_with_account(scene: &Scene, line: &str) -> Result<Self> {
+        const STACK: &str = "/etc/pam.d/sshd";
+        let stack = format!("account {line}\n{}", fs::read_to_string(STACK)?);
+        let stack = scene.write("pam-sshd", stack)?;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        command.arg(format!(
+            "mount --bind \"$0\" {STACK} && exec /usr/sbin/sshd \"$@\""
+        ));
+        command.arg(stack);
+        Self::launch(scene, "", command)
+    }
+
     fn launch(scene: &Scene, extra: &str, mut command: Command) -> Result<Self> {
         let port = free_port()?;
         let folder = scene.path(&format!("sshd-{port}"));

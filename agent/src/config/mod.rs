@@ -10,6 +10,7 @@ mod host;
 mod places;
 mod raw;
 mod sections;
+mod strict;
 pub(crate) mod units;
 mod values;
 
@@ -23,6 +24,8 @@ pub use places::{Address, ClientTls, Collector};
 pub use sections::{
     Attach, Capture, Files, Grants, Host, Input, Log, LogFormat, Mode, Recording, Spool, WhenOver,
 };
+
+pub use strict::Strict;
 
 use auditty_recording::store::StoreConfig;
 use error::Source;
@@ -44,6 +47,7 @@ pub struct Config {
     collector: Collector,
     grants: Grants,
     spool: Spool,
+    strict: Strict,
     log: Log,
 }
 
@@ -76,6 +80,7 @@ impl Config {
             collector: Collector::check(raw.collector, &source)?,
             grants: Grants::check(raw.grants, &source)?,
             spool: Spool::check(raw.spool, &source)?,
+            strict: Strict::check(raw.strict, &source)?,
             log: Log::check(raw.log, &source)?,
         })
     }
@@ -115,6 +120,11 @@ impl Config {
         &self.spool
     }
 
+    /// Who gets no session that nothing records.
+    pub fn strict(&self) -> &Strict {
+        &self.strict
+    }
+
     /// What the agent says of itself.
     pub fn log(&self) -> &Log {
         &self.log
@@ -123,7 +133,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use auditty_recording::store::{Encryption, S3Options};
+    use auditty_recording::store::{Encryption, ObjectLock, RetentionMode, S3Options};
 
     use super::*;
 
@@ -203,14 +213,21 @@ mod tests {
             refusal("[collector]\nmode = \"remote\"").contains("together with collector.address")
         );
         assert!(refusal("[collector]\nlisten = [\"0.0.0.0:1\"]").contains("loopback"));
-        assert!(refusal("[store]\nurl = \"s3://b\"\nkms_key_id = \"k\"").contains("aws:kms"));
+        let bucket = |keys: &str| refusal(&format!("[store]\nurl = \"s3://b\"\n{keys}"));
+        assert!(bucket("kms_key_id = \"k\"").contains("aws:kms"));
+        assert!(bucket("retention_days = 30").contains("only with store.object_lock"));
+        assert!(bucket("object_lock = \"compliance\"").contains("store.retention_days"));
+        assert!(bucket("object_lock = \"off\"\nretention_days = 1").contains("only with"));
+        assert!(bucket("tags = { \"aws:x\" = \"y\" }").contains("at most 10 tags"));
+        assert!(refusal("[store]\ntags = { a = \"b\" }").contains("only with an s3://"));
     }
 
     #[test]
     fn a_bucket_is_read_whole() {
         let config = parse(
             "[store]\nurl = \"s3://b/a/c/\"\nendpoint_url = \"http://127.0.0.1:1\"\n\
-             region = \"r\"\npath_style = true\nsse = \"aws:kms\"\nkms_key_id = \"k\"",
+             region = \"r\"\npath_style = true\nsse = \"aws:kms\"\nkms_key_id = \"k\"\n\
+             object_lock = \"compliance\"\nretention_days = 30\ntags = { class = \"audit\" }",
         );
         let expected = StoreConfig {
             url: "s3://b/a/c".parse().unwrap(),
@@ -221,6 +238,11 @@ mod tests {
                 encryption: Encryption::Kms {
                     key_id: Some("k".into()),
                 },
+                object_lock: ObjectLock::Explicit {
+                    mode: RetentionMode::Compliance,
+                    days: 30,
+                },
+                tags: vec![("class".into(), "audit".into())],
             },
         };
         assert_eq!(*config.unwrap().store(), expected);

@@ -1,10 +1,13 @@
 //! Where things go: `[store]` and `[collector]`, checked.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use auditty_recording::store::{Encryption, S3Options, StoreConfig, StoreUrl};
+use auditty_recording::store::{
+    Encryption, ObjectLock, RetentionMode, S3Options, StoreConfig, StoreUrl,
+};
 use toml::Spanned;
 
 use super::error::{ConfigError, Source};
@@ -86,6 +89,11 @@ pub(super) fn store(raw: RawStore, source: &Source<'_>) -> Result<StoreConfig, C
                 "store.kms_key_id",
                 raw.kms_key_id.as_ref().map(Spanned::span),
             ),
+            (
+                "store.object_lock",
+                raw.object_lock.as_ref().map(Spanned::span),
+            ),
+            ("store.tags", raw.tags.as_ref().map(Spanned::span)),
         ];
         for (key, span) in bucket_only {
             if let Some(span) = span {
@@ -103,8 +111,90 @@ pub(super) fn store(raw: RawStore, source: &Source<'_>) -> Result<StoreConfig, C
                 .transpose()?,
             region: raw.region.map(Spanned::into_inner),
             path_style: raw.path_style.is_some_and(Spanned::into_inner),
+            object_lock: object_lock(raw.object_lock, raw.retention_days, source)?,
+            tags: tags(raw.tags, source)?,
         },
     })
+}
+
+/// How objects are locked.
+#[derive(Clone, Copy)]
+enum Locking {
+    ByBucket,
+    Off,
+    By(RetentionMode),
+}
+
+fn object_lock(
+    text: Text,
+    days: Option<Spanned<u32>>,
+    source: &Source<'_>,
+) -> Result<ObjectLock, ConfigError> {
+    /// A hundred years: more than S3 takes.
+    const MOST_DAYS: u32 = 36_500;
+    let place = text.as_ref().map_or(0..0, Spanned::span);
+    let locking = source.choice(
+        "store.object_lock",
+        text,
+        &[
+            ("bucket", Locking::ByBucket),
+            ("off", Locking::Off),
+            ("governance", Locking::By(RetentionMode::Governance)),
+            ("compliance", Locking::By(RetentionMode::Compliance)),
+        ],
+    )?;
+    match (locking, days) {
+        (Locking::ByBucket, None) => Ok(ObjectLock::BucketDefault),
+        (Locking::Off, None) => Ok(ObjectLock::Off),
+        (Locking::By(mode), Some(days)) if (1..=MOST_DAYS).contains(days.get_ref()) => {
+            Ok(ObjectLock::Explicit {
+                mode,
+                days: days.into_inner(),
+            })
+        }
+        (Locking::By(_), Some(days)) => Err(source.rejected(
+            "store.retention_days",
+            days.span(),
+            format_args!("1 to {MOST_DAYS}"),
+        )),
+        (Locking::By(_), None) => Err(source.rejected(
+            "store.object_lock",
+            place,
+            "this value together with store.retention_days",
+        )),
+        (_, Some(days)) => Err(source.rejected(
+            "store.retention_days",
+            days.span(),
+            "this key only with store.object_lock = \"governance\" or \"compliance\"",
+        )),
+    }
+}
+
+/// What S3 takes: ten tags, of letters, digits, spaces and some signs.
+fn tags(
+    tags: Option<Spanned<BTreeMap<String, String>>>,
+    source: &Source<'_>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    const MOST: usize = 10;
+    let Some(tags) = tags else {
+        return Ok(Vec::new());
+    };
+    let plain = |text: &str, most: usize| {
+        let taken = |letter: char| letter.is_alphanumeric() || " +-=._:/@".contains(letter);
+        text.chars().count() <= most && text.chars().all(taken)
+    };
+    let taken = |(key, value): (&String, &String)| {
+        !key.is_empty() && !key.starts_with("aws:") && plain(key, 128) && plain(value, 256)
+    };
+    match tags.get_ref().len() <= MOST && tags.get_ref().iter().all(taken) {
+        true => Ok(tags.into_inner().into_iter().collect()),
+        false => Err(source.rejected(
+            "store.tags",
+            tags.span(),
+            "at most 10 tags, keys of 1 to 128 and values of up to 256 letters, digits, spaces \
+             and + - = . _ : / @",
+        )),
+    }
 }
 
 fn encryption(sse: Text, key_id: Text, source: &Source<'_>) -> Result<Encryption, ConfigError> {

@@ -19,6 +19,7 @@ pub(super) struct RawConfig {
     pub(super) collector: RawCollector,
     pub(super) grants: RawGrants,
     pub(super) spool: RawSpool,
+    pub(super) strict: RawStrict,
     pub(super) log: RawLog,
 }
 
@@ -63,6 +64,9 @@ pub(super) struct RawStore {
     pub(super) path_style: Option<Spanned<bool>>,
     pub(super) sse: Text,
     pub(super) kms_key_id: Text,
+    pub(super) object_lock: Text,
+    pub(super) retention_days: Option<Spanned<u32>>,
+    pub(super) tags: Option<Spanned<BTreeMap<String, String>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -91,6 +95,13 @@ pub(super) struct RawSpool {
     pub(super) max_bytes: Text,
     pub(super) shed: Option<Vec<Spanned<String>>>,
     pub(super) reserve: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStrict {
+    pub(super) users: Option<Vec<Spanned<String>>>,
+    pub(super) break_glass: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Default, Deserialize)]

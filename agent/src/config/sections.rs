@@ -325,7 +325,7 @@ impl Recording {
             chunk_interval: source.duration(
                 "recording.chunk_interval",
                 raw.chunk_interval,
-                10 * SECOND,
+                8 * SECOND,
                 SECOND..=hour,
             )?,
             chunk_size: source.size(

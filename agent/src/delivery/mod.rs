@@ -19,7 +19,7 @@
 //!                        /NNNNNN.json    Seal of chunk NNNNNN: its manifest entry and gaps
 //!                        /NNNNNN.jsonl.zst   sealed; deleted when the store has it
 //!                        /manifest-NNNNNN.json(.sig), manifest.json(.sig), SHA256SUMS  likewise
-//!                        /<object>.sent  empty: this agent has tried to store the object
+//!                        /<object>.sent  the store may have the object: no answer came
 //! <spool>/outbox/<20 digits>.pb          a ReportRequest; deleted when the collector has it
 //! <spool>/dead-letter/<20 digits>.pb     a ReportRequest that the collector refused
 //! <spool>/sealed/<uuid>-<manifest>       a sealed manifest; deleted when a digest lists it
@@ -73,6 +73,7 @@ mod intake;
 mod journal;
 mod lock;
 mod notes;
+mod object;
 mod open_chunk;
 mod outbox;
 mod quarantine;
@@ -86,9 +87,11 @@ mod session;
 mod signer;
 mod spool;
 mod spool_file;
+mod state;
 mod tls;
 mod upload;
 mod usage;
+mod watch;
 
 pub use connect::dial;
 pub use files::SpoolError;
@@ -98,4 +101,6 @@ pub use lock::AgentLock;
 pub use outbox::OutboxState;
 pub use report::Reporter;
 pub use spool::{Spool, SpoolOptions};
+pub use state::StoreState;
 pub use upload::{Stored, Uploader, Uploads};
+pub use watch::{Watch, inspect};

@@ -264,6 +264,14 @@ impl Spool {
         }
     }
 
+    /// Why events are not taken now.
+    pub fn problem(&self) -> Option<String> {
+        match self.usage.is_full() {
+            true => Some("the spool is full".to_owned()),
+            false => self.trouble.clone(),
+        }
+    }
+
     /// Whether everything is acknowledged by store and collector.
     pub fn is_delivered(&self) -> bool {
         self.outbox.waiting() == 0

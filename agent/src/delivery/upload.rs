@@ -4,36 +4,45 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use auditty_recording::digest::Digest;
 use auditty_recording::key::{ObjectName, SessionKey};
-use auditty_recording::store::{AnyStore, Body, Failure, PutOutcome, StoreError};
-use tokio::sync::Notify;
+use auditty_recording::store::{AnyStore, Failure, Inspection};
+use jiff::Timestamp;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::backoff::{Backoff, LONGEST};
-use super::files::{SpoolError, delete, names, sync_parent, with_suffix, write_synced};
+use super::files::{SpoolError, delete, names, with_suffix};
 use super::folder::{Folder, Seal};
+use super::object::{Stopped, WaitingObject};
 use super::quarantine::Quarantine;
+use super::state::StoreState;
 use super::usage::Usage;
 
-/// Sessions that are uploaded at once.
-const PARALLEL: usize = 8;
+/// Sessions that are uploaded at once: with 1 000 open ones, each of which
+/// seals a chunk every 8 s, a put may take a quarter of a second.
+const PARALLEL: usize = 32;
 
-/// Of these, sessions whose last upload failed: they leave room for the others.
+/// Of these, sessions whose last upload failed: they leave room for the others,
+/// and do not press a store that takes nothing.
 const PARALLEL_RETRIES: usize = 4;
 
 /// An upload that has run this long waits for an answer that may never come: it
 /// does not count any more.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// Uploads at once with those that are slow: bounds the chunks in memory.
-const PARALLEL_WITH_SLOW: usize = 24;
+/// Uploads at once with those that are slow.
+const PARALLEL_WITH_SLOW: usize = 64;
+
+/// Bytes of objects that are read into memory at once. A larger object goes
+/// alone.
+const IN_FLIGHT_BYTES: usize = 32 << 20;
 
 /// A session is not looked at more often than this.
 const BETWEEN_UPLOADS: Duration = Duration::from_millis(200);
@@ -75,6 +84,8 @@ pub struct Uploads {
     stored: Mutex<HashMap<Uuid, Stored>>,
     /// Chunks that were damaged before they could be stored.
     lost: Mutex<Vec<(Uuid, Seal)>>,
+    state: Mutex<StoreState>,
+    memory: Semaphore,
 }
 
 impl Uploads {
@@ -86,7 +97,31 @@ impl Uploads {
             wake: Notify::new(),
             stored: Mutex::default(),
             lost: Mutex::default(),
+            state: Mutex::default(),
+            memory: Semaphore::new(IN_FLIGHT_BYTES),
         }
+    }
+
+    /// How delivery goes.
+    pub fn state(&self) -> StoreState {
+        self.state_mut().clone()
+    }
+
+    fn state_mut(&self) -> MutexGuard<'_, StoreState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A look at the store found this.
+    pub(super) fn inspected(&self, found: Result<Inspection, String>) {
+        self.state_mut().inspected = Some((Timestamp::now(), found));
+    }
+
+    /// Waits until an object of this size may be read into memory.
+    async fn memory_for(&self, path: &Path) -> Option<SemaphorePermit<'_>> {
+        let bytes = fs::metadata(path).map_or(0, |file| file.len());
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes = bytes.min(IN_FLIGHT_BYTES as u32);
+        self.memory.acquire_many(bytes).await.ok()
     }
 
     /// There may be something to upload.
@@ -144,20 +179,6 @@ impl Uploads {
         let folder =
             |name: String| Some((name.parse().ok()?, Folder::new(self.sessions.join(name))));
         names.into_iter().filter_map(folder).collect()
-    }
-}
-
-/// Why an upload stopped.
-enum Stopped {
-    /// The store does not take it.
-    Store(StoreError),
-    /// The spool does not give it.
-    Spool(SpoolError),
-}
-
-impl From<SpoolError> for Stopped {
-    fn from(error: SpoolError) -> Self {
-        Self::Spool(error)
     }
 }
 
@@ -294,6 +315,7 @@ impl Uploader {
                 }
                 if self.trouble.take().is_some() {
                     tracing::info!("the store takes recordings again");
+                    self.uploads.state_mut().trouble = None;
                 }
                 backoff = Backoff::default();
                 BETWEEN_UPLOADS
@@ -319,6 +341,7 @@ impl Uploader {
         if self.trouble.replace(kind.clone()) == Some(kind) {
             return;
         }
+        self.uploads.state_mut().trouble = Some(text.clone());
         match stopped {
             Stopped::Store(error) if error.is_transient() => {
                 tracing::warn!(
@@ -338,7 +361,7 @@ impl Uploader {
 /// from try to try.
 fn failure_kind(failure: &Failure) -> String {
     match failure {
-        Failure::Conflict { .. } => "conflict".to_owned(),
+        Failure::Conflict { .. } | Failure::Unreadable { .. } => "conflict".to_owned(),
         other => other
             .to_string()
             .split(" (request ")
@@ -370,6 +393,7 @@ impl Upload {
             .key
             .parse()
             .map_err(|error| SpoolError::malformed(self.folder.path(), error))?;
+        let mut conflict = None;
         for name in self.folder.objects()? {
             let seal = match name {
                 // Without its seal, the chunk is not yet given free.
@@ -379,17 +403,32 @@ impl Upload {
                 },
                 _ => None,
             };
+            let _memory = self.uploads.memory_for(&self.folder.object(name)).await;
             let object = WaitingObject::open(&self.folder, &key, name)?;
             if let Some(seal) = seal.as_ref().filter(|seal| !object.is(seal)) {
-                self.uploads.lose(self.id, &object.path, seal.clone())?;
+                self.uploads.lose(self.id, object.path(), seal.clone())?;
                 continue;
             }
-            let acknowledged = object.put(&self.store).await?;
+            let acknowledged = match object.put(&self.store).await {
+                // Whatever stands there, the rest has to leave this host.
+                Err(stopped) if stopped.is_conflict() => {
+                    conflict = conflict.or(Some(stopped));
+                    continue;
+                }
+                put => put?,
+            };
             *progress = true;
             self.uploads.usage.remove(acknowledged.delete()?);
             if let Some(seal) = seal {
-                self.uploads.put_stored(self.id, Stored::after(&seal));
+                self.uploads.state_mut().delivered(seal.entry.first_time);
+                // What is stored behind a hole is not reported.
+                if conflict.is_none() {
+                    self.uploads.put_stored(self.id, Stored::after(&seal));
+                }
             }
+        }
+        if let Some(stopped) = conflict {
+            return Err(stopped);
         }
         let prepared = names(self.folder.path())?
             .iter()
@@ -411,69 +450,5 @@ impl Upload {
             );
         }
         Ok(complete)
-    }
-}
-
-/// An object that only the spool has.
-#[must_use]
-struct WaitingObject {
-    path: PathBuf,
-    key: String,
-    body: Body,
-}
-
-/// An object that the store has: only this can be deleted.
-#[must_use]
-struct AcknowledgedObject(WaitingObject);
-
-impl WaitingObject {
-    fn open(folder: &Folder, key: &SessionKey, name: ObjectName) -> Result<Self, SpoolError> {
-        let path = folder.object(name);
-        let body = fs::read(&path).map_err(|error| SpoolError::new("read", &path, error))?;
-        Ok(Self {
-            path,
-            key: key.object(name).to_string(),
-            body: Body::from(body),
-        })
-    }
-
-    /// Whether it is what was sealed.
-    fn is(&self, seal: &Seal) -> bool {
-        seal.entry.sha256 == Digest::of(&self.body)
-    }
-
-    async fn put(self, store: &AnyStore) -> Result<AcknowledgedObject, Stopped> {
-        let marker = with_suffix(&self.path, ".sent");
-        let tried_before = marker.exists();
-        if !tried_before {
-            write_synced(&marker, b"")?;
-            sync_parent(&marker)?;
-        }
-        match store.put_new(&self.key, self.body.clone()).await {
-            // Who may only write cannot look. The object is this agent's own
-            // when it has tried before and the answer was lost.
-            Ok(PutOutcome::AlreadyUnverified) if !tried_before => Err(Stopped::Store(StoreError {
-                operation: "write",
-                uri: store.uri(&self.key),
-                failure: Failure::Config(
-                    "an object this agent did not write is there, and the key may not read it"
-                        .to_owned(),
-                ),
-            })),
-            Ok(
-                PutOutcome::Created | PutOutcome::AlreadyIdentical | PutOutcome::AlreadyUnverified,
-            ) => Ok(AcknowledgedObject(self)),
-            Err(error) => Err(Stopped::Store(error)),
-        }
-    }
-}
-
-impl AcknowledgedObject {
-    /// Deletes the local copy; its size in bytes.
-    fn delete(self) -> Result<u64, SpoolError> {
-        let Self(object) = self;
-        delete(&object.path)?;
-        delete(&with_suffix(&object.path, ".sent"))?;
-        Ok(object.body.len() as u64)
     }
 }

@@ -6,16 +6,15 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use auditty_proto::v1::ReportRequest;
 use auditty_proto::v1::ingest_service_client::IngestServiceClient;
-use auditty_recording::key::host_folder;
 use auditty_recording::session::Host;
-use auditty_recording::store::Body;
+use auditty_recording::store::Inspection;
 use tonic::Code;
 
 use super::ending::may_end;
 use super::process;
 use crate::capture::{self, Check, INSTRUCTION_BUDGET};
 use crate::config::{Address, Collector, Config, Grants};
-use crate::delivery::dial;
+use crate::delivery::{dial, inspect};
 use crate::grants::GrantFolder;
 
 /// Prints the report; whether capture can run.
@@ -25,9 +24,19 @@ pub fn check(config: &Config) -> Result<bool> {
     let can_capture = check_capture(config)?;
     let runtime = process::runtime()?;
     runtime.block_on(async {
+        let url = &config.store().url;
         match check_store(config, &host).await {
-            Ok(()) => println!("store       {}: can be written", config.store().url),
-            Err(error) => println!("store       {}: PROBLEM: {error:#}", config.store().url),
+            Ok(found) => {
+                println!("store       {url}: can be written");
+                let protection = found.to_string();
+                if !protection.is_empty() {
+                    println!("            {protection}");
+                }
+                let problems = found.problems.iter();
+                let problems = problems.map(|problem| format!("PROBLEM: {problem}"));
+                print_list("", &problems.collect::<Vec<_>>());
+            }
+            Err(error) => println!("store       {url}: PROBLEM: {error:#}"),
         }
         check_collector(config.collector(), &host).await;
     });
@@ -127,14 +136,10 @@ fn print_list(title: &str, lines: &[String]) {
     }
 }
 
-/// Stores the host's own check object: the store has no delete, and the same
-/// content again changes nothing.
-async fn check_store(config: &Config, host: &Host) -> Result<()> {
+/// Stores the host's check object of this hour, and looks at what protects it.
+async fn check_store(config: &Config, host: &Host) -> Result<Inspection> {
     let store = config.store().open().await?;
-    let key = format!("{}check", host_folder(&host.host_id));
-    let body = Body::from_static(b"auditty-agent check was here\n");
-    store.put_new(&key, body).await?;
-    Ok(())
+    Ok(inspect(&store, &host.host_id).await?)
 }
 
 async fn check_collector(config: &Collector, host: &Host) {

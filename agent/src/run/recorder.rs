@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 use auditty_recording::session::Host;
 use jiff::Timestamp;
 
+use super::break_glass::Uses;
+use super::door::{Door, SOCKET};
 use super::ending::end_overdue;
 use super::notify;
 use crate::capture::event::{Fact, LossClass};
@@ -57,6 +60,7 @@ pub(super) struct Recorder {
     last_checkpoint: Instant,
     looks_for_the_dead: u32,
     found_dead: HashSet<u32>,
+    unrecorded: Uses,
 }
 
 impl Recorder {
@@ -67,6 +71,7 @@ impl Recorder {
         spool: Spool,
         batches: BatchReceiver,
         marks: Marks,
+        state_directory: &Path,
     ) -> Self {
         let mut folder = GrantFolder::new(grants.directory());
         folder.refresh();
@@ -84,18 +89,26 @@ impl Recorder {
             last_checkpoint: Instant::now(),
             looks_for_the_dead: 0,
             found_dead: HashSet::new(),
+            unrecorded: Uses::new(state_directory),
         }
     }
 
     /// Goes on with the sessions an agent before left open, then records until
     /// the capture ends. The kernel's programs go on after that, or do not.
     pub(super) fn run(mut self, restart: Restart, goes_on: bool) {
+        self.reload_unrecorded();
         self.sessions
             .resume(restart, &is_alive, now_boot_ns(), &mut self.spool);
         // From its first moment on an agent can be killed.
         self.checkpoint();
+        let door = Door::open(Path::new(SOCKET))
+            .inspect_err(|error| tracing::error!(%error, "strict mode: {SOCKET} cannot be opened, users it holds are refused"))
+            .ok();
         let mut housekeeping = Instant::now();
         loop {
+            if let Some(door) = &door {
+                door.answer(self.spool.problem().as_deref());
+            }
             match self.batches.recv_timeout(TICK) {
                 Ok(batch) => self.take(batch),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -153,6 +166,9 @@ impl Recorder {
     }
 
     fn take(&mut self, batch: Batch) {
+        if !batch.events.is_empty() {
+            self.reload_unrecorded();
+        }
         for event in &batch.events {
             if let Fact::Loss(loss) = &event.fact
                 && matches!(loss.class, LossClass::Process | LossClass::Any)
@@ -179,6 +195,12 @@ impl Recorder {
         self.reload_grants();
         if self.when_over == WhenOver::End {
             end_overdue(&self.sessions.overdue(&mut self.spool));
+        }
+    }
+
+    fn reload_unrecorded(&mut self) {
+        if let Some(logins) = self.unrecorded.news() {
+            self.sessions.set_unrecorded(logins);
         }
     }
 

@@ -53,8 +53,8 @@ mod transfers;
 use std::collections::{BTreeMap, HashMap};
 
 use auditty_recording::event::{Body, Marker};
-use auditty_recording::session::Host;
-use jiff::Timestamp;
+use auditty_recording::session::{Host, Session};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::capture::event::{Fact, KernelEvent};
 use crate::grants::GrantBook;
@@ -101,7 +101,23 @@ pub struct Sessions {
     taking_over: bool,
     /// Connections as they were last kept for the next agent.
     kept: HashMap<u64, ConnectionRecord>,
+    unrecorded: Vec<Unrecorded>,
 }
+
+/// A login that was let in although nothing recorded it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// The connection's first process.
+    pub sshd_pid: u32,
+    /// When it was let in.
+    pub since: Timestamp,
+    /// For the timeline of its sessions.
+    pub message: String,
+}
+
+/// Process ids are used again: a session that begins this long after a login
+/// with its connection's is not taken for that login's.
+const LONGEST_CONNECTION: SignedDuration = SignedDuration::from_hours(24);
 
 impl Sessions {
     /// No session yet.
@@ -130,6 +146,7 @@ impl Sessions {
             resumed_boot_ns: 0,
             taking_over: false,
             kept: HashMap::new(),
+            unrecorded: Vec::new(),
         }
     }
 
@@ -194,6 +211,24 @@ impl Sessions {
     /// The wall clock may have been stepped.
     pub fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
+    }
+
+    /// Logins that were let in while nothing recorded: their sessions are told
+    /// so when they are opened.
+    pub fn set_unrecorded(&mut self, logins: Vec<Unrecorded>) {
+        self.unrecorded = logins;
+    }
+
+    fn unrecorded(&self, session: &Session) -> Option<String> {
+        let login = self.unrecorded.iter().find(|login| {
+            // What the kernel counts from boot is no exact time of day.
+            let after =
+                session.start_time.duration_since(login.since) + SignedDuration::from_secs(5);
+            session.connection.pid == login.sshd_pid
+                && !after.is_negative()
+                && after < LONGEST_CONNECTION
+        });
+        login.map(|login| login.message.clone())
     }
 
     /// The agent stops. Open sessions are told so and stay resumable. Where the

@@ -122,6 +122,18 @@ impl Sessions {
             };
             session.emit(&mut out, boot_ns, Body::Marker(marker));
         }
+        if let Some(message) = self.unrecorded(&session.timeline.record.session) {
+            let marker = Marker {
+                marker: "break_glass".into(),
+                message,
+            };
+            let mut out = Out {
+                sink,
+                clock: self.clock,
+                counters: &mut self.counters,
+            };
+            session.emit(&mut out, boot_ns, Body::Marker(marker));
+        }
         self.sessions.insert(key, session);
         self.link_parent(key, boot_ns, sink);
         self.describe(key, boot_ns, seed, sink);

@@ -10,7 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{
-    Body, BoxFuture, Failure, Listed, MAX_LISTED, PutOutcome, Store, StoreError, StoreUrl, is_plain,
+    Body, BoxFuture, Failure, Inspection, Listed, MAX_LISTED, PutOutcome, Store, StoreError,
+    StoreUrl, is_plain,
 };
 use crate::digest::{Digest, Hasher};
 
@@ -98,6 +99,17 @@ impl Store for LocalStore {
             }
             found.sort();
             Ok(found)
+        })
+    }
+
+    fn inspect<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+    ) -> BoxFuture<'a, Result<Inspection, StoreError>> {
+        Box::pin(async move {
+            self.put_new(key, body).await?;
+            Ok(Inspection::default())
         })
     }
 

@@ -3,18 +3,23 @@
 //! A store only ever creates objects; nothing here overwrites or deletes. Keys
 //! are those of [`crate::key`], without the store's own prefix.
 
+mod inspect;
 mod local;
 mod s3;
 mod s3_error;
+mod s3_inspect;
 mod url;
 
 use std::sync::Arc;
 
 pub use ::bytes::Bytes as Body;
 pub use futures::future::BoxFuture;
+pub use inspect::{Inspection, Lock, Setting};
 pub use local::LocalStore;
 pub use s3::S3Store;
-pub use url::{Encryption, S3Options, StoreConfig, StoreUrl, StoreUrlError};
+pub use url::{
+    Encryption, ObjectLock, RetentionMode, S3Options, StoreConfig, StoreUrl, StoreUrlError,
+};
 
 use crate::digest::Digest;
 
@@ -67,6 +72,15 @@ pub trait Store: Send + Sync {
     /// `prefix` and its closing slash, sorted.
     fn folders<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<String>, StoreError>>;
 
+    /// Looks whether the store does what is asked of it: puts `body` under
+    /// `key`, as any other object, and reads what protects it. An error is one
+    /// of the put.
+    fn inspect<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+    ) -> BoxFuture<'a, Result<Inspection, StoreError>>;
+
     /// `file:///…` or `s3://bucket/…` for a key or prefix, for people.
     fn uri(&self, key: &str) -> String;
 }
@@ -103,6 +117,16 @@ pub enum Failure {
         /// Digest of what is stored.
         found: Digest,
     },
+    /// An object is stored under this key that its writer has not put there,
+    /// and may not look at.
+    #[error(
+        "an object that was not written here is there, and the key may not read it; SHA-256 \
+         {expected} was to be stored"
+    )]
+    Unreadable {
+        /// Digest of what was to be stored.
+        expected: Digest,
+    },
     /// Larger than the caller accepts.
     #[error("larger than {limit} bytes")]
     TooLarge {
@@ -115,9 +139,13 @@ pub enum Failure {
     /// Settings, rights or credentials are wrong: an operator is needed.
     #[error("{0}")]
     Config(String),
-    /// It may work later: network, throttling, a full disk.
+    /// It may work later, and nothing was stored: throttling, a full disk.
     #[error("{0}")]
     Transient(String),
+    /// It may work later, and whether it was stored is not known: the answer
+    /// was lost, or never came.
+    #[error("{0}")]
+    Unanswered(String),
 }
 
 impl StoreError {
@@ -134,7 +162,20 @@ impl StoreError {
 
     /// Trying again later may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self.failure, Failure::Transient(_))
+        matches!(self.failure, Failure::Transient(_) | Failure::Unanswered(_))
+    }
+
+    /// The object may have been stored all the same.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self.failure, Failure::Unanswered(_))
+    }
+
+    /// Another object is stored under this key.
+    pub fn is_conflict(&self) -> bool {
+        matches!(
+            self.failure,
+            Failure::Conflict { .. } | Failure::Unreadable { .. }
+        )
     }
 }
 

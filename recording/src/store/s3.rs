@@ -2,24 +2,30 @@
 //!
 //! Every put is conditional (`If-None-Match: *`) and carries its SHA-256, which
 //! the server checks and keeps. The agent's key needs `s3:PutObject` on the
-//! prefix and nothing else.
+//! prefix and nothing else; `s3:PutObjectRetention` and `s3:PutObjectTagging`
+//! where the settings ask for retention and tags of single objects.
+//!
+//! A put is tried once: who retries must know whether the object may be there
+//! already (see [`Failure::Unanswered`]).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::{
     Client,
     config::StalledStreamProtectionConfig,
-    primitives::ByteStream,
-    types::{ChecksumMode, ServerSideEncryption},
+    operation::put_object::PutObjectOutput,
+    primitives::{ByteStream, DateTime},
+    types::{ChecksumMode, ObjectLockMode, ServerSideEncryption},
 };
 
 use super::s3_error::{failure, is_precondition_failed};
 use super::{
-    Body, BoxFuture, Encryption, Failure, Listed, MAX_LISTED, MAX_OBJECT_BYTES, PutOutcome,
-    S3Options, Store, StoreError, StoreUrl, is_plain,
+    Body, BoxFuture, Encryption, Failure, Inspection, Listed, MAX_LISTED, MAX_OBJECT_BYTES,
+    ObjectLock, PutOutcome, RetentionMode, S3Options, Store, StoreError, StoreUrl, is_plain,
 };
 use crate::digest::Digest;
+use crate::escape;
 
 /// A server that does not answer a TCP handshake in this time is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,17 +36,20 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request with its retries.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Tries of one request, the first included.
+/// Tries of one request that reads, the first included.
 const ATTEMPTS: u32 = 3;
 
 /// Objects in a bucket, below a prefix.
 #[derive(Clone, Debug)]
 pub struct S3Store {
-    client: Client,
-    bucket: String,
+    pub(super) client: Client,
+    pub(super) bucket: String,
     /// Empty, or closed by a slash.
     prefix: String,
-    encryption: Encryption,
+    pub(super) encryption: Encryption,
+    pub(super) object_lock: ObjectLock,
+    /// As the header has them: `key=value&key=value`.
+    tagging: Option<String>,
     /// Where the requests go, when that is not AWS.
     endpoint: Option<String>,
 }
@@ -85,6 +94,8 @@ impl S3Store {
             bucket: bucket.to_owned(),
             prefix,
             encryption: options.encryption.clone(),
+            object_lock: options.object_lock,
+            tagging: tagging(&options.tags),
             endpoint: options.endpoint_url.clone(),
         };
         if shared.region().is_none() {
@@ -94,11 +105,14 @@ impl S3Store {
         Ok(store)
     }
 
-    fn error(&self, operation: &'static str, key: &str, failure: Failure) -> StoreError {
+    pub(super) fn error(&self, operation: &'static str, key: &str, failure: Failure) -> StoreError {
         // Which server could not be reached says more than the bucket's name.
         let failure = match (failure, &self.endpoint) {
             (Failure::Transient(problem), Some(endpoint)) => {
                 Failure::Transient(format!("{endpoint}: {problem}"))
+            }
+            (Failure::Unanswered(problem), Some(endpoint)) => {
+                Failure::Unanswered(format!("{endpoint}: {problem}"))
             }
             (failure, _) => failure,
         };
@@ -118,6 +132,19 @@ impl S3Store {
     }
 
     async fn put(&self, key: &str, body: Body) -> Result<PutOutcome, Failure> {
+        let sha256 = Digest::of(&body);
+        match self.try_put(key, body).await? {
+            Some(_) => Ok(PutOutcome::Created),
+            None => self.compare(&self.object(key)?, sha256).await,
+        }
+    }
+
+    /// Puts an object that is not there; nothing when one is.
+    pub(super) async fn try_put(
+        &self,
+        key: &str,
+        body: Body,
+    ) -> Result<Option<PutObjectOutput>, Failure> {
         let object = self.object(key)?;
         let sha256 = Digest::of(&body);
         let (encryption, kms_key) = match &self.encryption {
@@ -125,6 +152,8 @@ impl S3Store {
             Encryption::Aes256 => (Some(ServerSideEncryption::Aes256), None),
             Encryption::Kms { key_id } => (Some(ServerSideEncryption::AwsKms), key_id.clone()),
         };
+        let (lock_mode, locked_until) = self.retention().unzip();
+        let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
         let outcome = self
             .client
             .put_object()
@@ -132,16 +161,34 @@ impl S3Store {
             .key(&object)
             .if_none_match("*")
             .checksum_sha256(sha256.to_base64())
+            .content_type(content_type(key))
             .set_server_side_encryption(encryption)
             .set_ssekms_key_id(kms_key)
+            .set_object_lock_mode(lock_mode)
+            .set_object_lock_retain_until_date(locked_until)
+            .set_tagging(self.tagging.clone())
             .body(ByteStream::from(body))
+            .customize()
+            .config_override(once)
             .send()
             .await;
         match outcome {
-            Ok(_) => Ok(PutOutcome::Created),
-            Err(error) if is_precondition_failed(&error) => self.compare(&object, sha256).await,
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if is_precondition_failed(&error) => Ok(None),
             Err(error) => Err(failure(&error)),
         }
+    }
+
+    fn retention(&self) -> Option<(ObjectLockMode, DateTime)> {
+        let ObjectLock::Explicit { mode, days } = self.object_lock else {
+            return None;
+        };
+        let mode = match mode {
+            RetentionMode::Governance => ObjectLockMode::Governance,
+            RetentionMode::Compliance => ObjectLockMode::Compliance,
+        };
+        let until = SystemTime::now() + Duration::from_secs(u64::from(days) * 24 * 3600);
+        Some((mode, DateTime::from(until)))
     }
 
     /// Whether the object that is there is the one that was to be stored.
@@ -186,7 +233,7 @@ impl S3Store {
             match stream.try_next().await {
                 Ok(Some(piece)) => body.extend_from_slice(&piece),
                 Ok(None) => return Ok(Body::from(body)),
-                Err(error) => return Err(Failure::Transient(super::s3_error::chain(&error))),
+                Err(error) => return Err(Failure::Unanswered(super::s3_error::chain(&error))),
             }
             if body.len() as u64 > limit {
                 return Err(Failure::TooLarge { limit });
@@ -284,6 +331,17 @@ impl Store for S3Store {
         })
     }
 
+    fn inspect<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body,
+    ) -> BoxFuture<'a, Result<Inspection, StoreError>> {
+        Box::pin(async move {
+            let found = self.inspect_bucket(key, body).await;
+            found.map_err(|failure| self.error("write", key, failure))
+        })
+    }
+
     fn uri(&self, key: &str) -> String {
         StoreUrl::S3 {
             bucket: self.bucket.clone(),
@@ -291,4 +349,25 @@ impl Store for S3Store {
         }
         .to_string()
     }
+}
+
+/// What a browser or a lifecycle tool should take an object for.
+fn content_type(key: &str) -> &'static str {
+    match key.rsplit('.').next() {
+        Some("zst") => "application/zstd",
+        Some("json") => "application/json",
+        _ => "text/plain",
+    }
+}
+
+fn tagging(tags: &[(String, String)]) -> Option<String> {
+    let pair = |(key, value): &(String, String)| {
+        format!(
+            "{}={}",
+            escape::percent(key, ""),
+            escape::percent(value, "")
+        )
+    };
+    let pairs: Vec<String> = tags.iter().map(pair).collect();
+    (!pairs.is_empty()).then(|| pairs.join("&"))
 }

@@ -9,16 +9,21 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::Failure;
 
-/// Codes that come with a 4xx status and pass by themselves.
-const TRANSIENT_CODES: [&str; 8] = [
+/// Codes that come with a 4xx status and pass by themselves; some say that the
+/// object was damaged on its way.
+const TRANSIENT_CODES: [&str; 12] = [
+    "BadDigest",
     "ConditionalRequestConflict",
     "ExpiredToken",
+    "IncompleteBody",
     "OperationAborted",
     "RequestTimeTooSkewed",
     "RequestTimeout",
     "SlowDown",
     "Throttling",
     "TooManyRequests",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
 ];
 
 /// An object is there already.
@@ -36,8 +41,10 @@ where
     let SdkError::ServiceError(service) = error else {
         let line = chain(error);
         return match find::<CredentialsError>(error) {
-            Some(CredentialsError::ProviderTimedOut(_)) | None => Failure::Transient(line),
+            // Without credentials nothing was sent.
+            Some(CredentialsError::ProviderTimedOut(_)) => Failure::Transient(line),
             Some(_) => Failure::Config(line),
+            None => Failure::Unanswered(line),
         };
     };
     let status = service.raw().status().as_u16();
@@ -47,7 +54,9 @@ where
     }
     let line = describe(status, code, service.err(), service.raw());
     match status {
-        408 | 409 | 425 | 429 | 500.. => Failure::Transient(line),
+        408 | 409 | 425 | 429 | 503 => Failure::Transient(line),
+        // A server in trouble may have stored it before it got there.
+        500.. => Failure::Unanswered(line),
         _ if TRANSIENT_CODES.contains(&code) => Failure::Transient(line),
         _ => Failure::Config(line),
     }

@@ -102,6 +102,41 @@ pub enum Encryption {
     },
 }
 
+/// Who may delete a locked object before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetentionMode {
+    /// Those with a right of their own.
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+impl fmt::Display for RetentionMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+        })
+    }
+}
+
+/// Object Lock asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ObjectLock {
+    /// The bucket locks by its own default retention.
+    #[default]
+    BucketDefault,
+    /// The bucket locks nothing, and that is wanted.
+    Off,
+    /// Every put locks its object. The writer needs `s3:PutObjectRetention`.
+    Explicit {
+        /// How.
+        mode: RetentionMode,
+        /// For how long, from the put.
+        days: u32,
+    },
+}
+
 /// How to reach S3. Credentials come from the usual AWS places only
 /// (environment, profile, web identity, container, instance role).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,6 +149,11 @@ pub struct S3Options {
     pub path_style: bool,
     /// Server-side encryption.
     pub encryption: Encryption,
+    /// Object Lock.
+    pub object_lock: ObjectLock,
+    /// Tags of every object, for lifecycle rules; with any, the writer needs
+    /// `s3:PutObjectTagging`.
+    pub tags: Vec<(String, String)>,
 }
 
 /// Everything needed to open a store.

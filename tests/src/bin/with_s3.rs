@@ -1,6 +1,7 @@
 //! Runs a command with an S3 server for it: `with-s3 cargo test …`.
 //!
-//! `AUDITTY_TEST_S3_ENDPOINT` and `AUDITTY_TEST_S3_BUCKET` say where it is, the
+//! `AUDITTY_TEST_S3_ENDPOINT` and `AUDITTY_TEST_S3_BUCKET` say where it is (the
+//! bucket has Object Lock; the one with `-plain` behind its name has nothing), the
 //! usual AWS variables hold a key that may write and read, and
 //! `AUDITTY_TEST_S3_WRITER_KEY_ID` and `AUDITTY_TEST_S3_WRITER_SECRET` one that
 //! may only put objects.
