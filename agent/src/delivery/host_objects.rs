@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use auditty_recording::host::SignedObject;
+use auditty_recording::host::{HostObject, SignedObject};
 use auditty_recording::store::{AnyStore, Body, Failure, PutOutcome, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,10 @@ use super::files::{
 pub struct HostObjects {
     folder: PathBuf,
     next: AtomicU64,
+    /// Number behind the newest key log entry.
+    key: AtomicU64,
+    /// Number behind what was last stored, or set aside.
+    done: AtomicU64,
     wake: Notify,
 }
 
@@ -33,13 +37,19 @@ impl HostObjects {
         Ok(Self {
             folder,
             next: AtomicU64::new(next),
+            key: AtomicU64::new(0),
+            done: AtomicU64::new(0),
             wake: Notify::new(),
         })
     }
 
     /// Appends an object and its signature.
     pub(super) fn push(&self, object: &SignedObject) -> Result<(), SpoolError> {
-        let path = self.path(self.next.fetch_add(1, Ordering::Relaxed));
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.path(number);
+        if matches!(object.key.object, HostObject::Key { .. }) {
+            self.key.store(number + 1, Ordering::Release);
+        }
         let json =
             serde_json::to_vec(object).map_err(|error| SpoolError::malformed(&path, error))?;
         write_whole(&path, &json)?;
@@ -52,6 +62,12 @@ impl HostObjects {
         let path = self.path(self.next.load(Ordering::Relaxed));
         mark_tried(&path)?;
         self.push(object)
+    }
+
+    /// Whether the store has the key that signs now: what it signs is not to be
+    /// there before.
+    pub(super) fn key_is_stored(&self) -> bool {
+        self.done.load(Ordering::Acquire) >= self.key.load(Ordering::Acquire)
     }
 
     /// Whether nothing waits for the store.
@@ -124,6 +140,7 @@ impl HostObjects {
                     .map_err(text)?;
             }
         }
+        self.done.store(number + 1, Ordering::Release);
         Ok(true)
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Signer {
     last_digest: Instant,
     /// Not before this moment the key is changed.
     next_rotation: Instant,
+    /// Something of the kept state may not be on its way to the store.
+    unsent: bool,
     objects: Arc<HostObjects>,
 }
 
@@ -74,7 +76,7 @@ impl Signer {
             Some(signer) => signer,
             None => begin(options.keys, options.host_id)?,
         };
-        let new = Self {
+        let mut new = Self {
             directory: options.keys.to_owned(),
             sealed,
             signer,
@@ -82,15 +84,12 @@ impl Signer {
             interval: options.interval,
             last_digest: Instant::now(),
             next_rotation: Instant::now(),
+            // An agent before may have died before it let them out.
+            unsent: true,
             objects,
         };
         new.destroy_other_keys()?;
-        // An agent before may have died before it let them out.
-        let state = new.signer.state();
-        new.objects.push_again(&state.entry)?;
-        if let Some(digest) = &state.digest {
-            new.objects.push_again(digest)?;
-        }
+        new.send_again()?;
         Ok(new)
     }
 
@@ -138,6 +137,7 @@ impl Signer {
     /// interval: what it would have listed stays in the spool.
     pub(super) fn digest(&mut self, mut content: DigestContent) -> Result<(), SpoolError> {
         self.last_digest = Instant::now();
+        self.send_again()?;
         let listed = self.listed(&mut content)?;
         let state = self
             .signer
@@ -147,9 +147,11 @@ impl Signer {
         self.signer
             .adopt(state)
             .map_err(|error| self.failed(error))?;
+        self.unsent = true;
         if let Some(digest) = &self.signer.state().digest {
             self.objects.push(digest)?;
         }
+        self.unsent = false;
         listed.iter().try_for_each(|path| delete(path))
     }
 
@@ -175,6 +177,7 @@ impl Signer {
 
     /// Changes the key, and destroys the old one.
     pub(super) fn rotate(&mut self) -> Result<(), SpoolError> {
+        self.send_again()?;
         let key = generate(&self.directory)?;
         let next = self
             .signer
@@ -184,10 +187,26 @@ impl Signer {
         let number = next.entry().number;
         keep_key(&self.directory, number, &next)?;
         keep(&self.directory, next.state())?;
-        self.signer = next;
+        (self.signer, self.unsent) = (next, true);
         self.next_rotation = Instant::now();
         self.destroy_other_keys()?;
-        self.objects.push(&self.signer.state().entry)
+        self.objects.push(&self.signer.state().entry)?;
+        self.unsent = false;
+        Ok(())
+    }
+
+    /// Nothing new is signed before all that was is on its way: the kept state
+    /// holds one entry and one digest only.
+    fn send_again(&mut self) -> Result<(), SpoolError> {
+        if self.unsent {
+            let state = self.signer.state();
+            self.objects.push_again(&state.entry)?;
+            if let Some(digest) = &state.digest {
+                self.objects.push_again(digest)?;
+            }
+            self.unsent = false;
+        }
+        Ok(())
     }
 
     /// Destroys every private key but the one that signs.

@@ -134,12 +134,13 @@ impl Spool {
         let reserve = reserve(directory, options.reserve);
         usage.set_spent(!reserve.is_held());
         let outbox = Outbox::open(directory, &usage, &options.host_id, &options.boot_id)?;
+        let host_objects = Arc::new(HostObjects::open(directory)?);
         let uploads = Uploads::new(
             directory.join("sessions"),
             usage.clone(),
             Arc::clone(&quarantine),
+            Arc::clone(&host_objects),
         );
-        let host_objects = Arc::new(HostObjects::open(directory)?);
         let signer = Signer::open(
             &SignerOptions {
                 keys: &options.keys_directory,

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::backoff::{Backoff, LONGEST};
 use super::files::{SpoolError, delete, names, with_suffix};
 use super::folder::{Folder, Seal};
+use super::host_objects::HostObjects;
 use super::object::{Stopped, WaitingObject};
 use super::quarantine::Quarantine;
 use super::state::StoreState;
@@ -79,6 +80,7 @@ pub struct Uploads {
     sessions: PathBuf,
     usage: Usage,
     quarantine: Arc<Quarantine>,
+    host_objects: Arc<HostObjects>,
     wake: Notify,
     /// At most one entry a session.
     stored: Mutex<HashMap<Uuid, Stored>>,
@@ -89,11 +91,17 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    pub(super) fn new(sessions: PathBuf, usage: Usage, quarantine: Arc<Quarantine>) -> Self {
+    pub(super) fn new(
+        sessions: PathBuf,
+        usage: Usage,
+        quarantine: Arc<Quarantine>,
+        host_objects: Arc<HostObjects>,
+    ) -> Self {
         Self {
             sessions,
             usage,
             quarantine,
+            host_objects,
             wake: Notify::new(),
             stored: Mutex::default(),
             lost: Mutex::default(),
@@ -395,6 +403,9 @@ impl Upload {
             .map_err(|error| SpoolError::malformed(self.folder.path(), error))?;
         let mut conflict = None;
         for name in self.folder.objects()? {
+            if !matches!(name, ObjectName::Chunk(_)) && !self.uploads.host_objects.key_is_stored() {
+                return Ok(false);
+            }
             let seal = match name {
                 // Without its seal, the chunk is not yet given free.
                 ObjectName::Chunk(number) => match self.folder.read_seal(number) {
