@@ -169,25 +169,43 @@ impl Sql {
     }
 }
 
-/// PostgreSQL's texts hold every character but NUL. It becomes U+0001 U+0002,
-/// and U+0001 itself U+0001 U+0003: no two texts become the same, their order
-/// stays, and so does which is a part of which.
+/// PostgreSQL's texts hold every character but NUL. The characters below U+0004
+/// become U+0001 and two more of U+0002 and U+0003: no two texts become the same,
+/// their order stays, and so does which is a part of which.
+const ESCAPED: [(char, &str); 4] = [
+    ('\0', "\u{1}\u{2}\u{2}"),
+    ('\u{1}', "\u{1}\u{2}\u{3}"),
+    ('\u{2}', "\u{1}\u{3}\u{2}"),
+    ('\u{3}', "\u{1}\u{3}\u{3}"),
+];
+
 fn escape(text: String) -> String {
-    match text.contains(['\0', '\u{1}']) {
-        true => text
-            .replace('\u{1}', "\u{1}\u{3}")
-            .replace('\0', "\u{1}\u{2}"),
-        false => text,
+    if !text.contains(ESCAPED.map(|(plain, _)| plain)) {
+        return text;
     }
+    let mut escaped = String::with_capacity(text.len() + 2);
+    for char in text.chars() {
+        match ESCAPED.iter().find(|(plain, _)| *plain == char) {
+            Some((_, code)) => escaped.push_str(code),
+            None => escaped.push(char),
+        }
+    }
+    escaped
 }
 
 pub(super) fn unescape(text: String) -> String {
-    match text.contains('\u{1}') {
-        true => text
-            .replace("\u{1}\u{2}", "\0")
-            .replace("\u{1}\u{3}", "\u{1}"),
-        false => text,
+    if !text.contains('\u{1}') {
+        return text;
     }
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text.as_str());
+    while let Some(char) = rest.chars().next() {
+        let code = ESCAPED.iter().find(|(_, code)| rest.starts_with(code));
+        plain.push(code.map_or(char, |(plain, _)| *plain));
+        rest = rest
+            .get(code.map_or(char.len_utf8(), |(_, code)| code.len())..)
+            .unwrap_or_default();
+    }
+    plain
 }
 
 #[cfg(test)]

@@ -4,11 +4,9 @@
     reason = "a failed step outside a test function ends the test as well"
 )]
 
-mod common;
-
+use crate::common::*;
 use auditty_collector::Location;
 use auditty_proto::v1;
-use common::*;
 use tonic::Code;
 
 /// Everything the collector tells about a session.

@@ -5,10 +5,9 @@
     reason = "a failed step outside a test function ends the test as well"
 )]
 
-mod common;
-
 use std::collections::BTreeSet;
 
+use crate::common::*;
 use auditty_collector::{
     Store,
     store::{Batch, CommandEnd, Fact, Scope},
@@ -17,7 +16,6 @@ use auditty_proto::{
     filter::{ACTIVITY_FIELDS, COMMAND_FIELDS, Field, Filter, Kind, SESSION_FIELDS, Value},
     names, v1,
 };
-use common::*;
 use tonic::Code;
 
 const SESSIONS: u64 = 240;

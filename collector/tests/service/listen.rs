@@ -4,12 +4,10 @@
     reason = "a failed step outside a test function ends the test as well"
 )]
 
-mod common;
-
 use std::{fs, os::unix::fs::PermissionsExt, os::unix::net::UnixListener};
 
+use crate::common::Collector;
 use auditty_collector::{Listeners, Location, Store};
-use common::Collector;
 
 async fn refusal(address: &str) -> String {
     let address = address.parse().unwrap();

@@ -5,10 +5,9 @@
     reason = "a failed step outside a test function ends the test as well"
 )]
 
-mod common;
-
 use std::{fs, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
+use crate::common::*;
 use auditty_collector::{
     Access,
     access::{ApiToken, Jwks, Limits, OidcSettings, Tls, TlsFiles, Tokens},
@@ -21,7 +20,6 @@ use auditty_proto::{
     },
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use common::*;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use tonic::{
     Code, Request,

@@ -4,11 +4,9 @@
     reason = "a failed step outside a test function ends the test as well"
 )]
 
-mod common;
-
+use crate::common::*;
 use auditty_collector::{Access, Location, access::Limits};
 use auditty_proto::v1::{self, audit_service_client::AuditServiceClient};
-use common::*;
 use tonic::Code;
 
 async fn records(collector: &Collector, page_size: i32, filter: &str) -> Vec<v1::AuditRecord> {

@@ -1,0 +1,11 @@
+//! The collector as its callers see it.
+//!
+//! One program: each would compile the service once more, and start a database
+//! server of its own.
+
+mod access;
+mod audit;
+mod common;
+mod ingest;
+mod listen;
+mod query;
