@@ -207,8 +207,8 @@ async fn what_a_store_refuses_waits_and_the_next_agent_delivers_it() {
         let folder = bench.session_folder(&record);
         let stop = CancellationToken::new();
         upload(&spool, store, &stop);
-        until(&mut spool, "the try", |_| {
-            folder.join("000000.jsonl.zst.sent").exists()
+        until(&mut spool, "the try", |spool| {
+            spool.uploads().state().trouble.is_some()
         })
         .await;
         stop.cancel();

@@ -94,6 +94,17 @@ impl Bench {
         };
         let (spool, _) = Spool::open(spool, Arc::clone(&store), None).unwrap();
         let (uploads, stop) = (spool.uploads(), CancellationToken::new());
+        let host_objects = spool.host_objects();
+        tokio::spawn({
+            let (store, stop) = (Arc::clone(&store), stop.clone());
+            async move { host_objects.upload(store, stop).await }
+        });
+        // Faults are for recordings: the host's key is there before them.
+        let begin = Instant::now();
+        while !spool.host_objects().is_empty() {
+            assert!(begin.elapsed() < DEADLINE, "not in time: the host's key");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         tokio::spawn(Uploader::new(Arc::clone(&uploads), store).run(stop.clone()));
         Some(Self {
             folder,

@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn an_unknown_operation_is_malformed() {
         let mut decoder = FileDecoder::default();
-        for operation in [0, 14, u32::MAX] {
+        for operation in [0, 15, u32::MAX] {
             let body = body(operation, 0, [0; 2], 0);
             assert_eq!(
                 decoder.access(PID, 100, &mut Fields(&body)).1,

@@ -140,7 +140,7 @@ impl HostObjects {
                     .map_err(text)?;
             }
         }
-        self.done.store(number + 1, Ordering::Release);
+        self.done.fetch_max(number + 1, Ordering::AcqRel);
         Ok(true)
     }
 }

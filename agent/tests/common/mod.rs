@@ -383,9 +383,6 @@ pub fn stored(store: &Path, id: Uuid) -> Option<PathBuf> {
 pub async fn deliver(mut spool: Spool, store: &AnyStore) {
     spool.close();
     let stop = CancellationToken::new();
-    let host_objects = spool.host_objects();
-    let (to, stopped) = (Arc::clone(store), stop.clone());
-    tokio::spawn(async move { host_objects.upload(to, stopped).await });
     upload(&spool, Arc::clone(store), &stop);
     until(&mut spool, "delivery", |spool| {
         spool.uploads().is_empty() && spool.host_objects().is_empty()
