@@ -94,6 +94,18 @@ impl Agent {
         Cli::new(&["--collector", &self.collector], &self.environment)
     }
 
+    /// The same, once the collector has the whole session: the report follows the
+    /// recording in the store.
+    pub fn cli_after(&self, session_id: &str) -> Result<Cli> {
+        let cli = self.cli();
+        wait_for("the report of the stored recording", SOON, || {
+            let shown = cli.run(&["show", session_id, "--output", "json"])?;
+            let reported = String::from_utf8_lossy(&shown.stdout).contains("chunkCount");
+            Ok((shown.status.success() && reported).then_some(()))
+        })?;
+        Ok(cli)
+    }
+
     /// The most memory it ever had, bytes.
     pub fn peak_memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;

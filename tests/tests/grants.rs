@@ -59,8 +59,10 @@ fn granted_ungranted_and_a_malformed_file() -> Result<()> {
     );
     assert_eq!(ungranted["grant"]["status"], "ungranted");
 
-    let cli = stage.agent.cli();
-    let show = cli.text(&["show", &recordings[0].session_id()])?;
+    let (first, second) = (recordings[0].session_id(), recordings[1].session_id());
+    stage.agent.cli_after(&second)?;
+    let cli = stage.agent.cli_after(&first)?;
+    let show = cli.text(&["show", &first])?;
     for word in [
         "bob@example.com",
         "carol@example.com",
@@ -74,7 +76,6 @@ fn granted_ungranted_and_a_malformed_file() -> Result<()> {
         let arguments = [&["sessions"], arguments].concat();
         Ok(cli.json(&arguments)?.to_string())
     };
-    let (first, second) = (recordings[0].session_id(), recordings[1].session_id());
     for arguments in [
         &["--grant-status", "granted"][..],
         &["--approver", "carol@example.com"],
@@ -148,7 +149,8 @@ fn sessions_end_with_their_grants() -> Result<()> {
         assert!(story.iter().any(|marker| marker["marker"] == "grant_over"));
         // How it stood before is on the timeline, too.
         assert_eq!(recording.of("grant")[0]["status"], "granted");
-        let shown = stage.agent.cli().text(&["show", &recording.session_id()])?;
+        let id = recording.session_id();
+        let shown = stage.agent.cli_after(&id)?.text(&["show", &id])?;
         assert!(
             shown.contains("outlived") && shown.contains("env=test"),
             "{shown}"

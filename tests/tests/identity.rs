@@ -45,7 +45,7 @@ fn a_key() -> Result<()> {
     assert_eq!(login["confidence"], "high");
     assert_connection(&recording, &said)?;
     let id = recording.session_id();
-    let session = stage.agent.cli().json(&["show", &id])?;
+    let session = stage.agent.cli_after(&id)?.json(&["show", &id])?;
     assert_eq!(session["session"]["login"]["confidence"], "CONFIDENCE_HIGH");
     stage.end()
 }
@@ -216,7 +216,8 @@ fn a_certificate() -> Result<()> {
     }
     // Recorded text never reaches a viewer's terminal raw.
     let hostile = recordings.last().context("the hostile one")?.session_id();
-    let shown = agent.cli().text(&["show", &hostile, "--color", "never"])?;
+    let cli = agent.cli_after(&hostile)?;
+    let shown = cli.text(&["show", &hostile, "--color", "never"])?;
     assert!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
     assert!(agent.stop()?.success());
     Ok(())

@@ -100,7 +100,12 @@ fn a_folder() -> Result<()> {
     assert_readable_with_stock_tools(&recording, &shown)?;
 
     let id = recording.session_id();
-    assert_plays(&stage.agent.cli(), &id, &stage.scene.path(""), &shown)?;
+    assert_plays(
+        &stage.agent.cli_after(&id)?,
+        &id,
+        &stage.scene.path(""),
+        &shown,
+    )?;
     let url = format!("file://{}", stage.agent.store().folder().display());
     let alone = Cli::new(&["--store", &url], &[]);
     let listed = alone.json(&["sessions"])?;

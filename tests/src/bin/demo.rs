@@ -116,11 +116,7 @@ fn look(agent: &Agent, recording: &Recording) -> Result<()> {
     let session = recording.session_id();
     chapter("Which sessions were there?");
     let socket = agent.collector();
-    // The recording is in the store; the report of that follows it.
-    wait_for("the report of the stored recording", SOON, || {
-        let shown = agent.cli().json(&["show", &session])?.to_string();
-        Ok(shown.contains("chunkCount").then_some(()))
-    })?;
+    agent.cli_after(&session)?;
     let auditty = auditty_tests::binary("auditty").canonicalize()?;
     let cli = |arguments: &str| {
         println!("\n  $ auditty {arguments}");
