@@ -109,7 +109,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: Some("full"),
         parameters: "preempt=full",
-        modes: STRESSED,
+        modes: LEFT,
     },
     Kernel {
         name: "6.12",
@@ -125,7 +125,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: Some("none"),
         parameters: "preempt=none",
-        modes: STRESSED,
+        modes: LEFT,
     },
     Kernel {
         name: "6.12-full",
