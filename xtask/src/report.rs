@@ -113,15 +113,6 @@ impl Report {
         Ok(())
     }
 
-    /// Adds what was reported elsewhere.
-    pub fn extend(&mut self, other: Option<Self>) {
-        let Some(other) = other else { return };
-        self.passed += other.passed;
-        self.failed.extend(other.failed);
-        self.skipped.extend(other.skipped);
-        self.ran.extend(other.ran);
-    }
-
     /// Notes what ran, with the time since what ran before.
     fn ran(&mut self, line: &str) {
         let seconds = self.last.elapsed().as_secs();

@@ -1,8 +1,6 @@
 //! `cargo xtask test`.
 
-use std::thread;
-
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::{buf, build, report::Report, setup, vm, workspace};
 
@@ -12,8 +10,7 @@ use crate::{buf, build, report::Report, setup, vm, workspace};
 /// with a real S3 server for those that store; `lint`, rustfmt, clippy (for the
 /// kernel programs on their own target) and buf; `e2e`, real logins to a real
 /// sshd, one test after the other; `capture`, the capture suite on this machine's
-/// kernel; `vm`, beside the logins, the same on other kernels, emulated. The last
-/// line counts; anything that failed makes the exit status non-zero.
+/// kernel; `vm`, the same on other kernels, emulated. The last line counts; anything that failed makes the exit status non-zero.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Run only these
@@ -48,21 +45,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if chosen(Suite::Unit) {
         unit(&mut report, filter)?;
     }
-    let guests = chosen(Suite::Vm) && filter.is_none() && vm::is_ready(&mut report);
-    // Most of the time of a login on this machine is spent waiting: guests use it.
-    let guests_report = thread::scope(|scope| {
-        let guests = guests.then(|| scope.spawn(vm::suite));
-        if chosen(Suite::E2e) {
-            end_to_end(&mut report, filter)?;
-        }
-        if chosen(Suite::Capture) && filter.is_none() {
-            vm::native_suite(&mut report);
-        }
-        guests
-            .map(|guests| guests.join().unwrap_or_else(|_| bail!("a thread panicked")))
-            .transpose()
-    })?;
-    report.extend(guests_report);
+    if chosen(Suite::E2e) {
+        end_to_end(&mut report, filter)?;
+    }
+    if chosen(Suite::Capture) && filter.is_none() {
+        vm::native_suite(&mut report);
+    }
+    if chosen(Suite::Vm) && filter.is_none() {
+        vm::suite(&mut report)?;
+    }
     report.finish()
 }
 

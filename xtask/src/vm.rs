@@ -146,35 +146,26 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Whether the suite can run on other kernels, with everything built for it; if
-/// not, that is in the report.
-pub fn is_ready(report: &mut Report) -> bool {
+/// The capture suite as a part of `cargo xtask test`: on other kernels.
+pub fn suite(report: &mut Report) -> Result<()> {
     if !setup::emulator_present() {
         report.skip("vm", setup::NO_EMULATOR);
-        return false;
+        return Ok(());
     }
-    match build::tested_products().and_then(|()| build::rig()) {
-        Ok(()) => true,
-        Err(error) => {
-            report.fail("vm: the product", &error);
-            false
-        }
+    if let Err(error) = build::tested_products().and_then(|()| build::rig()) {
+        report.fail("vm: the product", &error);
+        return Ok(());
     }
-}
-
-/// The capture suite as a part of `cargo xtask test`: on other kernels.
-pub fn suite() -> Result<Report> {
-    let mut report = Report::default();
-    btf::check(&mut report);
+    btf::check(report);
     println!("\n== vm: the capture suite on other kernels");
     match boot_all(&Arguments::default()) {
         Ok(results) => {
             show(&results)?;
-            results.count_in(&mut report);
+            results.count_in(report);
         }
         Err(error) => report.fail("vm", &error),
     }
-    Ok(report)
+    Ok(())
 }
 
 /// The same on this machine's own kernel.
