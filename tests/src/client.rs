@@ -38,6 +38,7 @@ pub struct Client {
     port: u16,
     user: String,
     auth: Auth,
+    log_level: &'static str,
     options: Vec<OsString>,
 }
 
@@ -48,6 +49,7 @@ impl Client {
             port: sshd.port,
             user: user.name.clone(),
             auth,
+            log_level: "ERROR",
             options: Vec::new(),
         }
     }
@@ -56,6 +58,13 @@ impl Client {
     #[must_use]
     pub fn at(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// The same client, showing what the server says before the login.
+    #[must_use]
+    pub fn with_banners(mut self) -> Self {
+        self.log_level = "INFO";
         self
     }
 
@@ -81,14 +90,8 @@ impl Client {
                 with_password(password, "keyboard-interactive", program)
             }
         };
-        command.args([
-            "-F",
-            "none",
-            "-o",
-            "LogLevel=ERROR",
-            "-o",
-            "StrictHostKeyChecking=no",
-        ]);
+        command.args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o"]);
+        command.arg(format!("LogLevel={}", self.log_level));
         command.args(["-o", "UserKnownHostsFile=/dev/null", "-o"]);
         command.arg(format!("Port={}", self.port));
         command.env("TERM", "xterm").env_remove("SSH_AUTH_SOCK");

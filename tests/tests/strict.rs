@@ -50,7 +50,7 @@ impl Gate {
             .collect::<Result<_>>()?;
         let client = |user: &TestUser| -> Result<Client> {
             let key = sshd.authorize(user)?;
-            Ok(Client::new(&sshd, user, Auth::Key(key)))
+            Ok(Client::new(&sshd, user, Auth::Key(key)).with_banners())
         };
         let clients = [client(&users[0])?, client(&users[1])?, client(&users[2])?];
         // Every user has a group of the same name.

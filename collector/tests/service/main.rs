@@ -3,9 +3,11 @@
 //! One program: each would compile the service once more, and start a database
 //! server of its own.
 
+#[macro_use]
+mod common;
+
 mod access;
 mod audit;
-mod common;
 mod ingest;
 mod listen;
 mod query;

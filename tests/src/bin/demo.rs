@@ -12,7 +12,6 @@ use auditty_tests::{
     sshd::Sshd,
     store::{Recording, Store},
     user::TestUser,
-    wait_for,
 };
 
 const USER: &str = "auditty-demo";

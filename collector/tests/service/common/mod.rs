@@ -57,7 +57,6 @@ impl Database {
 }
 
 /// Makes two tests of each: one on SQLite, one on PostgreSQL.
-#[macro_export]
 macro_rules! on_both {
     ($(async fn $name:ident($database:ident) $body:block)*) => {$(
         mod $name {
