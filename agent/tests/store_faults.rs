@@ -161,16 +161,29 @@ impl Bench {
     }
 
     async fn until_stored(&mut self, key: &SessionKey) {
-        self.until("the recording is stored", |bench| {
-            let left = std::fs::read_dir(bench.waiting(key)).into_iter().flatten();
-            let mut names = left.map(|entry| entry.unwrap().file_name());
-            let delivered = |name: std::ffi::OsString| {
-                let name = name.to_string_lossy().into_owned();
-                name.parse::<ObjectName>().is_err() && !name.ends_with(".new")
-            };
-            bench.uploads.is_empty() && names.all(delivered)
+        let begin = Instant::now();
+        loop {
+            self.spool.tick(Instant::now());
+            let stored = self.admin.list(&key.to_string()).await.unwrap();
+            let last = stored
+                .iter()
+                .any(|object| object.key.ends_with("SHA256SUMS"));
+            if last && self.uploads.is_empty() && !self.has_waiting(key) {
+                return;
+            }
+            assert!(begin.elapsed() < DEADLINE, "not in time: the recording");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Whether an object of the recording is still in the spool.
+    fn has_waiting(&self, key: &SessionKey) -> bool {
+        let left = std::fs::read_dir(self.waiting(key)).into_iter().flatten();
+        let mut names = left.map(|entry| entry.unwrap().file_name());
+        names.any(|name| {
+            let name = name.to_string_lossy();
+            name.parse::<ObjectName>().is_ok() || name.ends_with(".new")
         })
-        .await;
     }
 
     /// What the bucket has is what the manifest says.
