@@ -171,7 +171,17 @@ pub fn suite(report: &mut Report) -> Result<()> {
 /// The same on this machine's own kernel.
 pub fn native_suite(report: &mut Report) {
     println!("\n== capture: the capture suite on this machine's kernel");
-    let plans = Arguments::default().plans(&native::MODES);
+    let mut plans = Arguments::default().plans(&native::MODES);
+    plans.retain(|(plan, usual)| {
+        if *usual == Usual::Nothing {
+            let name = format!("capture {NATIVE} {}", plan.mode);
+            report.skip(
+                &name,
+                "only with `cargo xtask vm --native`, for the time it takes",
+            );
+        }
+        *usual != Usual::Nothing
+    });
     match build::tested_products().and_then(|()| native::run_all(plans)) {
         Ok(results) => {
             println!("\n{}", results.report());

@@ -22,7 +22,7 @@ use crate::workspace;
 pub const NATIVE: &str = "native";
 
 /// Ways of capture that are tested here.
-pub const MODES: [(&str, Usual); 1] = [("tracepoint", Usual::Suite)];
+pub const MODES: [(&str, Usual); 2] = [("tracepoint", Usual::Suite), ("uprobe", Usual::Nothing)];
 
 /// From one line to the next.
 const SILENCE: Duration = Duration::from_secs(180);
