@@ -65,6 +65,7 @@ impl Sessions {
     ) {
         let now = self.now;
         record.last_boot_ns = from;
+        let detached_boot_ns = record.kernel.detached_boot_ns.filter(|_| from != 0);
         record.kernel = KernelSide {
             interrupted: true,
             ..KernelSide::default()
@@ -72,6 +73,7 @@ impl Sessions {
         let mut session = OpenSession {
             streams: Streams::resume(&record.streams, false),
             interrupted: true,
+            detached_boot_ns,
             identified: true,
             matched: true,
             resumed_from: Some(from),

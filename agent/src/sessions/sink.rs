@@ -46,6 +46,9 @@ pub struct KernelSide {
     pub disconnected_boot_ns: Option<u64>,
     /// Part of it was not captured because no agent was running.
     pub interrupted: bool,
+    /// Since when the hooks on system calls are detached, which is not yet
+    /// declared.
+    pub detached_boot_ns: Option<u64>,
     /// Terminals with their columns and rows.
     pub sizes: Vec<(u32, u16, u16)>,
     /// Indices of its ptys.

@@ -1,6 +1,6 @@
 //! Another agent goes on where the journal and the kernel's rings do.
 
-use auditty_recording::event::Stream;
+use auditty_recording::event::{GapCause, Stream};
 use auditty_recording::session::Verdict;
 
 use super::rig::{CHILD, MONITOR, Rig, SHELL, SSHD};
@@ -123,6 +123,35 @@ fn a_session_goes_on_as_if_nothing_had_been() {
     assert_eq!(recorded.session().verdict, Verdict::Complete);
     let output = recorded.output(Stream::Terminal);
     assert_eq!(output, [(0, b"before".to_vec()), (6, b" after".to_vec())]);
+}
+
+/// What was not captured while nobody was connected is declared also by an agent
+/// that came later.
+#[test]
+fn a_time_with_less_capture_is_declared_by_the_next_agent() {
+    let (mut old, restart) = killed();
+    let Restart::Pinned(_, connections) = restart else {
+        unreachable!()
+    };
+    let before = old.now;
+    old.fact(0, Fact::Detached);
+    let detached = old.now;
+    assert!(detached > before);
+    old.end_of_batch();
+    old.sessions.checkpoint(&mut old.sink);
+    let record = old.session(0).record.clone();
+    let mut rig = next(old, Restart::Pinned(vec![record], connections), &[]);
+    below_root(&mut rig, 120, Fact::Exit { wait_status: 0 });
+    below_root(&mut rig, SHELL, Fact::Exit { wait_status: 0 });
+    rig.disconnect();
+    rig.pass(1_000);
+    let recorded = rig.session(0);
+    let gaps = recorded.gaps();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].cause, GapCause::Detached);
+    assert_eq!(gaps[0].from_boot_ns, detached);
+    assert!(recorded.finished);
+    assert_eq!(recorded.session().verdict, Verdict::Lossy);
 }
 
 #[test]
