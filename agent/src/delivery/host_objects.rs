@@ -12,10 +12,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{Backoff, LONGEST};
-use super::files::{
-    SpoolError, create_folder, delete, names, rename, sync_parent, with_suffix, write_synced,
-    write_whole,
-};
+use super::files::{SpoolError, create_folder, delete, names, rename, with_suffix, write_whole};
+use super::object::{mark_tried, unmark_tried};
 
 /// The queue: the folder itself.
 #[derive(Debug)]
@@ -174,23 +172,24 @@ async fn put_both(store: &AnyStore, path: &Path, object: SignedObject) -> Result
         (signature, object.signature.into_bytes()),
         (object.key, object.json.into_bytes()),
     ];
+    let mut nothing_is_there = !tried_before;
     for (key, body) in both {
-        match store.put_new(&key.to_string(), Body::from(body)).await? {
-            PutOutcome::AlreadyUnverified if !tried_before => {
+        match store.put_new(&key.to_string(), Body::from(body)).await {
+            Ok(PutOutcome::AlreadyUnverified) if !tried_before => {
                 return Err(Refused::ForGood(format!(
                     "{key}: an object this agent did not write is there"
                 )));
             }
-            _ => {}
+            Ok(_) => nothing_is_there = false,
+            Err(error) => {
+                if nothing_is_there && !error.is_unanswered() {
+                    unmark_tried(path).map_err(failed)?;
+                }
+                return Err(error.into());
+            }
         }
     }
     Ok(())
-}
-
-fn mark_tried(path: &Path) -> Result<(), SpoolError> {
-    let marker = with_suffix(path, ".sent");
-    write_synced(&marker, b"")?;
-    sync_parent(&marker)
 }
 
 /// Numbers of what waits, in order.
@@ -198,4 +197,38 @@ fn numbers(folder: &Path) -> Result<Vec<u64>, SpoolError> {
     let names = names(folder)?;
     let number = |name: &String| name.strip_suffix(".json")?.parse().ok();
     Ok(names.iter().filter_map(number).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use auditty_recording::store::LocalStore;
+
+    use super::*;
+
+    /// What was only refused is not there: an object found there later is somebody
+    /// else's.
+    #[tokio::test]
+    async fn a_refusal_leaves_no_doubt_about_who_wrote_an_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = HostObjects::open(folder.path()).unwrap();
+        let object = SignedObject {
+            key: "v1/host=h/keys/log=0123456789abcdef/000000.json"
+                .parse()
+                .unwrap(),
+            json: "{}".into(),
+            signature: "signed".into(),
+        };
+        queue.push(&object).unwrap();
+        let path = folder.path().join("store");
+        fs::write(&path, "a file where a folder belongs").unwrap();
+        let store: AnyStore = Arc::new(LocalStore::new(&path));
+        assert!(queue.upload_first(&store).await.is_err());
+        assert!(!with_suffix(&queue.path(0), ".sent").exists());
+        assert!(!queue.is_empty());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(queue.upload_first(&store).await, Ok(true));
+        assert!(queue.is_empty());
+    }
 }

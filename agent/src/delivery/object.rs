@@ -75,15 +75,13 @@ impl WaitingObject {
     }
 
     pub(super) async fn put(self, store: &AnyStore) -> Result<AcknowledgedObject, Stopped> {
-        let marker = with_suffix(&self.path, ".sent");
-        let may_be_there = marker.exists();
+        let may_be_there = with_suffix(&self.path, ".sent").exists();
         if !may_be_there {
-            write_synced(&marker, b"")?;
-            sync_parent(&marker)?;
+            mark_tried(&self.path)?;
         }
         match store.put_new(&self.key, self.body.clone()).await {
             Ok(PutOutcome::AlreadyUnverified) if !may_be_there => {
-                clear(&marker)?;
+                unmark_tried(&self.path)?;
                 Err(Stopped::Store(StoreError {
                     operation: "write",
                     uri: store.uri(&self.key),
@@ -98,7 +96,7 @@ impl WaitingObject {
             Err(error) => {
                 // What was refused once is not there, unless it was before.
                 if !may_be_there && !error.is_unanswered() {
-                    clear(&marker)?;
+                    unmark_tried(&self.path)?;
                 }
                 Err(Stopped::Store(error))
             }
@@ -106,9 +104,18 @@ impl WaitingObject {
     }
 }
 
-fn clear(marker: &Path) -> Result<(), SpoolError> {
-    delete(marker)?;
-    sync_parent(marker)
+/// From now on an answer about this object may be lost.
+pub(super) fn mark_tried(path: &Path) -> Result<(), SpoolError> {
+    let marker = with_suffix(path, ".sent");
+    write_synced(&marker, b"")?;
+    sync_parent(&marker)
+}
+
+/// No answer was: the store has refused it.
+pub(super) fn unmark_tried(path: &Path) -> Result<(), SpoolError> {
+    let marker = with_suffix(path, ".sent");
+    delete(&marker)?;
+    sync_parent(&marker)
 }
 
 impl AcknowledgedObject {
