@@ -18,7 +18,7 @@ pub use file_calls::*;
 pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file, and with what a value of a map means.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;
 
 /// Room for the body of a record, bytes.
 pub const BODY_LEN: usize = 64;
@@ -323,6 +323,9 @@ pub const EXEC_SESSION_LEADER: u32 = 1;
 pub const EXEC_SERVER: u32 = 2;
 /// The image's file has no link.
 pub const EXEC_DELETED: u32 = 4;
+/// No probe has run in the process so far, or in those that forked it: what its
+/// server moves is not seen. Only where probes inside sshd see that.
+pub const EXEC_UNPROBED: u32 = 8;
 
 /// Body of [`KIND_EXIT`].
 #[repr(C)]
@@ -436,6 +439,8 @@ pub const PROCESS_IS_TRANSFER: u32 = 1 << 8;
 /// Flag of a [`Process`]: it has begun to talk to its peer. What a transfer
 /// opened before are its libraries and settings.
 pub const PROCESS_IS_TALKING: u32 = 1 << 9;
+/// Flag of a [`Process`]: a probe has run inside its program.
+pub const PROCESS_IS_PROBED: u32 = 1 << 10;
 /// Flag of a [`Process`]: an sshd that serves files itself (`internal-sftp`).
 pub const PROCESS_IS_SUBSYSTEM: u32 = 1 << 10;
 

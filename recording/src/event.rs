@@ -556,9 +556,11 @@ pub enum GapCause {
     Spool,
     /// A bound of the agent was reached.
     Bound,
-    /// Nobody was connected any more, so the hooks that cost something were
-    /// detached: inner terminals, files and network of what the session left
-    /// running were not captured.
+    /// The hooks that see more than processes were not attached: after the last
+    /// client had gone, so that inner terminals, files and network of what the
+    /// session left running were not captured; before they were, for a login that
+    /// was quicker; or at all, where only probes inside sshd see what is shown and
+    /// the server is not the sshd that has them.
     Detached,
 }
 
@@ -636,6 +638,8 @@ pub enum EndReason {
     Killed,
     /// The SSH connection went away first.
     Disconnected,
+    /// The server process that held it was killed by a signal, as its user can.
+    ServerKilled,
     /// The agent ended it: it had outlived its grant.
     GrantOver,
     /// It ended while no agent was running.

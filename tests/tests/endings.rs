@@ -97,7 +97,7 @@ fn a_killed_connection() -> Result<()> {
     output(Command::new("kill").args(["-KILL", pid.trim()]))?;
     typist.finish(SOON)?;
     let recording = stage.recording()?;
-    assert_eq!(recording.end()?["reason"], "disconnected");
+    assert_eq!(recording.end()?["reason"], "server_killed");
     stage.end()
 }
 
@@ -115,7 +115,7 @@ fn a_user_who_kills_the_own_server_process() -> Result<()> {
     typist.finish(SOON)?;
     let recording = stage.recording()?;
     recording.assert_complete()?;
-    assert_eq!(recording.session()["end_reason"], "disconnected");
+    assert_eq!(recording.session()["end_reason"], "server_killed");
     let end = recording.end()?;
     let afterwards = recording.exec(&["/bin/echo", "afterwards"])?;
     assert!(afterwards["seq"].as_u64() > end["seq"].as_u64());

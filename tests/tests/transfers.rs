@@ -19,9 +19,6 @@ use auditty_tests::{
 
 const SIZE: u64 = 3_000_000;
 
-/// Room of a pipe.
-const PIPE: u64 = 64 << 10;
-
 /// A file of the client's that compresses to nothing smaller.
 fn noise(stage: &Stage, name: &str, size: u64) -> Result<PathBuf> {
     let path = stage.scene.path(name);
@@ -189,10 +186,21 @@ fn git_both_ways() -> Result<()> {
     let stage = Stage::new()?;
     let client = stage.client();
     let work = stage.scene.path("work");
+    // What the client sends and receives is kept beside.
+    let ssh = stage.scene.path("ssh");
+    let kept = stage.scene.path("kept");
+    fs::create_dir_all(&kept)?;
+    let script = format!(
+        "#!/bin/bash\ncd {} && tee $$.upload | {} \"$@\" | tee $$.download\n",
+        kept.display(),
+        client.ssh_line()
+    );
+    fs::write(&ssh, script)?;
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755))?;
     let git = |folder: &Path, arguments: &[&str]| {
         let mut git = Command::new("git");
         git.args(["-c", "user.name=x", "-c", "user.email=x@example.com"]);
-        git.env("GIT_SSH_COMMAND", client.ssh_line());
+        git.env("GIT_SSH", &ssh);
         output(git.arg("-C").arg(folder).args(arguments))
     };
     assert!(
@@ -233,10 +241,19 @@ fn git_both_ways() -> Result<()> {
             (&"git".into(), &direction.into())
         );
         assert_eq!(event["path"], path.to_string_lossy().as_ref());
-        // What git left in its pipe when it ended, and sshd has not read yet, is
-        // not counted.
-        let left = if direction == "download" { PIPE } else { 0 };
-        assert!(event["bytes"].as_u64() > Some(SIZE - left), "{event}");
+        let mut moved = Vec::new();
+        for file in files_below(&kept)? {
+            if file.extension().is_some_and(|way| way == direction) {
+                moved.push(fs::metadata(file)?.len());
+            }
+        }
+        assert!(moved.iter().any(|bytes| *bytes > SIZE));
+        assert!(
+            moved
+                .iter()
+                .any(|bytes| event["bytes"].as_u64() == Some(*bytes)),
+            "{event}, but {moved:?} bytes went over the connection"
+        );
         let counts = &recording.session()["counts"];
         assert!(counts["omitted_bytes"].as_u64() > Some(SIZE), "{counts}");
     }

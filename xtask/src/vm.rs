@@ -74,46 +74,61 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// These ways of capture, or those that were asked for.
-    fn plans(&self, modes: &[(&str, Usual)]) -> Vec<(Plan, Usual)> {
+    /// What runs on a machine with these ways of capture, or with those that were
+    /// asked for. What is left out unless `all` is to run is noted.
+    fn plans(
+        &self,
+        machine: &str,
+        modes: &[(&str, Usual)],
+        all: bool,
+        results: &mut Results,
+    ) -> Vec<Plan> {
         let asked = self.modes.iter().map(|mode| (mode.as_str(), Usual::Suite));
         let modes: Vec<_> = match self.modes.is_empty() {
             true => modes.to_vec(),
             false => asked.collect(),
         };
-        let plan = |(mode, usual): (&str, Usual)| {
-            let plan = Plan {
+        let mut plans = Vec::new();
+        for (mode, usual) in modes {
+            let mut plan = Plan {
                 mode: mode.to_owned(),
                 tests: self.tests.clone(),
             };
-            (plan, usual)
-        };
-        modes.into_iter().map(plan).collect()
+            match usual {
+                Usual::Nothing if !all => {
+                    let name = format!("{machine} {mode}");
+                    results.skipped.push((name, LEFT_OUT.to_owned()));
+                    continue;
+                }
+                Usual::Stress if !all && plan.tests.is_empty() => {
+                    plan.tests = STRESS.map(str::to_owned).to_vec();
+                }
+                _ => {}
+            }
+            plans.push(plan);
+        }
+        plans
     }
 
-    /// The kernels to boot, each once for each way of capture. What is left out
-    /// is noted.
+    /// The kernels to boot, each once for each way of capture.
     fn machines(&self, results: &mut Results) -> Vec<(&'static Kernel, Plan)> {
-        let mut machines = Vec::new();
         let all = self.full || !self.kernels.is_empty();
         let chosen = |kernel: &&Kernel| self.kernels.is_empty() || self.kernels.contains(kernel);
+        let mut machines = Vec::new();
         for kernel in MATRIX.iter().filter(chosen) {
-            for (mut plan, usual) in self.plans(kernel.modes) {
-                match usual {
-                    Usual::Nothing if !all => {
-                        let name = format!("{} {}", kernel.name, plan.mode);
-                        results.skipped.push((name, LEFT_OUT.to_owned()));
-                        continue;
-                    }
-                    Usual::Stress if !all && plan.tests.is_empty() => {
-                        plan.tests = STRESS.map(str::to_owned).to_vec();
-                    }
-                    _ => {}
-                }
-                machines.push((kernel, plan));
-            }
+            let plans = self.plans(kernel.name, kernel.modes, all, results);
+            machines.extend(plans.into_iter().map(|plan| (kernel, plan)));
         }
         machines
+    }
+
+    /// What runs on this machine's own kernel.
+    fn native(&self, all: bool) -> Result<Results> {
+        let mut results = Results::default();
+        for plan in self.plans(NATIVE, &native::MODES, all, &mut results) {
+            results.columns.extend(native::run(&plan)?);
+        }
+        Ok(results)
     }
 }
 
@@ -132,7 +147,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return report.finish();
     }
     let results = if arguments.native {
-        native::run_all(arguments.plans(&native::MODES))?
+        arguments.native(true)?
     } else {
         if !setup::emulator_present() {
             bail!("{}", setup::NO_EMULATOR);
@@ -171,18 +186,7 @@ pub fn suite(report: &mut Report) -> Result<()> {
 /// The same on this machine's own kernel.
 pub fn native_suite(report: &mut Report) {
     println!("\n== capture: the capture suite on this machine's kernel");
-    let mut plans = Arguments::default().plans(&native::MODES);
-    plans.retain(|(plan, usual)| {
-        if *usual == Usual::Nothing {
-            let name = format!("capture {NATIVE} {}", plan.mode);
-            report.skip(
-                &name,
-                "only with `cargo xtask vm --native`, for the time it takes",
-            );
-        }
-        *usual != Usual::Nothing
-    });
-    match build::tested_products().and_then(|()| native::run_all(plans)) {
+    match build::tested_products().and_then(|()| Arguments::default().native(false)) {
         Ok(results) => {
             println!("\n{}", results.report());
             results.count_in(report);

@@ -90,10 +90,10 @@ pub enum Fact {
     /// A message of sshd's privilege-separation monitor protocol, sent by
     /// `pid`. Only harmless types carry their body.
     Monitor(MonitorMessage),
-    /// Nobody is connected any more: the hooks that cost something are detached,
-    /// and of what runs on only processes are captured. Concerns no connection.
+    /// Nobody is connected: the hooks that cost something are detached from now
+    /// on, and of what runs only processes are captured. Concerns no connection.
     Detached,
-    /// They are attached again. Concerns no connection.
+    /// All of them are attached from now on. Concerns no connection.
     Attached,
     /// Something was lost. `pid` is 0.
     Loss(Loss),
@@ -159,6 +159,9 @@ pub struct Exec {
     /// The image is sshd and the process belongs to the server side: not (yet)
     /// the user's program.
     pub server: bool,
+    /// Of a session's own process: its server has no probes, where those see
+    /// what it moves.
+    pub unprobed: bool,
     /// The process was found running when the agent started; nothing of it
     /// before now was captured. `boot_ns` of the event is its start.
     pub adopted: bool,

@@ -57,7 +57,7 @@ pub struct Hooks {
     pins: Option<Pins>,
     mode: Mode,
     always: Vec<Attached>,
-    on_demand: Vec<Attached>,
+    on_demand: Vec<(&'static Hook, Attached)>,
 }
 
 /// A program that is attached.
@@ -201,36 +201,46 @@ impl Hooks {
         self.pins.is_some()
     }
 
-    /// Attaches the hooks on every system call, if they are not.
+    /// Attaches the hooks on every system call that are not.
     pub fn attach_on_demand(&mut self) -> Result<(), CaptureError> {
-        if self.on_demand.is_empty() {
-            for hook in Hook::of(self.mode).filter(|hook| hook.on_demand) {
+        for hook in Hook::of(self.mode).filter(|hook| hook.on_demand) {
+            let mut there = self.on_demand.iter();
+            if !there.any(|(other, _)| std::ptr::eq(*other, hook)) {
                 let attached = self.attach(hook)?;
-                self.on_demand.push(attached);
+                self.on_demand.push((hook, attached));
             }
         }
         Ok(())
     }
 
-    /// Detaches them again.
-    pub fn detach_on_demand(&mut self) -> Result<(), CaptureError> {
-        while let Some(attached) = self.on_demand.pop() {
-            self.detach(attached)?;
+    /// Detaches one of them: the kernel takes its time for each, and somebody
+    /// may connect meanwhile.
+    pub fn detach_one(&mut self) -> Result<(), CaptureError> {
+        match self.on_demand.pop() {
+            Some((_, attached)) => self.detach(attached),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Detaches all.
     pub fn detach_all(&mut self) -> Result<(), CaptureError> {
-        self.detach_on_demand()?;
+        while let Some((_, attached)) = self.on_demand.pop() {
+            self.detach(attached)?;
+        }
         while let Some(attached) = self.always.pop() {
             self.detach(attached)?;
         }
         Ok(())
     }
 
-    /// Whether the hooks that are attached on demand are.
+    /// Whether the hooks that are attached on demand are, all of them.
     pub fn has_demand(&self) -> bool {
+        let all = Hook::of(self.mode).filter(|hook| hook.on_demand);
+        self.on_demand.len() == all.count()
+    }
+
+    /// Whether some of them are.
+    pub fn has_some(&self) -> bool {
         !self.on_demand.is_empty()
     }
 

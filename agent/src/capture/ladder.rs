@@ -66,7 +66,7 @@ impl Mode {
                 "files, transfers, forwarded and outgoing connections",
                 "the login, but for the client's address",
                 "whatever happens while no agent runs, whatever capture.pin says",
-                "sessions of an sshd that is statically linked, elsewhere than where distributions have it, in a container, or replaced while the agent runs",
+                "what is typed and shown in sessions of dropbear, and of an sshd that is statically linked, elsewhere than where distributions have it, in a container, or replaced while the agent runs",
             ],
         }
     }

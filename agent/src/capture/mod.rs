@@ -207,6 +207,7 @@ pub struct Capture {
     blind_until_boot_ns: u64,
     /// Events about processes were lost: the census is not to be trusted.
     recount: bool,
+    /// When somebody was connected, or about to be, for the last time.
     last_busy_boot_ns: u64,
     last_housekeeping_boot_ns: u64,
     last_pruning_boot_ns: u64,
@@ -274,7 +275,8 @@ impl Capture {
         found.extend(adopted);
         if census.demands(options.attach) {
             hooks.attach_on_demand()?;
-        } else if census.is_busy() && !hooks.has_demand() {
+        }
+        if !hooks.has_demand() {
             found.push(of_the_host(Fact::Detached, now_boot_ns()));
         }
         let blind_until_boot_ns = match handover {
@@ -321,10 +323,10 @@ impl Capture {
                 thread::sleep(BUSY_POLL);
                 continue;
             }
-            self.rings.wait(if self.hooks.has_demand() {
-                BUSY_POLL
-            } else {
+            self.rings.wait(if self.is_idle(now_boot_ns()) {
                 IDLE_POLL
+            } else {
+                BUSY_POLL
             })?;
             let now = now_boot_ns();
             let starting = self.drain();
@@ -370,24 +372,29 @@ impl Capture {
         starting
     }
 
+    /// Nobody is connected, and nobody was a moment ago.
+    fn is_idle(&self, now: u64) -> bool {
+        now.saturating_sub(self.last_busy_boot_ns) >= LINGER_NS
+    }
+
     fn attach_on_demand(&mut self, starting: bool, now: u64) -> Result<(), CaptureError> {
-        if starting || self.census.demands(self.attach) {
+        let demand = match self.attach {
+            Attach::Always | Attach::OnDemand => Attach::OnDemand,
+            Attach::WhileConnected => Attach::WhileConnected,
+        };
+        if starting || self.census.demands(demand) {
             self.last_busy_boot_ns = now;
         }
-        let had_demand = self.hooks.has_demand();
-        if starting {
+        if starting && !self.hooks.has_demand() {
             self.hooks.attach_on_demand()?;
-        } else if now.saturating_sub(self.last_busy_boot_ns) >= LINGER_NS {
-            self.hooks.detach_on_demand()?;
-        }
-        // News for those that have left something behind.
-        let change = match (had_demand, self.hooks.has_demand()) {
-            (true, false) => Fact::Detached,
-            (false, true) => Fact::Attached,
-            _ => return Ok(()),
-        };
-        if self.census.is_busy() {
-            self.pending.push(of_the_host(change, now).into());
+            // Only from now on: a login may have been quicker.
+            self.pending
+                .push(of_the_host(Fact::Attached, now_boot_ns()).into());
+        } else if self.is_idle(now) && self.attach != Attach::Always && self.hooks.has_some() {
+            if self.hooks.has_demand() {
+                self.pending.push(of_the_host(Fact::Detached, now).into());
+            }
+            self.hooks.detach_one()?;
         }
         Ok(())
     }

@@ -99,14 +99,22 @@ impl OpenSession {
         }
     }
 
-    /// The server process that held its channel ended.
-    pub(super) fn disconnected(&mut self, boot_ns: u64) {
+    /// The server process that held its channel ended; `None` when nobody saw
+    /// how. sshd catches what it is told to end with: only what cannot be caught
+    /// kills it.
+    pub(super) fn disconnected(&mut self, boot_ns: u64, status: Option<ExitStatus>) {
         self.closed = true;
-        self.timeline.record.kernel.disconnected_boot_ns = Some(boot_ns);
+        let side = &mut self.timeline.record.kernel;
+        side.disconnected = Some((boot_ns, status));
+        let killed = status.is_some_and(|status| status.signal.is_some());
+        let reason = match killed {
+            true => EndReason::ServerKilled,
+            false => EndReason::Disconnected,
+        };
         match &mut self.ending {
             Ending::Open => {
                 self.ending = Ending::Decided(End {
-                    reason: EndReason::Disconnected,
+                    reason,
                     status: ExitStatus::default(),
                     boot_ns,
                     until: boot_ns.saturating_add(DRAIN_NS),
@@ -114,7 +122,7 @@ impl OpenSession {
                 });
             }
             Ending::Decided(end) if end.hangup && boot_ns <= end.until => {
-                end.reason = EndReason::Disconnected;
+                end.reason = reason;
                 end.hangup = false;
             }
             Ending::Decided(_) | Ending::Told => {}
@@ -146,6 +154,7 @@ impl OpenSession {
         self.ran_on = self.live > 0;
         self.streams.flush_all(&mut self.timeline, out);
         let boot_ns = end.boot_ns.max(self.timeline.last_boot_ns());
+        self.tell_moved(out, boot_ns);
         let body = SessionEnd {
             reason,
             status: end.status,

@@ -6,6 +6,10 @@
 //! `forward`. Clients ask for `-R`, X11 and the agent before their shell
 //! starts, so what comes before the first session waits for it.
 //!
+//! sshd and its PAM modules also ask other hosts who somebody is. What happens
+//! before the login is complete is no forward, and what the monitor of another
+//! process does neither.
+//!
 //! A connection that logged in and has no session after that time, or ended
 //! without one, leaves a session of kind `forward` too: `ssh -N` was there.
 
@@ -14,6 +18,7 @@ use auditty_recording::session::SessionKind;
 
 use super::Sessions;
 use super::connection::Connection;
+use super::identity::UserNames;
 use super::lineage::SessionKey;
 use super::network::canonical;
 use super::opening::Seed;
@@ -51,9 +56,20 @@ impl HeldForwards {
 
 impl Connection {
     /// It logged in, and nothing tells of it.
+    fn is_silent(&self) -> bool {
+        self.login_boot_ns.is_some() && self.sessions_ever == 0
+    }
+
+    /// It logged in, or forwards something, and nothing tells of it.
     pub(super) fn owes_session(&self) -> bool {
-        let silent = self.login_boot_ns.is_some() && self.sessions_ever == 0;
-        silent || !self.held_forwards.waiting.is_empty()
+        self.is_silent() || !self.held_forwards.waiting.is_empty()
+    }
+
+    /// sshd did this for itself, not on the client's behalf.
+    fn is_sshds_own(&self, event: &KernelEvent, users: &dyn UserNames) -> bool {
+        let early = self.login_boot_ns.is_some_and(|done| event.boot_ns < done);
+        let monitor = || event.pid == self.described.pid && self.identity.is_monitored(users);
+        self.trusted && (self.identity.is_asked() || early || monitor())
     }
 
     /// When the wait for its first session began.
@@ -73,9 +89,13 @@ impl Sessions {
         role: ConnectRole,
         sink: &mut dyn Sink,
     ) {
-        let Some(connection) = self.connection(event.connection, event.boot_ns) else {
+        self.connection(event.connection, event.boot_ns);
+        let Some(connection) = self.connections.get_mut(&event.connection) else {
             return;
         };
+        if connection.is_sshds_own(event, &*self.users) {
+            return;
+        }
         if connection.sessions_ever == 0 {
             connection.held_forwards.push(event, socket);
             return;
@@ -104,7 +124,7 @@ impl Sessions {
             let waited = c
                 .waits_since()
                 .is_some_and(|t| now >= t.saturating_add(GRACE_NS));
-            c.owes_session() && (over || waited || c.sessions_ever > 0)
+            c.owes_session() && !c.identity.is_asked() && (over || waited || c.sessions_ever > 0)
         };
         let connections = self.connections.iter().filter(|(_, c)| due(c));
         let due: Vec<u64> = connections.map(|(id, _)| *id).collect();
@@ -139,7 +159,13 @@ impl Sessions {
             return;
         };
         let since = connection.waits_since().unwrap_or(self.now);
-        let held = std::mem::take(&mut connection.held_forwards);
+        let mut held = std::mem::take(&mut connection.held_forwards);
+        held.waiting
+            .retain(|(event, _)| !connection.is_sshds_own(event, &*self.users));
+        if held.is_empty() && held.lost == 0 && !connection.is_silent() {
+            self.drop_if_over(id);
+            return;
+        }
         let ended = (connection.servers == 0).then_some(connection.seen_boot_ns);
         let Some(key) = self.forwarding_session(id, since, sink) else {
             // At the bound of sessions; counted there.
@@ -168,7 +194,7 @@ impl Sessions {
                     .add(GapClass::Network, (held.lost, 0), since);
             }
             if let Some(boot_ns) = ended {
-                session.disconnected(boot_ns);
+                session.disconnected(boot_ns, None);
             }
         }
     }

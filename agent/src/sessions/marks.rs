@@ -46,6 +46,7 @@ impl Sessions {
 
     /// The hooks that cost something are detached: nobody is connected.
     pub(super) fn detached(&mut self, boot_ns: u64, sink: &mut dyn Sink) {
+        self.attached_boot_ns = u64::MAX;
         for key in self.keys() {
             let opened = self.open(key, sink);
             let Some((session, mut out)) = opened.filter(|(session, _)| session.live > 0) else {
@@ -66,11 +67,53 @@ impl Sessions {
 
     /// They are attached again.
     pub(super) fn attached(&mut self, boot_ns: u64, sink: &mut dyn Sink) {
+        self.attached_boot_ns = boot_ns;
         for key in self.keys() {
             if let Some((session, mut out)) = self.open(key, sink) {
                 session.declare_detached(&mut out, boot_ns);
             }
         }
+    }
+
+    /// A session is described that began at `from_boot_ns`: its login may have
+    /// been quicker than the hooks were attached.
+    pub(super) fn declare_late_hooks(
+        &mut self,
+        key: SessionKey,
+        (from_boot_ns, boot_ns): (u64, u64),
+        sink: &mut dyn Sink,
+    ) {
+        let attached_boot_ns = self.attached_boot_ns;
+        let Some((session, mut out)) = self.open(key, sink) else {
+            return;
+        };
+        if from_boot_ns < attached_boot_ns && session.detached_boot_ns.is_none() {
+            session.detached_boot_ns = Some(from_boot_ns);
+            if attached_boot_ns <= boot_ns {
+                session.declare_detached(&mut out, attached_boot_ns);
+            }
+        }
+    }
+
+    /// A session is described whose server has no probes: nothing sees what it
+    /// moves, from the beginning to the end.
+    pub(super) fn declare_unseen(
+        &mut self,
+        key: SessionKey,
+        (from_boot_ns, boot_ns): (u64, u64),
+        sink: &mut dyn Sink,
+    ) {
+        let Some((session, mut out)) = self.open(key, sink) else {
+            return;
+        };
+        session.detached_boot_ns.get_or_insert(from_boot_ns);
+        let marker = Marker {
+            marker: "not_probed".into(),
+            message: "The program of this session's server has no probes: what was typed and \
+                      shown is not captured (capture.mode = \"uprobe\")."
+                .into(),
+        };
+        session.emit(&mut out, boot_ns, Body::Marker(marker));
     }
 
     /// The spool has something to say about a recording. One that is not open

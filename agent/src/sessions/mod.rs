@@ -102,6 +102,9 @@ pub struct Sessions {
     /// Connections as they were last kept for the next agent.
     kept: HashMap<u64, ConnectionRecord>,
     unrecorded: Vec<Unrecorded>,
+    /// Before this moment the hooks that cost something were not attached; they
+    /// are not at its greatest value.
+    attached_boot_ns: u64,
 }
 
 /// A login that was let in although nothing recorded it.
@@ -147,6 +150,7 @@ impl Sessions {
             taking_over: false,
             kept: HashMap::new(),
             unrecorded: Vec::new(),
+            attached_boot_ns: 0,
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Seed {
     pub command: String,
     pub uid: Option<u32>,
     pub adopted: bool,
+    /// Nothing sees what its server moves.
+    pub unseen: bool,
     pub leader: Option<Leader>,
 }
 
@@ -39,6 +41,7 @@ impl Seed {
             command,
             uid: Some(exec.uid),
             adopted: exec.adopted,
+            unseen: exec.unprobed,
             leader: Some(leader),
         }
     }
@@ -154,6 +157,12 @@ impl Sessions {
         let Some(connection) = self.connections.get(&session.connection) else {
             return;
         };
+        let began = match seed.leader {
+            Some(leader) => Some(leader.start_boot_ns),
+            None if seed.kind == SessionKind::Forward => connection.login_boot_ns,
+            None => None,
+        };
+        let began = began.filter(|_| !seed.adopted);
         let record = &mut session.timeline.record;
         let record_kind = seed.kind;
         record.session.session_kind = seed.kind;
@@ -189,6 +198,12 @@ impl Sessions {
         }
         session.dirty = true;
         session.report(&mut out, self.now);
+        if let Some(began) = began {
+            self.declare_late_hooks(key, (began, boot_ns), sink);
+            if seed.unseen {
+                self.declare_unseen(key, (began, boot_ns), sink);
+            }
+        }
     }
 }
 

@@ -182,6 +182,7 @@ impl Sessions {
             command: "sftp".into(),
             uid: None,
             adopted: child.adopted && !child.present,
+            unseen: false,
             leader: Some(Leader {
                 pid: reader,
                 start_boot_ns: child.start_boot_ns,

@@ -130,7 +130,9 @@ impl Sessions {
         let parent = self.processes.0.get(&pid).map_or(exec.parent, |p| p.parent);
         match self.processes.owner(pid) {
             Owner::Session(key) => self.record_exec(key, boot_ns, pid, exec, sink),
-            Owner::Server if is_root(exec) || self.is_dropbear_root(id, parent, exec) => {
+            Owner::Server
+                if self.is_root(id, parent, exec) || self.is_dropbear_root(id, parent, exec) =>
+            {
                 self.root(event, exec, parent, sink);
             }
             // What only looks like a server must not hide what it runs.
@@ -232,6 +234,18 @@ impl Sessions {
         for pid in gone {
             self.forget(pid, self.now);
         }
+    }
+
+    /// sshd gives a session's own process a pty, or pipes; a program it runs for
+    /// itself in a POSIX session of its own (as `pam_exec` does) has neither. Of an
+    /// adopted process the descriptors may have changed since; but what the monitor
+    /// runs while another process serves the client is none.
+    fn is_root(&self, id: u64, parent: u32, exec: &Exec) -> bool {
+        // The process itself, the monitor, and the one that serves.
+        let serves_others =
+            |connection: &Connection| connection.described.pid == parent && connection.servers > 2;
+        let monitors = self.connections.get(&id).is_some_and(serves_others);
+        exec.session_leader && (is_connected(exec) || (exec.adopted && !monitors))
     }
 
     /// dropbear gives a command without a terminal pipes, and no POSIX session of
@@ -340,7 +354,7 @@ impl Sessions {
         exec: &Exec,
         sink: &mut dyn Sink,
     ) {
-        self.program_started(key, (boot_ns, pid), exec);
+        self.program_started(key, (boot_ns, pid), exec, sink);
         let known = |from| exec.adopted && boot_ns <= from;
         let resumed_from = self.sessions.get(&key).and_then(|s| s.resumed_from);
         if resumed_from.is_some_and(known) {
@@ -486,7 +500,7 @@ impl Sessions {
                 session.root_exited(boot_ns, status);
             }
             if over || root.is_some_and(|root| root.server == pid) {
-                session.disconnected(boot_ns);
+                session.disconnected(boot_ns, status);
             }
         }
         self.drop_if_over(id);
@@ -536,13 +550,6 @@ impl Sessions {
             self.counters.unattributed_execs += execs.count() as u64;
         }
     }
-}
-
-/// sshd gives a session's own process a pty, or pipes; a program it runs for
-/// itself in a POSIX session of its own (as `pam_exec` does) has neither. Of an
-/// adopted process the descriptors may have changed since.
-fn is_root(exec: &Exec) -> bool {
-    exec.session_leader && (exec.adopted || is_connected(exec))
 }
 
 fn is_connected(exec: &Exec) -> bool {

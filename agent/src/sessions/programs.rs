@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sessions;
 use super::lineage::{Owner, SessionKey};
+use super::sink::Sink;
 use super::transfers::Transport;
 use crate::capture::event::Exec;
 
@@ -29,8 +30,9 @@ impl Sessions {
         key: SessionKey,
         (boot_ns, pid): (u64, u32),
         exec: &Exec,
+        sink: &mut dyn Sink,
     ) {
-        let Some(session) = self.sessions.get_mut(&key) else {
+        let Some((session, mut out)) = self.open(key, sink) else {
             return;
         };
         let program = Program {
@@ -39,6 +41,10 @@ impl Sessions {
             boot_ns,
             transport: Transport::of(exec, &session.streams),
         };
+        // Another repository begins where the one before ended.
+        if matches!(program.transport, Some(Transport::Repository { .. })) {
+            session.tell_moved(&mut out, boot_ns);
+        }
         session.programs.insert(pid, Arc::new(program));
     }
 

@@ -16,6 +16,7 @@ use super::programs::Program;
 use super::sink::SessionRecord;
 use super::streams::{CLIENT_TERMINAL, Piece, StreamId, Streams};
 use super::timeline::{Out, Timeline};
+use super::transfers::Moved;
 use crate::capture::event::WindowSize;
 
 /// Counts change with every event; the metadata follows this often.
@@ -62,6 +63,8 @@ pub(super) struct OpenSession {
     pub sizes: HashMap<u32, WindowSize>,
     /// What its processes run.
     pub programs: HashMap<u32, Arc<Program>>,
+    /// Repositories of which the last bytes are on their way.
+    pub moved: Vec<Moved>,
     pub file_allowance: Allowance,
     pub network_allowance: Allowance,
     pub bounded: Bounded,

@@ -11,6 +11,7 @@ pub use super::connection::StreamLoss;
 pub use super::identity::Identity;
 use super::network::Socket;
 use super::programs::Program;
+use super::transfers::Moved;
 
 /// Where one byte stream of a session stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +43,8 @@ pub struct KernelSide {
     pub server: u32,
     /// How its own process ended, and when; the status where it is known.
     pub exited: Option<(u64, Option<ExitStatus>)>,
-    /// When its sshd ended.
-    pub disconnected_boot_ns: Option<u64>,
+    /// When its sshd ended, and how; the status where it is known.
+    pub disconnected: Option<(u64, Option<ExitStatus>)>,
     /// Part of it was not captured because no agent was running.
     pub interrupted: bool,
     /// Since when the hooks on system calls are detached, which is not yet
@@ -63,6 +64,8 @@ pub struct KernelSide {
     pub(super) sockets: Vec<(u64, Socket)>,
     /// What its processes run.
     pub(super) programs: Vec<(u32, Program)>,
+    /// Repositories of which the last bytes are on their way.
+    pub(super) moved: Vec<Moved>,
     /// When the latest of its processes ended, and whether any ran on.
     pub last_exit_boot_ns: u64,
     /// Processes ran on after its end.

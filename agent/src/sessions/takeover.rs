@@ -229,7 +229,7 @@ impl Sessions {
             }
             let servers = self.connections.get(&session.connection).map(|c| c.servers);
             if servers.unwrap_or(0) == 0 && !session.closed {
-                session.disconnected(now);
+                session.disconnected(now, None);
             }
         }
         let over: Vec<u64> = self.connections.keys().copied().collect();
@@ -268,6 +268,7 @@ impl OpenSession {
                 .iter()
                 .map(|(pid, program)| (*pid, Arc::new(program.clone())))
                 .collect(),
+            moved: side.moved,
             last_exit_boot_ns: side.last_exit_boot_ns,
             ran_on: side.ran_on,
             root: (record.leader_pid != 0).then_some(Root {
@@ -284,8 +285,8 @@ impl OpenSession {
         if let Some((boot_ns, status)) = side.exited {
             session.root_exited(boot_ns, status);
         }
-        if let Some(boot_ns) = side.disconnected_boot_ns {
-            session.disconnected(boot_ns);
+        if let Some((boot_ns, status)) = side.disconnected {
+            session.disconnected(boot_ns, status);
         }
         session
     }
@@ -324,7 +325,7 @@ impl OpenSession {
             roots,
             server: self.root.map_or(0, |root| root.server),
             exited: before.exited,
-            disconnected_boot_ns: before.disconnected_boot_ns,
+            disconnected: before.disconnected,
             interrupted: self.interrupted,
             detached_boot_ns: self.detached_boot_ns,
             sizes,
@@ -333,6 +334,7 @@ impl OpenSession {
             inner: self.inner.list(),
             sockets: Vec::new(),
             programs,
+            moved: self.moved.clone(),
             last_exit_boot_ns: self.last_exit_boot_ns,
             ran_on: self.ran_on,
             ptys,

@@ -118,7 +118,7 @@ impl Sessions {
         let client = connection.terminals.remove(&terminal);
         let sessions = connection.sessions.clone();
         if let Some(session) = client.and_then(|key| self.sessions.get_mut(&key)) {
-            session.disconnected(event.boot_ns);
+            session.disconnected(event.boot_ns, None);
         }
         for key in sessions {
             self.close_inner(key, terminal, sink);

@@ -6,7 +6,7 @@
 //! | sftp | `sftp-server`, or sshd itself (`internal-sftp`) | it closes a file |
 //! | scp | `scp` with `-t` (upload) or `-f` (download) | it closes a file |
 //! | rsync | `rsync --server`, with `--sender` a download | it closes a file |
-//! | git | `git-receive-pack` (upload), `git-upload-pack`, `git-upload-archive` | it exits: the repository, with the bytes that went over the connection |
+//! | git | `git-receive-pack` (upload), `git-upload-pack`, `git-upload-archive` | the session ends: the repository, with the bytes that went over the connection |
 //!
 //! These programs also open files that nobody asked them for: libraries,
 //! locales, the user database. The C library opens those with `O_CLOEXEC`;
@@ -21,7 +21,7 @@ use nix::libc::{O_ACCMODE, O_CLOEXEC, O_RDONLY};
 use serde::{Deserialize, Serialize};
 
 use super::commands::{arguments, lossy};
-use super::programs::Program;
+use super::ending::Ending;
 use super::session::OpenSession;
 use super::streams::{StreamId, Streams};
 use super::timeline::Out;
@@ -36,11 +36,28 @@ pub(super) enum Transport {
     Repository {
         /// Its path.
         path: String,
-        /// Which way.
-        direction: TransferDirection,
-        /// Where the stream stood when the program started.
-        from: u64,
+        /// Its way over the connection.
+        way: Way,
     },
+}
+
+/// The stream that carries a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Way {
+    /// Which way.
+    direction: TransferDirection,
+    /// Where the stream stood when the program started.
+    from: u64,
+}
+
+/// A repository whose program has ended, while the rest of it goes over the
+/// connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Moved {
+    pid: u32,
+    path: String,
+    way: Way,
+    duration_ns: u64,
 }
 
 impl Transport {
@@ -78,8 +95,10 @@ impl Transport {
         let (_, direction) = by_name.or_else(by_word)?;
         Some(Self::Repository {
             path: absolute(&exec.cwd, args.last()?),
-            direction: *direction,
-            from: streams.position(wire(*direction)),
+            way: Way {
+                direction: *direction,
+                from: streams.position(wire(*direction)),
+            },
         })
     }
 }
@@ -173,42 +192,42 @@ impl OpenSession {
         program.is_some_and(|program| program.transport.is_some())
     }
 
-    /// A process ended: a git transport has moved its repository.
+    /// A process ended. What a git transport has left in its pipe is still to go
+    /// over the connection.
     pub(super) fn program_ended(&mut self, out: &mut Out<'_>, boot_ns: u64, pid: u32) {
-        let Some(program) = self.programs.remove(&pid) else {
+        let program = self.programs.remove(&pid);
+        let Some(program) = program.filter(|program| program.pid == pid) else {
             return;
         };
-        let Program {
-            pid: own,
-            boot_ns: since,
-            transport:
-                Some(Transport::Repository {
-                    path,
-                    direction,
-                    from,
-                }),
-            ..
-        } = &*program
-        else {
-            return;
-        };
-        if *own != pid {
-            return;
+        if let Some(Transport::Repository { path, way }) = &program.transport {
+            self.moved.push(Moved {
+                pid,
+                path: path.clone(),
+                way: *way,
+                duration_ns: boot_ns.saturating_sub(program.boot_ns),
+            });
+            if matches!(self.ending, Ending::Told) {
+                self.tell_moved(out, boot_ns);
+            }
         }
-        let transfer = Transfer {
-            pid,
-            protocol: TransferProtocol::Git,
-            direction: *direction,
-            path: path.clone(),
-            bytes: self
-                .streams
-                .position(wire(*direction))
-                .saturating_sub(*from),
-            mode: None,
-            duration_ns: boot_ns.saturating_sub(*since),
-            errno: None,
-        };
-        self.emit(out, boot_ns, Body::Transfer(transfer));
+    }
+
+    /// Tells which repositories have gone over the connection by now.
+    pub(super) fn tell_moved(&mut self, out: &mut Out<'_>, boot_ns: u64) {
+        for moved in std::mem::take(&mut self.moved) {
+            let position = self.streams.position(wire(moved.way.direction));
+            let transfer = Transfer {
+                pid: moved.pid,
+                protocol: TransferProtocol::Git,
+                direction: moved.way.direction,
+                path: moved.path,
+                bytes: position.saturating_sub(moved.way.from),
+                mode: None,
+                duration_ns: moved.duration_ns,
+                errno: None,
+            };
+            self.emit(out, boot_ns, Body::Transfer(transfer));
+        }
     }
 }
 
@@ -240,7 +259,7 @@ fn direction(access: &FileAccess) -> Option<TransferDirection> {
 mod tests {
     use auditty_recording::event::{TransferDirection, TransferProtocol};
 
-    use super::{Streams, Transport};
+    use super::{Streams, Transport, Way};
     use crate::capture::event::Exec;
 
     fn of(exe: &str, args: &str) -> Option<Transport> {
@@ -262,8 +281,7 @@ mod tests {
         let repository = |path: &str, direction| {
             Some(Transport::Repository {
                 path: path.into(),
-                direction,
-                from: 0,
+                way: Way { direction, from: 0 },
             })
         };
         for (exe, args, expected) in [

@@ -5,16 +5,16 @@
 //! other threads and processes can change.
 
 use auditty_capture_ebpf::{
-    ARGS_PIECES, EXEC_DELETED, EXEC_SERVER, EXEC_SESSION_LEADER, ExecBody, KIND_ARGS, KIND_EXEC,
-    PATH_CWD, PATH_EXE, PATH_MAX, PAYLOAD_MAX, PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER,
-    PieceBody, Process, WATCH_USER, mint,
+    ARGS_PIECES, EXEC_DELETED, EXEC_SERVER, EXEC_SESSION_LEADER, EXEC_UNPROBED, ExecBody,
+    KIND_ARGS, KIND_EXEC, PATH_CWD, PATH_EXE, PATH_MAX, PAYLOAD_MAX, PROCESS_IS_PROBED,
+    PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, PieceBody, Process, WATCH_USER, mint,
 };
 use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
     connections, emit, file_calls, file_transfers, files,
     kernel::{self, Address, Origin, read},
-    maps::{PROCESSES, offset},
+    maps::{INSIDE_SSHD, PROCESSES, offset},
 };
 
 /// Sorts the process out, and reports the program if it belongs to a
@@ -60,13 +60,18 @@ fn sort_out(
         // sshd-session runs sshd-auth: still the server. Anything else is what
         // the user asked for.
         let process = known?;
+        let probed = process.flags & PROCESS_IS_PROBED;
+        process.flags &= !PROCESS_IS_PROBED;
         process.monitor_kind = 0;
         if !is_server {
             process.kind = PROCESS_USER;
             process.root = mint(boot_ns, pid);
             kernel::watch(pid, WATCH_USER);
         }
-        return Some(*process);
+        return Some(Process {
+            flags: process.flags | probed,
+            ..*process
+        });
     }
     // What a listener's child runs with the client on its standard input is the
     // server, whatever its name: dropbear executes itself by a descriptor.
@@ -160,6 +165,9 @@ fn report(context: &TracePointContext, pid: u32, process: Process, boot_ns: u64)
     }
     if read::<u32>(inode, offset!(inode_nlink)) == 0 {
         flags |= EXEC_DELETED;
+    }
+    if INSIDE_SSHD.load() != 0 && process.flags & PROCESS_IS_PROBED == 0 {
+        flags |= EXEC_UNPROBED;
     }
     body.flags = flags;
     // __data_loc: offset in the record in the lower half, length in the upper.

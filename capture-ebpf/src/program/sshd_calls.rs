@@ -5,7 +5,7 @@
 //! No probe of a function's return: that of a process under seccomp, as sshd's
 //! before the login, can kill it (Linux 6.11 to 6.13).
 
-use auditty_capture_ebpf::{CAUSE_TABLE_FULL, CLASS_STREAM, WATCH_SERVER};
+use auditty_capture_ebpf::{CAUSE_TABLE_FULL, CLASS_STREAM, PROCESS_IS_PROBED, WATCH_SERVER};
 use aya_ebpf::{
     EbpfContext as _,
     helpers::bpf_get_current_pid_tgid,
@@ -55,11 +55,15 @@ fn begins(number: u64, context: &ProbeContext) {
     if kernel::watched(pid) & WATCH_SERVER == 0 || !kernel::is_active() {
         return;
     }
+    let Some(process) = kernel::process(pid) else {
+        return;
+    };
+    process.flags |= PROCESS_IS_PROBED;
     let fd: u64 = context.arg(0).unwrap_or(0);
     let buffer: u64 = context.arg(1).unwrap_or(0);
     if emit::own_scratch() {
         server_call(number, fd, buffer, 0);
-    } else if let Some(process) = kernel::process(pid) {
+    } else {
         let origin = Origin::from(&*process);
         loss::count(origin, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
     }

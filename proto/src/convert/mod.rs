@@ -286,7 +286,7 @@ same_values! {
     }
     event::EndReason => EndReason {
         Exited => Exited, Killed => Killed, Disconnected => Disconnected, Unknown => Unknown,
-        GrantOver => GrantOver,
+        GrantOver => GrantOver, ServerKilled => ServerKilled,
     }
 }
 

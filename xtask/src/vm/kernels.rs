@@ -60,7 +60,7 @@ pub const STRESS: [&str; 5] = [
 ];
 
 /// Why something is left out unless everything is asked for.
-pub const LEFT_OUT: &str = "only with `cargo xtask vm --full`, for the time it takes";
+pub const LEFT_OUT: &str = "only with `cargo xtask vm --full` or `--native`, for the time it takes";
 
 /// Every way of capture, best first.
 pub const MODES: [&str; 3] = ["kernel-function", "tracepoint", "uprobe"];

@@ -14,7 +14,7 @@ use super::{
     console::{Console, HUNG},
     kernels::Usual,
     machine::{Plan, lines_of},
-    results::{Column, Results},
+    results::Column,
 };
 use crate::workspace;
 
@@ -22,22 +22,13 @@ use crate::workspace;
 pub const NATIVE: &str = "native";
 
 /// Ways of capture that are tested here.
-pub const MODES: [(&str, Usual); 2] = [("tracepoint", Usual::Suite), ("uprobe", Usual::Nothing)];
+pub const MODES: [(&str, Usual); 2] = [("tracepoint", Usual::Suite), ("uprobe", Usual::Stress)];
 
 /// From one line to the next.
 const SILENCE: Duration = Duration::from_secs(180);
 
-/// Runs the suite in these ways of capture.
-pub fn run_all(plans: Vec<(Plan, Usual)>) -> Result<Results> {
-    let mut results = Results::default();
-    for (plan, _) in &plans {
-        results.columns.extend(run(plan)?);
-    }
-    Ok(results)
-}
-
-/// Runs it and listens to it.
-fn run(plan: &Plan) -> Result<Vec<Column>> {
+/// Runs the suite in one of them, and listens to it.
+pub fn run(plan: &Plan) -> Result<Vec<Column>> {
     let suite = workspace::root()?.join("target/release/auditty-capture-suite");
     let path = super::log(NATIVE, plan)?;
     let mut log =

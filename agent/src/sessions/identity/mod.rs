@@ -138,6 +138,19 @@ impl Identity {
         asked
     }
 
+    /// Whether somebody asks to be let in.
+    pub(super) fn is_asked(&self) -> bool {
+        self.child.is_some() && !self.frozen
+    }
+
+    /// Whether the monitor only watches another process, which serves the user.
+    /// Root it serves itself.
+    pub(super) fn is_monitored(&self, users: &dyn UserNames) -> bool {
+        let user = self.user.as_ref().filter(|_| self.child.is_some());
+        user.and_then(|user| users.uid(user))
+            .is_some_and(|uid| uid != 0)
+    }
+
     /// The login of a session whose own process runs as `uid`, where that is
     /// known by now. Names are cross-checked: where sshd's word and the kernel's
     /// user id disagree, only the user id counts.

@@ -250,3 +250,17 @@ fn an_exit_has_the_duration_of_its_last_exec() {
     assert_eq!((exits[0].exec_seq, exits[0].duration_ns), (Some(5), MS));
     assert!(rig.now > started);
 }
+
+#[test]
+fn a_server_process_that_is_killed() {
+    let mut rig = Rig::logged_in();
+    rig.shell(SSHD, SHELL, 3);
+    rig.exit(SSHD, 9);
+    rig.exit(SHELL, 1);
+    rig.pass(1_000);
+    let end = rig.session(0).end().unwrap();
+    assert_eq!(
+        (end.reason, end.status),
+        (EndReason::ServerKilled, SIGNAL(1))
+    );
+}

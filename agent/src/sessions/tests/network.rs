@@ -214,3 +214,43 @@ fn a_server_of_the_users_own_is_the_child_of_its_session() {
     assert_eq!(rig.session(1).session().parent_session_id, Some(parent));
     assert_eq!(rig.links(0)[0].relation, LinkRelation::Child);
 }
+
+#[test]
+fn what_sshd_asks_other_hosts_for_itself_is_no_forward() {
+    let mut rig = Rig::new();
+    rig.connect(MONITOR, ConnectionStart::default());
+    rig.fork(MONITOR, CHILD);
+    rig.socket(MONITOR, 1, SocketOperation::Connect);
+    rig.monitor(CHILD, 8, b"\0\0\0\x05alice");
+    rig.socket(MONITOR, 2, SocketOperation::Connect);
+    rig.socket(0, 2, SocketOperation::Close);
+    rig.pass(5_000);
+    assert_eq!(rig.count(), 0, "nobody is logged in");
+    rig.monitor(MONITOR, 13, b"\0\0\0\x01");
+    rig.exit(CHILD, 0);
+    rig.socket(MONITOR, 3, SocketOperation::Connect);
+    rig.fork(MONITOR, SSHD);
+    rig.shell(SSHD, SHELL, 3);
+    rig.socket(MONITOR, 4, SocketOperation::Connect);
+    rig.socket(SSHD, 5, SocketOperation::Connect);
+    rig.end_of_batch();
+    assert_eq!(
+        rig.session(0).story()[5..],
+        ["Connect forwarded=true"],
+        "sshd's own connections"
+    );
+    assert_eq!(rig.count(), 1);
+}
+
+#[test]
+fn root_is_served_by_the_monitor_itself() {
+    let mut rig = Rig::new();
+    rig.connect(MONITOR, ConnectionStart::default());
+    rig.fork(MONITOR, CHILD);
+    rig.monitor(CHILD, 8, b"\0\0\0\x04root");
+    rig.monitor(MONITOR, 13, b"\0\0\0\x01");
+    rig.exit(CHILD, 0);
+    rig.socket(MONITOR, 1, SocketOperation::Connect);
+    rig.pass(5_000);
+    assert_eq!(rig.session(0).story()[3..], ["Connect forwarded=true"]);
+}

@@ -1,7 +1,7 @@
 use auditty_recording::event::{EndReason, GapCause, Stream};
 use auditty_recording::session::Verdict;
 
-use super::rig::{MONITOR, MS, Rig, SHELL, SSHD};
+use super::rig::{CHILD, MONITOR, MS, Rig, SHELL, SSHD};
 use crate::capture::event::{ConnectionStart, Fact, Fd, KernelEvent};
 use crate::sessions::Restart;
 use crate::sessions::sink::SessionRecord;
@@ -160,4 +160,29 @@ fn a_decided_end_is_told_before_the_agent_stops() {
     rig.sessions.shutdown(false, &mut rig.sink);
     assert_eq!(rig.session(0).story().last().unwrap(), "end Exited");
     assert!(rig.session(0).finished);
+}
+
+/// What PAM runs in a login looks like a session's own process, once nobody has
+/// seen it start.
+#[test]
+fn what_sshd_runs_in_a_login_is_no_session_of_its_own() {
+    for (others, sessions) in [(true, 0), (false, 1)] {
+        let mut rig = Rig::new();
+        let start = ConnectionStart {
+            adopted: true,
+            ..ConnectionStart::default()
+        };
+        rig.connect(MONITOR, start);
+        if others {
+            rig.fork(MONITOR, CHILD);
+        }
+        rig.fork(MONITOR, SHELL);
+        rig.exec_with(SHELL, &["permit"], |exec| {
+            exec.parent = MONITOR;
+            exec.adopted = true;
+            exec.session_leader = true;
+        });
+        rig.end_of_batch();
+        assert_eq!(rig.count(), sessions);
+    }
 }

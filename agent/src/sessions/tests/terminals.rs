@@ -1,4 +1,5 @@
-use auditty_recording::event::{Body, GapClass, Link, LinkRelation, Stream};
+use auditty_recording::event::{Body, GapCause, GapClass, Link, LinkRelation, Stream};
+use auditty_recording::session::Verdict;
 
 use super::rig::{MS, Rig, SHELL, SIZE, SSHD};
 use crate::capture::event::{Direction, Fact, Fd, TerminalData, WindowSize};
@@ -285,4 +286,61 @@ fn a_time_with_less_capture_is_declared_once_to_those_it_concerns() {
     assert_eq!(gaps.len(), 1);
     assert_eq!(gaps[0].from_boot_ns, from + MS);
     assert!(gaps[0].to_boot_ns >= from + 60_000 * MS);
+}
+
+/// Hooks are attached when a login begins. One that is quicker is not complete.
+#[test]
+fn a_login_quicker_than_the_hooks_says_what_it_misses() {
+    let quick = |at: u32| {
+        let mut rig = Rig::new();
+        rig.fact(0, Fact::Detached);
+        rig.login(0);
+        for step in 0..4 {
+            if step == at {
+                rig.fact(0, Fact::Attached);
+            }
+            match step {
+                0 => rig.fork(SSHD, SHELL),
+                1 => rig.root(SHELL, &["-bash"], [Fd::Pts(3); 3]),
+                2 => rig.exit(SHELL, 0),
+                _ => rig.disconnect(),
+            }
+        }
+        rig.pass(1_000);
+        let recorded = rig.session(0);
+        assert!(recorded.finished);
+        let gaps = recorded.gaps();
+        for gap in &gaps {
+            assert_eq!((gap.cause, gap.class), (GapCause::Detached, GapClass::Any));
+            assert!(gap.from_boot_ns < gap.to_boot_ns);
+        }
+        gaps.len()
+    };
+    // Before the session's process was forked; before it executed its shell;
+    // while it ran; after it; never.
+    assert_eq!([0, 1, 2, 3, 9].map(quick), [0, 1, 1, 1, 1]);
+}
+
+/// Probes see what sshd moves, but not every server is the sshd that has them.
+#[test]
+fn a_session_of_a_server_without_probes_says_so() {
+    let mut rig = Rig::logged_in();
+    rig.fork(SSHD, SHELL);
+    rig.exec_with(SHELL, &["-bash"], |exec| {
+        exec.session_leader = true;
+        exec.fds = [Fd::Pts(3); 3];
+        exec.unprobed = true;
+    });
+    rig.exit(SHELL, 0);
+    rig.disconnect();
+    rig.pass(1_000);
+    let recorded = rig.session(0);
+    assert!(recorded.finished);
+    assert!(recorded.story().contains(&"marker not_probed".to_owned()));
+    let gaps = recorded.gaps();
+    let [gap] = &gaps[..] else {
+        panic!("{gaps:?}");
+    };
+    assert_eq!((gap.cause, gap.class), (GapCause::Detached, GapClass::Any));
+    assert_eq!(recorded.session().verdict, Verdict::Lossy);
 }

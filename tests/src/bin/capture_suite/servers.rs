@@ -39,5 +39,13 @@ pub fn dropbear(rig: &mut Rig) -> Result<Outcome> {
     let recording = rig.recording()?;
     let user = &recording.session()["login"]["user"];
     ensure!(*user == rig.user.name.as_str(), "the user is {user}");
+    if let Some(why) = rig.limited("sessions of dropbear") {
+        let gaps = recording.of("gap");
+        ensure!(
+            gaps.iter().any(|gap| gap["cause"] == "detached"),
+            "what is not captured is not declared"
+        );
+        return Ok(Outcome::Limit(why));
+    }
     account::compare(&recording, SHOWN, &shown)
 }
