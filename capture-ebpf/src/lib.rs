@@ -323,9 +323,12 @@ pub const EXEC_SESSION_LEADER: u32 = 1;
 pub const EXEC_SERVER: u32 = 2;
 /// The image's file has no link.
 pub const EXEC_DELETED: u32 = 4;
-/// No probe has run in the process so far, or in those that forked it: what its
-/// server moves is not seen. Only where probes inside sshd see that.
+/// No probe has run in the process that forked this one: what that server moves is
+/// not seen. Only where probes inside sshd see it.
 pub const EXEC_UNPROBED: u32 = 8;
+/// Only probes inside its server see what goes over its terminal, and there is a
+/// [`KIND_WINDOW_SIZE`] when they see it first.
+pub const EXEC_BY_PROBES: u32 = 16;
 
 /// Body of [`KIND_EXIT`].
 #[repr(C)]
@@ -439,8 +442,10 @@ pub const PROCESS_IS_TRANSFER: u32 = 1 << 8;
 /// Flag of a [`Process`]: it has begun to talk to its peer. What a transfer
 /// opened before are its libraries and settings.
 pub const PROCESS_IS_TALKING: u32 = 1 << 9;
-/// Flag of a [`Process`]: a probe has run inside its program.
+/// Flag of a [`Process`]: a probe has run in it.
 pub const PROCESS_IS_PROBED: u32 = 1 << 10;
+/// Flag of a [`Process`]: one had run in the process that forked it.
+pub const PROCESS_IS_OF_PROBED: u32 = 1 << 11;
 /// Flag of a [`Process`]: an sshd that serves files itself (`internal-sftp`).
 pub const PROCESS_IS_SUBSYSTEM: u32 = 1 << 10;
 

@@ -292,6 +292,7 @@ fn exec(running: &Running, kind: Process) -> Exec {
         fds: [0, 1, 2].map(|fd| describe(process, fd)),
         session_leader: running.stat.session == running.stat.pid,
         server: kind.kind == PROCESS_SERVER,
+        by_probes: false,
         unprobed: false,
         adopted: true,
     }

@@ -247,6 +247,7 @@ impl Decoder {
             fds,
             session_leader: flags & layout::EXEC_SESSION_LEADER != 0,
             server: flags & layout::EXEC_SERVER != 0,
+            by_probes: flags & layout::EXEC_BY_PROBES != 0,
             unprobed: flags & layout::EXEC_UNPROBED != 0,
             adopted: false,
         }

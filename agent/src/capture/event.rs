@@ -159,6 +159,9 @@ pub struct Exec {
     /// The image is sshd and the process belongs to the server side: not (yet)
     /// the user's program.
     pub server: bool,
+    /// Only probes inside its server see what goes over its terminal, and the first
+    /// sight of that is an event.
+    pub by_probes: bool,
     /// Of a session's own process: its server has no probes, where those see
     /// what it moves.
     pub unprobed: bool,

@@ -125,6 +125,10 @@ impl OpenSession {
                 end.reason = reason;
                 end.hangup = false;
             }
+            // Its terminal was closed by its death, and that was seen first.
+            Ending::Decided(end) if killed && end.reason == EndReason::Disconnected => {
+                end.reason = reason;
+            }
             Ending::Decided(_) | Ending::Told => {}
         }
     }
@@ -155,6 +159,7 @@ impl OpenSession {
         self.streams.flush_all(&mut self.timeline, out);
         let boot_ns = end.boot_ns.max(self.timeline.last_boot_ns());
         self.tell_moved(out, boot_ns);
+        self.declare_unsighted(out, boot_ns);
         let body = SessionEnd {
             reason,
             status: end.status,

@@ -116,6 +116,14 @@ impl Sessions {
         session.emit(&mut out, boot_ns, Body::Marker(marker));
     }
 
+    /// The session's server must be seen to read its terminal before it ends: it
+    /// reads up to the end. Otherwise nothing that went over it was captured.
+    pub(super) fn expect_sight(&mut self, key: SessionKey, from_boot_ns: u64) {
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.sight_due_boot_ns = Some(from_boot_ns);
+        }
+    }
+
     /// The spool has something to say about a recording. One that is not open
     /// any more can be told nothing.
     pub fn spool_note(&mut self, id: Uuid, body: Body, sink: &mut dyn Sink) {
@@ -182,6 +190,17 @@ impl OpenSession {
     /// Declares the time at which less was captured, once it is over.
     pub(super) fn declare_detached(&mut self, out: &mut Out<'_>, until_boot_ns: u64) {
         if let Some(from) = self.detached_boot_ns.take() {
+            let what = (GapCause::Detached, GapClass::Any);
+            self.lose(out, what, (None, None), (from, until_boot_ns));
+        }
+    }
+
+    /// Declares a terminal that was never seen.
+    pub(super) fn declare_unsighted(&mut self, out: &mut Out<'_>, until_boot_ns: u64) {
+        if let Some(from) = self.sight_due_boot_ns.take()
+            && !self.sighted
+            && self.detached_boot_ns.is_none()
+        {
             let what = (GapCause::Detached, GapClass::Any);
             self.lose(out, what, (None, None), (from, until_boot_ns));
         }

@@ -307,6 +307,9 @@ impl Sessions {
         };
         self.set_owner(pid, Owner::Session(key));
         self.roots.set(id, event.root, Owner::Session(key));
+        if exec.by_probes && matches!(exec.fds, [Fd::Pts(_), ..]) {
+            self.expect_sight(key, start_boot_ns);
+        }
         self.claim_pipes(id, key, &exec.fds, sink);
         self.release_helpers(id, pid, key, sink);
         self.record_exec(key, boot_ns, pid, exec, sink);

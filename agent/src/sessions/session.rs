@@ -71,6 +71,9 @@ pub(super) struct OpenSession {
     pub injections: Injections,
     /// Sessions it drives or that drive it, as told.
     pub driving: HashSet<(LinkRelation, Uuid)>,
+    /// Since when its terminal must be seen, and whether it was.
+    pub sight_due_boot_ns: Option<u64>,
+    pub sighted: bool,
     /// Since when less is captured of it.
     pub detached_boot_ns: Option<u64>,
     /// Processes ran on after its end.

@@ -59,6 +59,7 @@ impl Sessions {
             clock: self.clock,
             counters: &mut self.counters,
         };
+        session.sighted = true;
         session.resize(&mut out, boot_ns, CLIENT_TERMINAL, data.size);
         let id = StreamId::terminal(CLIENT_TERMINAL, data.direction);
         let piece = Piece::of_terminal(boot_ns, data);
@@ -143,12 +144,22 @@ impl Sessions {
             return;
         }
         self.learn_server(event);
-        let key = match self.last_on_pty(id, pts) {
+        let last = self.last_on_pty(id, pts);
+        if let Some(session) = last.and_then(|key| self.sessions.get_mut(&key)) {
+            session.sighted = true;
+        }
+        let key = match last {
             // Too early for the next session on this pty, whose first bytes
             // carry the size as well, and too late for this one.
             Some(key) if self.sessions.get(&key).is_some_and(root_exited) => return,
             Some(key) => Some(key),
-            None => self.open_on_pty(id, boot_ns, pts, Seed::default(), sink),
+            None => {
+                let key = self.open_on_pty(id, boot_ns, pts, Seed::default(), sink);
+                if let Some(session) = key.and_then(|key| self.sessions.get_mut(&key)) {
+                    session.sighted = true;
+                }
+                key
+            }
         };
         if let Some((session, mut out)) = key.and_then(|key| self.open(key, sink)) {
             session.resize(&mut out, boot_ns, CLIENT_TERMINAL, size);

@@ -5,9 +5,10 @@
 //! other threads and processes can change.
 
 use auditty_capture_ebpf::{
-    ARGS_PIECES, EXEC_DELETED, EXEC_SERVER, EXEC_SESSION_LEADER, EXEC_UNPROBED, ExecBody,
-    KIND_ARGS, KIND_EXEC, PATH_CWD, PATH_EXE, PATH_MAX, PAYLOAD_MAX, PROCESS_IS_PROBED,
-    PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER, PieceBody, Process, WATCH_USER, mint,
+    ARGS_PIECES, EXEC_BY_PROBES, EXEC_DELETED, EXEC_SERVER, EXEC_SESSION_LEADER, EXEC_UNPROBED,
+    ExecBody, KIND_ARGS, KIND_EXEC, PATH_CWD, PATH_EXE, PATH_MAX, PAYLOAD_MAX,
+    PROCESS_IS_OF_PROBED, PROCESS_IS_PROBED, PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER,
+    PieceBody, Process, WATCH_USER, mint,
 };
 use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
@@ -60,7 +61,6 @@ fn sort_out(
         // sshd-session runs sshd-auth: still the server. Anything else is what
         // the user asked for.
         let process = known?;
-        let probed = process.flags & PROCESS_IS_PROBED;
         process.flags &= !PROCESS_IS_PROBED;
         process.monitor_kind = 0;
         if !is_server {
@@ -68,10 +68,7 @@ fn sort_out(
             process.root = mint(boot_ns, pid);
             kernel::watch(pid, WATCH_USER);
         }
-        return Some(Process {
-            flags: process.flags | probed,
-            ..*process
-        });
+        return Some(*process);
     }
     // What a listener's child runs with the client on its standard input is the
     // server, whatever its name: dropbear executes itself by a descriptor.
@@ -166,8 +163,11 @@ fn report(context: &TracePointContext, pid: u32, process: Process, boot_ns: u64)
     if read::<u32>(inode, offset!(inode_nlink)) == 0 {
         flags |= EXEC_DELETED;
     }
-    if INSIDE_SSHD.load() != 0 && process.flags & PROCESS_IS_PROBED == 0 {
-        flags |= EXEC_UNPROBED;
+    if INSIDE_SSHD.load() != 0 {
+        flags |= EXEC_BY_PROBES;
+        if process.flags & PROCESS_IS_OF_PROBED == 0 {
+            flags |= EXEC_UNPROBED;
+        }
     }
     body.flags = flags;
     // __data_loc: offset in the record in the lower half, length in the upper.

@@ -3,7 +3,8 @@
 
 use auditty_capture_ebpf::{
     CAUSE_TABLE_FULL, CLASS_PROCESS, ForkBody, KIND_FORK, KIND_LISTENER_FORK,
-    PROCESS_HOLDS_TERMINAL, PROCESS_LISTENER, PROCESS_SERVER, Process,
+    PROCESS_HOLDS_TERMINAL, PROCESS_IS_OF_PROBED, PROCESS_IS_PROBED, PROCESS_LISTENER,
+    PROCESS_SERVER, Process,
 };
 use aya_ebpf::{EbpfContext, macros::tracepoint, programs::TracePointContext};
 
@@ -48,8 +49,7 @@ fn try_task_newtask(context: &TracePointContext, parent_pid: u32, parent: &Proce
     let child = Process {
         monitor_kind: 0,
         monitor_len: 0,
-        // The child closes the parent's ptys, or becomes their holder itself.
-        flags: parent.flags & !PROCESS_HOLDS_TERMINAL,
+        flags: inherited(parent.flags),
         ..*parent
     };
     let origin = Origin::from(parent);
@@ -71,4 +71,17 @@ fn try_task_newtask(context: &TracePointContext, parent_pid: u32, parent: &Proce
     } else {
         emit::submit(scratch);
     }
+}
+
+/// The child closes the parent's ptys, or becomes their holder itself; and that
+/// the parent's calls are seen says nothing of its own.
+#[inline(always)]
+fn inherited(flags: u32) -> u32 {
+    let own = PROCESS_HOLDS_TERMINAL | PROCESS_IS_PROBED | PROCESS_IS_OF_PROBED;
+    let of_probed = if flags & PROCESS_IS_PROBED != 0 {
+        PROCESS_IS_OF_PROBED
+    } else {
+        0
+    };
+    flags & !own | of_probed
 }

@@ -14,7 +14,7 @@ use crate::{
     emit, files,
     kernel::{self, Address, Origin, read},
     loss,
-    maps::{INNER, LINE_DISCIPLINE, TERMINALS, WRITERS, Writer, offset},
+    maps::{INNER, INSIDE_SSHD, LINE_DISCIPLINE, TERMINALS, WRITERS, Writer, offset},
 };
 
 const ICANON: u32 = 0o2;
@@ -101,6 +101,8 @@ fn begin(master: u64, pts: u32, connection: u64, root: u64, pid: u32) -> i32 {
     }
     if root != 0 {
         remember_inner(root, master);
+    } else if INSIDE_SSHD.load() != 0 {
+        emit_window_size(master);
     }
     1
 }

@@ -344,3 +344,24 @@ fn a_session_of_a_server_without_probes_says_so() {
     assert_eq!((gap.cause, gap.class), (GapCause::Detached, GapClass::Any));
     assert_eq!(recorded.session().verdict, Verdict::Lossy);
 }
+
+#[test]
+fn a_terminal_that_probes_never_see_is_declared() {
+    for (seen, gaps) in [(true, 0), (false, 1)] {
+        let mut rig = Rig::logged_in();
+        rig.fork(SSHD, SHELL);
+        rig.exec_with(SHELL, &["-bash"], |exec| {
+            exec.session_leader = true;
+            exec.fds = [Fd::Pts(3); 3];
+            exec.by_probes = true;
+        });
+        if seen {
+            let size = WindowSize::default();
+            rig.fact(SSHD, Fact::WindowSize { pts: 3, size });
+        }
+        rig.exit(SHELL, 0);
+        rig.disconnect();
+        rig.pass(1_000);
+        assert_eq!(rig.session(0).gaps().len(), gaps);
+    }
+}
