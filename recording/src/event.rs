@@ -622,7 +622,8 @@ pub const PROCESSES_ENDED: &str = "processes_ended";
 pub struct Marker {
     /// What it marks: `adopted`, `agent_stopped`, `agent_resumed`, `recovered`,
     /// `terminal_injection` (a process put bytes into a terminal's input),
-    /// `processes_ended` (the last process that ran on after the end).
+    /// `processes_ended` (the last process that ran on after the end),
+    /// `clock_stepped` (the time of day was set).
     pub marker: String,
     /// In words.
     pub message: String,
@@ -642,6 +643,8 @@ pub enum EndReason {
     ServerKilled,
     /// The agent ended it: it had outlived its grant.
     GrantOver,
+    /// The host went down while it was open.
+    HostReboot,
     /// It ended while no agent was running.
     Unknown,
 }

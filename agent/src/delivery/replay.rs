@@ -1,6 +1,8 @@
 //! Brings a kept session up to date with events that were written after it.
 
-use auditty_recording::event::{Body, Event, Gap, GapClass, LinkRelation, PROCESSES_ENDED, Stream};
+use auditty_recording::event::{
+    Body, EndReason, Event, Gap, GapClass, LinkRelation, PROCESSES_ENDED, Stream,
+};
 
 use crate::sessions::sink::{SessionRecord, StreamPosition};
 
@@ -10,7 +12,7 @@ pub(super) fn replay(record: &mut SessionRecord, event: &Event) {
         return;
     }
     record.next_seq = event.seq.saturating_add(1);
-    record.last_boot_ns = record.last_boot_ns.max(event.boot_ns);
+    record.note_time(event);
     record.revision = record.revision.saturating_add(1);
     let session = &mut record.session;
     session.counts.add(&event.body);
@@ -47,7 +49,11 @@ pub(super) fn replay(record: &mut SessionRecord, event: &Event) {
             session.running_processes = 0;
         }
         Body::SessionEnd(end) => {
-            session.end_time = Some(event.time);
+            session.end_time = match end.reason {
+                // Told by the agent after the reboot.
+                EndReason::HostReboot => record.last_time.or(Some(session.start_time)),
+                _ => Some(event.time.max(session.start_time)),
+            };
             session.end_reason = Some(end.reason);
             session.exit_code = end.status.exit_code;
             session.signal = end.status.signal;

@@ -190,7 +190,7 @@ impl Recorder {
 
     fn housekeeping(&mut self) {
         notify::alive();
-        self.sessions.set_clock(clock());
+        self.sessions.set_clock(clock(), &mut self.spool);
         self.reap();
         self.reload_grants();
         if self.when_over == WhenOver::End {

@@ -1,6 +1,9 @@
 //! From time since boot to the wall clock.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// A clock that is only slewed moves by less between two samples.
+const STEP_NS: i128 = 500_000_000;
 
 /// The offset between `CLOCK_BOOTTIME` and the wall clock, sampled now and then
 /// because the wall clock can be stepped.
@@ -15,6 +18,16 @@ impl Clock {
         Self {
             offset_ns: wall.as_nanosecond() - i128::from(boot_ns),
         }
+    }
+
+    /// What there is to say when this clock follows `before`; `None` when it was
+    /// not stepped.
+    pub(super) fn step_from(&self, before: Self) -> Option<String> {
+        let step = self.offset_ns - before.offset_ns;
+        (step.abs() >= STEP_NS).then(|| {
+            let step = SignedDuration::from_nanos(i64::try_from(step).unwrap_or(i64::MAX));
+            format!("The host's clock was set: {:+.3} s.", step.as_secs_f64())
+        })
     }
 
     /// Wall time at `boot_ns` since boot.

@@ -150,8 +150,9 @@ impl OpenSession {
             true => EndReason::GrantOver,
             false => end.reason,
         };
+        let end_time = self.timeline.record.end_at(end.boot_ns, out.clock);
         let session = &mut self.timeline.record.session;
-        session.end_time = Some(out.clock.wall(end.boot_ns));
+        session.end_time = Some(end_time);
         session.end_reason = Some(reason);
         (session.exit_code, session.signal) = (end.status.exit_code, end.status.signal);
         self.dirty = true;

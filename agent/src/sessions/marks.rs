@@ -75,6 +75,22 @@ impl Sessions {
         }
     }
 
+    /// The time of day was set: those of events before and behind this marker do
+    /// not compare. Their order, and how long things lasted, come from another
+    /// clock.
+    pub(super) fn clock_stepped(&mut self, message: &str, sink: &mut dyn Sink) {
+        let now = self.now;
+        for key in self.keys() {
+            if let Some((session, mut out)) = self.open(key, sink) {
+                let marker = Marker {
+                    marker: "clock_stepped".into(),
+                    message: message.to_owned(),
+                };
+                session.emit(&mut out, now, Body::Marker(marker));
+            }
+        }
+    }
+
     /// A session is described that began at `from_boot_ns`: its login may have
     /// been quicker than the hooks were attached.
     pub(super) fn declare_late_hooks(

@@ -212,9 +212,13 @@ impl Sessions {
         }
     }
 
-    /// The wall clock may have been stepped.
-    pub fn set_clock(&mut self, clock: Clock) {
+    /// The wall clock may have been stepped: open sessions are told so.
+    pub fn set_clock(&mut self, clock: Clock, sink: &mut dyn Sink) {
+        let step = clock.step_from(self.clock);
         self.clock = clock;
+        if let Some(message) = step {
+            self.clock_stepped(&message, sink);
+        }
     }
 
     /// Logins that were let in while nothing recorded: their sessions are told

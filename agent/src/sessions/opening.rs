@@ -99,6 +99,7 @@ impl Sessions {
                 ..Session::default()
             },
             next_seq: 1,
+            start_boot_ns: boot_ns,
             ..SessionRecord::default()
         };
         connection.sessions.push(key);

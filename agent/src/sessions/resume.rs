@@ -19,6 +19,17 @@ pub(super) const SAME_START_NS: u64 = 50_000_000;
 /// process has not been among them after this time has ended unseen.
 const CLAIM_NS: u64 = 60_000_000_000;
 
+/// What became of a session while no agent was running.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Its own process lives.
+    GoesOn,
+    /// Nobody saw how it ended.
+    Ended,
+    /// Nothing of it is left: the host went down.
+    HostReboot,
+}
+
 /// What an agent before has left.
 #[derive(Debug)]
 pub enum Restart {
@@ -47,25 +58,26 @@ impl Sessions {
             Restart::Pinned(records, connections) => self.take_over(records, connections),
         };
         for record in records {
-            let same_boot = record.session.host.boot_id == self.host.boot_id;
-            let lives = same_boot
-                && record.leader_pid != 0
-                && live(record.leader_pid, record.leader_start_boot_ns);
-            let from = if same_boot { record.last_boot_ns } else { 0 };
-            self.resume_one(record, lives, from, sink);
+            let (leader, start) = (record.leader_pid, record.leader_start_boot_ns);
+            let fate = match record.session.host.boot_id == self.host.boot_id {
+                false => Fate::HostReboot,
+                true if leader != 0 && live(leader, start) => Fate::GoesOn,
+                true => Fate::Ended,
+            };
+            self.resume_one(record, fate, sink);
         }
     }
 
-    fn resume_one(
-        &mut self,
-        mut record: SessionRecord,
-        lives: bool,
-        from: u64,
-        sink: &mut dyn Sink,
-    ) {
+    fn resume_one(&mut self, mut record: SessionRecord, fate: Fate, sink: &mut dyn Sink) {
         let now = self.now;
-        record.last_boot_ns = from;
-        let detached_boot_ns = record.kernel.detached_boot_ns.filter(|_| from != 0);
+        let last_time = record.last_time;
+        if fate == Fate::HostReboot {
+            // Moments of another boot.
+            (record.last_boot_ns, record.start_boot_ns) = (0, 0);
+            record.kernel.detached_boot_ns = None;
+        }
+        let from = record.last_boot_ns;
+        let detached_boot_ns = record.kernel.detached_boot_ns;
         record.kernel = KernelSide {
             interrupted: true,
             ..KernelSide::default()
@@ -90,13 +102,16 @@ impl Sessions {
             session.ending = Ending::Told;
         }
         session.timeline.record = record;
-        let (marker, message) = if lives {
-            ("agent_resumed", "The agent runs again.")
-        } else {
-            (
+        let (marker, message) = match fate {
+            Fate::GoesOn => ("agent_resumed", "The agent runs again."),
+            Fate::Ended => (
                 "recovered",
                 "The session's own process ended while no agent was running.",
-            )
+            ),
+            Fate::HostReboot => (
+                "recovered",
+                "The host went down while the session was open.",
+            ),
         };
         let marker = Marker {
             marker: marker.into(),
@@ -110,7 +125,7 @@ impl Sessions {
         let what = (GapCause::AgentDown, GapClass::Any);
         session.emit(&mut out, now, Body::Marker(marker));
         session.lose(&mut out, what, (None, None), (from, now));
-        if lives {
+        if fate == Fate::GoesOn {
             session.report(&mut out, now);
             let key = SessionKey(self.next_key);
             self.next_key += 1;
@@ -118,10 +133,16 @@ impl Sessions {
             return;
         }
         if !matches!(session.ending, Ending::Told) {
-            let reason = EndReason::Unknown;
-            let known = &mut session.timeline.record.session;
-            known.end_time = Some(out.clock.wall(now));
-            known.end_reason = Some(reason);
+            let record = &mut session.timeline.record;
+            let (reason, end_time) = match fate {
+                Fate::HostReboot => (
+                    EndReason::HostReboot,
+                    last_time.unwrap_or(record.session.start_time),
+                ),
+                _ => (EndReason::Unknown, record.end_at(now, out.clock)),
+            };
+            record.session.end_time = Some(end_time);
+            record.session.end_reason = Some(reason);
             let end = SessionEnd {
                 reason,
                 status: Default::default(),

@@ -2,11 +2,13 @@
 //! the session as a whole.
 
 use auditty_recording::{
-    event::{Event, ExitStatus, GapClass},
+    event::{Body, Event, ExitStatus, GapClass},
     session::{Connection, Session},
 };
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::Clock;
 pub use super::connection::StreamLoss;
 pub use super::identity::Identity;
 use super::network::Socket;
@@ -135,13 +137,46 @@ pub struct SessionRecord {
     pub leader_start_boot_ns: u64,
     /// Where its streams stand.
     pub streams: Vec<StreamPosition>,
+    /// When it began, nanoseconds since boot, 0 while unknown.
+    #[serde(default)]
+    pub start_boot_ns: u64,
     /// Moment of the latest event, nanoseconds since boot: what comes after it
     /// was missed when the agent was down.
     #[serde(default)]
     pub last_boot_ns: u64,
+    /// Time of day of the last thing that happened in it: when it ended, where
+    /// the host went down with it.
+    #[serde(default)]
+    pub last_time: Option<Timestamp>,
     /// Its side in the kernel.
     #[serde(default)]
     pub kernel: KernelSide,
+}
+
+impl SessionRecord {
+    /// An event is put on its timeline. Markers, gaps and the end are what the
+    /// agent says of it.
+    pub(crate) fn note_time(&mut self, event: &Event) {
+        self.last_boot_ns = self.last_boot_ns.max(event.boot_ns);
+        if !matches!(
+            event.body,
+            Body::Marker(_) | Body::Gap(_) | Body::SessionEnd(_)
+        ) {
+            self.last_time = Some(event.time);
+        }
+    }
+
+    /// The time of day of a moment at which it ended: never before it began, and
+    /// never sooner than it lasted, wherever the clock was set to meanwhile.
+    pub(crate) fn end_at(&self, boot_ns: u64, clock: Clock) -> Timestamp {
+        let begin = self.session.start_time;
+        let lasted = match self.start_boot_ns {
+            0 => 0,
+            start => i64::try_from(boot_ns.saturating_sub(start)).unwrap_or(i64::MAX),
+        };
+        let least = begin.checked_add(SignedDuration::from_nanos(lasted));
+        clock.wall(boot_ns).max(least.unwrap_or(begin))
+    }
 }
 
 /// Why an event could not be kept.

@@ -111,16 +111,18 @@ impl Timeline {
             boot_ns,
             body,
         };
-        let before = (self.record.session.counts, self.record.last_boot_ns);
-        self.record.session.counts.add(&event.body);
-        self.record.next_seq = seq + 1;
-        self.record.last_boot_ns = before.1.max(boot_ns);
+        let record = &mut self.record;
+        let before = (record.session.counts, record.last_boot_ns, record.last_time);
+        record.session.counts.add(&event.body);
+        record.next_seq = seq + 1;
+        record.note_time(&event);
         if out.sink.append(&self.record, &event).is_ok() {
             return Some(seq);
         }
         out.counters.spool_errors += 1;
-        self.record.next_seq = seq;
-        (self.record.session.counts, self.record.last_boot_ns) = before;
+        let record = &mut self.record;
+        record.next_seq = seq;
+        (record.session.counts, record.last_boot_ns, record.last_time) = before;
         self.note_lost(boot_ns, &event.body);
         None
     }

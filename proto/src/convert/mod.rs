@@ -286,7 +286,7 @@ same_values! {
     }
     event::EndReason => EndReason {
         Exited => Exited, Killed => Killed, Disconnected => Disconnected, Unknown => Unknown,
-        GrantOver => GrantOver, ServerKilled => ServerKilled,
+        GrantOver => GrantOver, ServerKilled => ServerKilled, HostReboot => HostReboot,
     }
 }
 

@@ -2,6 +2,7 @@ use auditty_recording::event::{EndReason, ExitStatus};
 use auditty_recording::session::{SessionKind, Verdict};
 
 use super::rig::{MS, Rig, SHELL, SSHD};
+use crate::sessions::Clock;
 
 const CODE: fn(u8) -> ExitStatus = |code| ExitStatus {
     exit_code: Some(code),
@@ -263,4 +264,40 @@ fn a_server_process_that_is_killed() {
         (end.reason, end.status),
         (EndReason::ServerKilled, SIGNAL(1))
     );
+}
+
+#[test]
+fn a_clock_that_is_set_changes_no_order_and_makes_nothing_last_less_than_it_did() {
+    use jiff::ToSpan as _;
+    let start: jiff::Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+    for hours in [1, -1] {
+        let mut rig = Rig::logged_in();
+        rig.shell(SSHD, SHELL, 0);
+        rig.output(0, 0, "before");
+        rig.pass(60_000);
+        let stepped = Clock::new(0, start + hours.hours());
+        rig.sessions.set_clock(stepped, &mut rig.sink);
+        // Not again for what is slewed.
+        let slewed = Clock::new(0, start + hours.hours() + 100.milliseconds());
+        rig.sessions.set_clock(slewed, &mut rig.sink);
+        rig.output(0, 6, "behind");
+        rig.pass(60_000);
+        rig.exit(SHELL, 0);
+        rig.disconnect();
+        let recorded = rig.session(0);
+        let story = recorded.story();
+        let at = |wanted: &str| story.iter().position(|line| line == wanted).unwrap();
+        assert!(at("Terminal>before") < at("marker clock_stepped"));
+        assert!(at("marker clock_stepped") < at("Terminal>behind"));
+        let told = story.iter().filter(|line| line.contains("clock_stepped"));
+        assert_eq!(told.count(), 1);
+        let boot_ns = recorded.events.iter().map(|event| event.boot_ns);
+        assert!(boot_ns.is_sorted());
+        let session = recorded.session();
+        let lasted = session.end_time.unwrap().duration_since(session.start_time);
+        let lasted = lasted.as_secs();
+        let expected = if hours > 0 { 3600 + 120 } else { 120 };
+        assert_eq!(lasted, expected, "{hours} h");
+        assert!(recorded.gaps().is_empty());
+    }
 }

@@ -1,4 +1,4 @@
-use auditty_recording::event::{EndReason, GapCause, Stream};
+use auditty_recording::event::{Body, EndReason, GapCause, Stream};
 use auditty_recording::session::Verdict;
 
 use super::rig::{CHILD, MONITOR, MS, Rig, SHELL, SSHD};
@@ -128,11 +128,32 @@ fn a_session_that_ended_meanwhile_is_closed() {
 }
 
 #[test]
-fn another_boot_or_another_process_with_this_id_is_not_the_session() {
+fn a_reboot_ends_a_session_when_it_was_last_heard_of() {
     let (old, mut record, _) = stopped();
     record.session.host.boot_id = "another".into();
-    assert!(restarted(old, record, true).session(0).finished);
+    let last = old.session(0).events.iter().rfind(|event| {
+        // Not the agent's own remark that it stopped.
+        matches!(event.body, Body::Output(_))
+    });
+    let last = last.unwrap().time;
+    let mut rig = restarted(old, record, true);
+    let recorded = rig.session(0);
+    let story = recorded.story();
+    assert_eq!(
+        story[story.len() - 3..],
+        ["marker recovered", "gap AgentDown", "end HostReboot"]
+    );
+    assert!(recorded.finished);
+    let session = recorded.session();
+    assert_eq!(session.verdict, Verdict::Interrupted);
+    assert_eq!(session.end_time, Some(last));
+    // A process with the old one's id is somebody else's.
+    rig.pass(61_000);
+    assert_eq!(rig.count(), 1);
+}
 
+#[test]
+fn another_process_with_this_id_is_not_the_session() {
     let (old, record, started) = stopped();
     let mut rig = restarted(old, record, true);
     rig.connection = 9;
