@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
+#[path = "verify/clean.rs"]
+mod clean;
 mod common;
 #[path = "common/site.rs"]
 mod site;

@@ -253,13 +253,25 @@ impl Digests {
         }
     }
 
-    /// Digests that somebody saw before must still be there.
-    pub(super) fn check_known(&self, host_id: &str, known: &[KnownHead], notes: &mut Notes) {
+    /// Digests that somebody saw before must still be there, on whatever day.
+    pub(super) async fn check_known(
+        &self,
+        store: &AnyStore,
+        host_id: &str,
+        known: &[KnownHead],
+        days: Days,
+        notes: &mut Notes,
+    ) -> Result<(), StoreError> {
         for known in known.iter().filter(|known| known.host_id == host_id) {
-            let chain = self.chains.get(&known.log);
-            let object = chain_name(host_id, &known.log, known.head.number);
-            match chain.and_then(|chain| chain.get(&known.head.number)) {
-                Some(link) if link.sha256 == known.head.sha256 => {}
+            let (log, number) = (&known.log, known.head.number);
+            let object = chain_name(host_id, log, number);
+            let link = self.chains.get(log).and_then(|chain| chain.get(&number));
+            let found = match link {
+                Some(link) => Some(link.sha256),
+                None => unread(store, host_id, (log, number), days).await?,
+            };
+            match found {
+                Some(sha256) if sha256 == known.head.sha256 => {}
                 Some(_) => notes.find(
                     FindingKind::Replaced,
                     object,
@@ -272,6 +284,7 @@ impl Digests {
                 ),
             }
         }
+        Ok(())
     }
 
     /// Chain heads that somebody else saw, such as a collector.
@@ -337,9 +350,7 @@ async fn list(
     let mut listed: BTreeMap<LogId, Vec<HostObjectKey>> = BTreeMap::new();
     for log in store.folders(&digest_folder(host_id)).await? {
         for day in store.folders(&log).await? {
-            let name = day.trim_end_matches('/').rsplit("date=").next();
-            let date = name.and_then(|name| name.parse::<Date>().ok());
-            if date.is_some_and(|date| !days.has(date)) {
+            if date_of(&day).is_some_and(|date| !days.has(date)) {
                 continue;
             }
             for object in store.list(&day).await? {
@@ -365,6 +376,37 @@ async fn list(
         });
     }
     Ok(listed)
+}
+
+/// The hash of a digest on a day that is not one of `days`. The newest days come
+/// first: what is looked for is the newest that somebody knew.
+async fn unread(
+    store: &AnyStore,
+    host_id: &str,
+    (log, number): (&LogId, u64),
+    days: Days,
+) -> Result<Option<Digest>, StoreError> {
+    let folder = format!("{}log={log}/", digest_folder(host_id));
+    let mut unread = store.folders(&folder).await?;
+    unread.retain(|day| date_of(day).is_some_and(|date| !days.has(date)));
+    unread.sort();
+    let name = format!("{number:06}.json");
+    for day in unread.into_iter().rev() {
+        let listed = store.list(&day).await?;
+        let mut keys = listed.into_iter().map(|object| object.key);
+        let Some(key) = keys.find(|key| key.strip_prefix(&day) == Some(&name)) else {
+            continue;
+        };
+        let Ok(key) = key.parse() else { continue };
+        let read = read_signed(store, key).await;
+        return Ok(read.json.as_deref().map(Digest::of));
+    }
+    Ok(None)
+}
+
+fn date_of(day: &str) -> Option<Date> {
+    let name = day.trim_end_matches('/').rsplit("date=").next();
+    name.and_then(|name| name.parse().ok())
 }
 
 /// Keys of the digests of these days and of their signatures.

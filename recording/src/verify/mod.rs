@@ -187,7 +187,9 @@ async fn verify_host(
         Scope::Date(..) | Scope::Session(_) => Days::of_sessions(store, &sessions, scope).await,
     };
     let mut digests = Digests::load(store, host_id, &keys, days, &mut notes).await?;
-    digests.check_known(host_id, &known.heads, &mut notes);
+    digests
+        .check_known(store, host_id, &known.heads, days, &mut notes)
+        .await?;
     digests.add_known(&known.chain_heads);
     if !matches!(scope, Scope::Session(_)) {
         let expected = digests.sessions().filter(|key| match scope {
