@@ -4,6 +4,7 @@
 //! credentials, which `cargo xtask test` provides.
 
 mod layer;
+mod planned;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,15 +1,16 @@
 //! A proxy for HTTP that fails as it is told.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What becomes of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It is passed on.
     None,
@@ -25,6 +26,23 @@ pub enum Fault {
     Slow(Duration),
     /// It is never answered.
     Hang,
+    /// It is passed on with another bit in its body.
+    Flip,
+}
+
+/// Faults that the next puts meet, one each.
+#[derive(Clone, Default)]
+pub struct Plan(Arc<Mutex<VecDeque<Fault>>>);
+
+impl Plan {
+    pub fn add(&self, faults: &[Fault]) {
+        self.0.lock().unwrap().extend(faults);
+    }
+
+    /// Whether all of them have happened.
+    pub fn is_through(&self) -> bool {
+        self.0.lock().unwrap().is_empty()
+    }
 }
 
 /// Where the requests go, and how many there were.
@@ -39,10 +57,31 @@ struct Request {
 }
 
 impl Layer {
+    /// A layer whose puts meet what is planned.
+    pub async fn planned(endpoint: &str) -> (Self, Plan) {
+        let plan = Plan::default();
+        let planned = plan.clone();
+        let layer = Self::deciding(endpoint, move |method, _, _| {
+            let next = || planned.0.lock().unwrap().pop_front();
+            match method {
+                "PUT" => next().unwrap_or(Fault::None),
+                _ => Fault::None,
+            }
+        });
+        (layer.await, plan)
+    }
+
     /// A layer in front of `endpoint`; `fault` decides by path and number.
     pub async fn start(
         endpoint: &str,
         fault: impl Fn(&str, usize) -> Fault + Send + Sync + 'static,
+    ) -> Self {
+        Self::deciding(endpoint, move |_, path, number| fault(path, number)).await
+    }
+
+    async fn deciding(
+        endpoint: &str,
+        fault: impl Fn(&str, &str, usize) -> Fault + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -75,12 +114,13 @@ async fn serve(
     mut client: TcpStream,
     upstream: &str,
     count: &AtomicUsize,
-    fault: &(dyn Fn(&str, usize) -> Fault + Send + Sync),
+    fault: &(dyn Fn(&str, &str, usize) -> Fault + Send + Sync),
 ) -> io::Result<()> {
     let (mut head, mut body) = head(&mut client).await?;
     let text = String::from_utf8_lossy(&head).into_owned();
-    let path = text.split(' ').nth(1).unwrap_or_default();
-    let fault = fault(path, count.fetch_add(1, Ordering::Relaxed));
+    let mut words = text.split(' ');
+    let (method, path) = (words.next().unwrap(), words.next().unwrap_or_default());
+    let fault = fault(method, path, count.fetch_add(1, Ordering::Relaxed));
     let length = header(&text, "content-length")
         .and_then(|length| length.parse().ok())
         .unwrap_or(0);
@@ -107,6 +147,11 @@ async fn serve(
             return Ok(());
         }
         Fault::Slow(pause) => tokio::time::sleep(pause).await,
+        Fault::Flip => {
+            if let Some(byte) = body.last_mut() {
+                *byte ^= 1;
+            }
+        }
         Fault::None | Fault::LoseAnswer => {}
     }
     head.truncate(head.len() - 2);

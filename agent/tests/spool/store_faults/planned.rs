@@ -1,9 +1,5 @@
-//! Spool and uploader before an S3 server in trouble. Needs the server of
-//! `with-s3`; the agent's key may put objects and nothing else.
-#![expect(clippy::unwrap_used, reason = "tests may")]
-
-#[path = "faults/proxy.rs"]
-mod proxy;
+//! One fault after the other, each at a put of its own. The agent's key may put
+//! objects and nothing else.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,18 +15,20 @@ use auditty_recording::session::{Session, Verdict};
 use auditty_recording::store::{AnyStore, Body, MAX_OBJECT_BYTES, S3Options, S3Store, StoreConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use jiff::Timestamp;
-use proxy::{Fault, Proxy};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use super::layer::{Fault, Layer, Plan};
+use super::server;
+
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A spool, an uploader, a proxy, a server.
+/// A spool, an uploader, a layer that fails, a server.
 struct Bench {
     folder: TempDir,
-    proxy: Proxy,
-    /// May do anything, past the proxy.
+    plan: Plan,
+    /// May do anything, past the layer.
     admin: AnyStore,
     spool: Spool,
     uploads: Arc<Uploads>,
@@ -51,11 +49,8 @@ impl Bench {
 
     /// With this key, or with one that may do anything.
     async fn with(key: Option<(String, String)>) -> Option<Self> {
-        let (Some(endpoint), Some(bucket)) = (setting("ENDPOINT"), setting("BUCKET")) else {
-            eprintln!("skipped: AUDITTY_TEST_S3_ENDPOINT and AUDITTY_TEST_S3_BUCKET are not set");
-            return None;
-        };
-        let proxy = Proxy::start(&endpoint).await;
+        let (endpoint, bucket) = server()?;
+        let (layer, plan) = Layer::planned(&endpoint).await;
         let prefix = format!("faults/{}", Uuid::now_v7());
         let options = |endpoint: &str| S3Options {
             endpoint_url: Some(endpoint.to_owned()),
@@ -73,7 +68,7 @@ impl Bench {
             shared = shared.credentials_provider(SharedCredentialsProvider::new(key));
         }
         let shared = shared.load().await;
-        let options = options(&proxy.endpoint);
+        let options = options(&layer.endpoint);
         let store: AnyStore =
             Arc::new(S3Store::with_config(&shared, &bucket, &prefix, &options).unwrap());
         let folder = tempfile::tempdir().unwrap();
@@ -108,7 +103,7 @@ impl Bench {
         tokio::spawn(Uploader::new(Arc::clone(&uploads), store).run(stop.clone()));
         Some(Self {
             folder,
-            proxy,
+            plan,
             admin: admin.open().await.unwrap(),
             spool,
             uploads,
@@ -222,19 +217,19 @@ async fn a_recording_arrives_whole_after_every_fault() {
         return;
     };
     for fault in [
-        Fault::Answer(500, "InternalError"),
-        Fault::Answer(503, "SlowDown"),
-        Fault::Answer(409, "ConditionalRequestConflict"),
-        Fault::Answer(403, "RequestTimeTooSkewed"),
-        Fault::Answer(400, "ExpiredToken"),
+        Fault::Status(500, "InternalError"),
+        Fault::Status(503, "SlowDown"),
+        Fault::Status(409, "ConditionalRequestConflict"),
+        Fault::Status(403, "RequestTimeTooSkewed"),
+        Fault::Status(400, "ExpiredToken"),
         Fault::Reset,
         Fault::LoseAnswer,
         Fault::Flip,
     ] {
-        bench.proxy.plan(&[fault]);
+        bench.plan.add(&[fault]);
         let key = bench.session();
         bench.until_stored(&key).await;
-        assert!(bench.proxy.is_through(), "{fault:?}");
+        assert!(bench.plan.is_through(), "{fault:?}");
         bench.assert_whole(&key).await;
         bench
             .until("the trouble is over", |bench| {
@@ -246,7 +241,7 @@ async fn a_recording_arrives_whole_after_every_fault() {
 
 /// An object stands where the first chunk belongs.
 async fn assert_conflict(mut bench: Bench, planned: &[Fault]) {
-    bench.proxy.plan(planned);
+    bench.plan.add(planned);
     let key = bench.session();
     let taken = key.chunk(0).to_string();
     let other = Body::from_static(b"not a chunk");
@@ -288,7 +283,7 @@ async fn an_object_that_may_not_be_read_is_nobodys_until_an_answer_was_lost() {
     }
     // A put that was refused has stored nothing.
     if let Some(bench) = Bench::new().await {
-        assert_conflict(bench, &[Fault::Answer(503, "SlowDown")]).await;
+        assert_conflict(bench, &[Fault::Status(503, "SlowDown")]).await;
     }
 }
 
@@ -297,10 +292,10 @@ async fn a_put_that_hangs_holds_up_nobody_else() {
     let Some(mut bench) = Bench::new().await else {
         return;
     };
-    bench.proxy.plan(&[Fault::Hang]);
+    bench.plan.add(&[Fault::Hang]);
     let hanging = bench.session();
     bench
-        .until("the put hangs", |bench| bench.proxy.is_through())
+        .until("the put hangs", |bench| bench.plan.is_through())
         .await;
     let others: Vec<_> = (0..20).map(|_| bench.session()).collect();
     bench
@@ -326,7 +321,7 @@ async fn settings_and_rights_are_told_from_trouble_that_passes() {
         let Some(mut bench) = Bench::new().await else {
             return;
         };
-        bench.proxy.plan(&[Fault::Answer(status, code)]);
+        bench.plan.add(&[Fault::Status(status, code)]);
         let key = bench.session();
         bench
             .until("the trouble is noticed", |bench| {
