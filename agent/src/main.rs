@@ -38,6 +38,9 @@ enum Command {
     /// Say whether a user may have a session now; for pam_exec in sshd's account
     /// phase. Exits with 1 where [strict] asks for a recorder and none works.
     Permit,
+    /// End the sessions that [strict] wants recorded when nothing has recorded them
+    /// for strict.end_after, in the foreground; a service of its own.
+    Guard,
     /// Print the configuration file with every key, its default and its meaning.
     Config,
 }
@@ -55,6 +58,9 @@ fn main() -> ExitCode {
     if matches!(command, Command::Uninstall) {
         return finish(run::uninstall().map(|()| true));
     }
+    if matches!(command, Command::Guard) {
+        return finish(run::guard(arguments.config.as_deref()).map(|()| true));
+    }
     let config = match Config::load(arguments.config.as_deref()) {
         Ok(config) => config,
         // Without a configuration nobody is held: a mistake in it locks nobody out.
@@ -70,7 +76,9 @@ fn main() -> ExitCode {
     finish(match command {
         Command::Check { .. } => run::check(&config),
         Command::Permit => Ok(run::permit(&config)),
-        Command::Run | Command::Config | Command::Uninstall => run::run(&config).map(|()| true),
+        Command::Run | Command::Config | Command::Uninstall | Command::Guard => {
+            run::run(&config).map(|()| true)
+        }
     })
 }
 

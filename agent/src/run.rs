@@ -16,6 +16,8 @@ mod check;
 mod collector;
 mod door;
 mod ending;
+mod guard;
+mod held;
 mod notify;
 mod permit;
 mod process;
@@ -37,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use check::{check, check_types};
+pub use guard::guard;
 pub use permit::permit;
 pub use uninstall::uninstall;
 

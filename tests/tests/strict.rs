@@ -1,11 +1,11 @@
 //! No recorder, no session, for those whom the policy names.
 
 use std::{
-    process::Output,
+    process::{Command, Output},
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use auditty_tests::{
     SOON, Scene,
     agent::{Agent, Setting},
@@ -23,6 +23,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What a machine under test may add to that.
 const BUSY: Duration = Duration::from_secs(2);
+
+/// How long sessions go on without a recorder: longer than a restart takes.
+const END_AFTER: Duration = Duration::from_secs(5);
 
 struct Gate {
     agent: Agent,
@@ -56,8 +59,11 @@ impl Gate {
         // Every user has a group of the same name.
         let setting = Setting {
             extra: format!(
-                "[strict]\nusers = [\"{}\", \"@{}\"]\nbreak_glass = [\"@{}\"]\n",
-                users[0].name, users[1].name, users[1].name
+                "[strict]\nusers = [\"{}\", \"@{}\"]\nbreak_glass = [\"@{}\"]\nend_after = \"{}s\"\n",
+                users[0].name,
+                users[1].name,
+                users[1].name,
+                END_AFTER.as_secs()
             ),
             ..Setting::default()
         };
@@ -162,6 +168,65 @@ fn no_session_without_a_recorder_for_those_who_are_held() -> Result<()> {
     assert!(gate.agent.stop()?.success());
     gate.assert_held("no recorder runs")?;
     drop(gate.sshd);
+    Ok(())
+}
+
+/// The session of `client`: whether it is still open.
+fn sleeper(client: &Client) -> Result<std::thread::JoinHandle<Result<Output>>> {
+    let client = client.clone();
+    Ok(std::thread::spawn(move || {
+        client.run_tty("echo open; sleep 600")
+    }))
+}
+
+#[test]
+fn open_sessions_of_those_who_are_held_end_when_nothing_records_them_for_long() -> Result<()> {
+    let mut gate = Gate::new()?;
+    let config = gate.agent.folder().join("agent.toml");
+    let mut guard = Command::new(binary("auditty-agent"));
+    guard.arg("--config").arg(&config).arg("guard");
+    let mut guard = gate.scene.spawn("auditty-guard", &mut guard)?;
+    let [held, glass, free] = &gate.clients;
+    let (held, glass, free) = (sleeper(held)?, sleeper(glass)?, sleeper(free)?);
+    wait_for("three open sessions", SOON, || {
+        let open = gate.agent.store().recordings()?;
+        Ok((open.len() >= 3).then_some(()))
+    })?;
+
+    // One that is back in time ends nobody's session.
+    gate.agent.process.kill()?;
+    guard.wait_for_log("the recorder does not work", SOON)?;
+    gate.agent = Agent::start_again(&gate.scene, &gate.setting)?;
+    guard.wait_for_log("the recorder works again", SOON)?;
+    assert!(!held.is_finished());
+
+    let begin = Instant::now();
+    gate.agent.process.signal(Signal::SIGSTOP)?;
+    wait_for("the end of the held session", SOON, || {
+        Ok(held.is_finished().then_some(()))
+    })?;
+    let took = begin.elapsed();
+    println!("a held session was ended {took:.1?} after the recorder stood still");
+    assert!(took >= END_AFTER && took < END_AFTER + 3 * SECOND + BUSY);
+    assert!(!glass.is_finished() && !free.is_finished());
+    gate.agent.process.signal(Signal::SIGCONT)?;
+    wait_for("the recorder to answer again", SOON, || {
+        let held = gate.clients[0].run("echo in", b"")?;
+        Ok((held.stdout == b"in\n").then_some(()))
+    })?;
+    wait_for("the note in the store", SOON, || {
+        Ok((gate.notes("store")? == 1).then_some(()))
+    })?;
+    assert!(gate.agent.process.log().contains("was ended at"));
+    for client in &gate.clients[1..] {
+        client.run("pkill -u $(id -un) sleep", b"")?;
+    }
+    for session in [glass, free] {
+        let ended = session.join().map_err(|_| anyhow!("a client died"))??;
+        assert!(ended.stdout.starts_with(b"open"), "{ended:?}");
+    }
+    guard.kill()?;
+    assert!(gate.agent.stop()?.success());
     Ok(())
 }
 

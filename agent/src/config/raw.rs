@@ -102,6 +102,7 @@ pub(super) struct RawSpool {
 pub(super) struct RawStrict {
     pub(super) users: Option<Vec<Spanned<String>>>,
     pub(super) break_glass: Option<Vec<Spanned<String>>>,
+    pub(super) end_after: Text,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,6 +1,7 @@
 //! `[strict]`: who gets no session that nothing records.
 
 use std::ffi::CString;
+use std::time::Duration;
 
 use nix::unistd::{Group, User, getgrouplist};
 use toml::Spanned;
@@ -8,11 +9,14 @@ use toml::Spanned;
 use super::error::{ConfigError, Source};
 use super::raw::RawStrict;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Who is refused while nothing records, and who is let in all the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strict {
     users: Vec<Who>,
     break_glass: Vec<Who>,
+    end_after: Duration,
 }
 
 /// A user or a group of the system.
@@ -27,6 +31,12 @@ impl Strict {
         Ok(Self {
             users: list("strict.users", raw.users, source)?,
             break_glass: list("strict.break_glass", raw.break_glass, source)?,
+            end_after: source.duration(
+                "strict.end_after",
+                raw.end_after,
+                10 * SECOND,
+                SECOND..=3600 * SECOND,
+            )?,
         })
     }
 
@@ -40,6 +50,11 @@ impl Strict {
     pub fn breaks_glass(&self, user: &str) -> bool {
         let mut listed = self.break_glass.iter();
         listed.any(|who| who.is(user).unwrap_or(false))
+    }
+
+    /// How long open sessions go on while nothing records them.
+    pub fn end_after(&self) -> Duration {
+        self.end_after
     }
 }
 
@@ -88,6 +103,7 @@ mod tests {
         let strict = Strict {
             users: vec![Who::User("ana".into()), Who::Group("root".into())],
             break_glass: vec![Who::Group("no-such-group".into())],
+            ..Strict::default()
         };
         assert!(strict.holds("ana") && strict.holds("root"));
         assert!(!strict.holds("nobody"));

@@ -1,6 +1,8 @@
-//! Uses of the break-glass group: sessions that began although nothing recorded.
+//! Uses of the break-glass group: sessions that began although nothing recorded. And
+//! sessions that were ended because nothing recorded.
 //!
-//! Each is a file in `<state_directory>/break-glass`, written by `permit`. An
+//! Each is a file in `<state_directory>/break-glass`, written by
+//! `permit` or `guard`. An
 //! agent that comes back puts a `break_glass` marker into the recording of the
 //! session, if that is still open or was caught by pinned programs, and brings
 //! the file to the store, as `v1/host=<host id>/break-glass/<name>`.
@@ -18,6 +20,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::held;
 use crate::sessions::Unrecorded;
 
 /// How often files are looked for that the store does not have.
@@ -29,7 +32,10 @@ const MOST: usize = 1024;
 /// Behind the name of a file that the store has.
 const STORED: &str = ".stored";
 
-/// One use.
+const BREAK_GLASS: &str = "break_glass";
+const ENDED: &str = "ended_unrecorded";
+
+/// One use, or one end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Use {
     kind: String,
@@ -46,11 +52,23 @@ pub(super) struct Use {
 impl Use {
     pub(super) fn now(user: &str, problem: &str) -> Self {
         Self {
-            kind: "break_glass".to_owned(),
+            kind: BREAK_GLASS.to_owned(),
             time: Timestamp::now(),
             user: user.to_owned(),
             client: std::env::var("PAM_RHOST").unwrap_or_default(),
-            sshd_pid: nix::unistd::getppid().as_raw().unsigned_abs(),
+            sshd_pid: held::server(),
+            problem: problem.to_owned(),
+        }
+    }
+
+    /// A login was ended.
+    pub(super) fn ended(user: &str, sshd_pid: u32, problem: &str) -> Self {
+        Self {
+            kind: ENDED.to_owned(),
+            time: Timestamp::now(),
+            user: user.to_owned(),
+            client: String::new(),
+            sshd_pid,
             problem: problem.to_owned(),
         }
     }
@@ -84,8 +102,15 @@ impl fmt::Display for Use {
             client,
             sshd_pid,
             problem,
-            kind: _,
+            kind,
         } = self;
+        if kind == ENDED {
+            return write!(
+                f,
+                "strict: the login of {user} at sshd {sshd_pid} was ended at {time}, because \
+                 nothing recorded it: {problem}"
+            );
+        }
         write!(
             f,
             "break-glass: {user} from {client} was let in at {time} by sshd {sshd_pid} although \
@@ -119,7 +144,8 @@ impl Uses {
         if self.seen.replace(changed) == Some(changed) {
             return None;
         }
-        let uses = read(&self.folder).into_iter().map(|(_, used)| used);
+        let all = read(&self.folder).into_iter().map(|(_, used)| used);
+        let uses = all.filter(|used| used.kind == BREAK_GLASS);
         let unrecorded = uses.map(|used| Unrecorded {
             sshd_pid: used.sshd_pid,
             since: used.time,

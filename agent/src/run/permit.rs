@@ -7,8 +7,8 @@
 //!
 //! Nobody is held unless `[strict]` names them: a configuration that cannot be
 //! read, or a call outside of PAM, lets everybody in. Whoever is held gets in
-//! while the recorder answers. A member of `break_glass` gets in without it, and
-//! that is noted.
+//! while the recorder answers, and is noted for [`guard`](super::guard). A member of
+//! `break_glass` gets in without it, and that is noted.
 
 use std::env;
 use std::os::unix::net::UnixDatagram;
@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use super::break_glass::Use;
 use super::door::{SOCKET, ask};
+use super::held;
 use crate::config::Config;
 
 /// How long the recorder may take. It looks ten times a second; with what sshd
 /// and PAM take, a refusal is there within a second.
-const PATIENCE: Duration = Duration::from_millis(700);
+pub(super) const PATIENCE: Duration = Duration::from_millis(700);
 
 /// Whether the user of this PAM conversation may have a session. What is
 /// printed is shown to the user.
@@ -35,6 +36,11 @@ pub fn permit(config: &Config) -> bool {
         return true;
     }
     let Err(problem) = ask(Path::new(SOCKET), PATIENCE) else {
+        if !strict.breaks_glass(&user)
+            && let Err(error) = held::note(Path::new(held::FOLDER), &user, held::server())
+        {
+            eprintln!("this login is not noted and could not be ended: {error}");
+        }
         return true;
     };
     if !strict.breaks_glass(&user) {
@@ -55,7 +61,7 @@ pub fn permit(config: &Config) -> bool {
 }
 
 /// To the system's log, which may leave the host by itself.
-fn log(used: &Use) {
+pub(super) fn log(used: &Use) {
     /// `authpriv.alert` of syslog(3).
     const PRIORITY: u8 = (10 << 3) | 1;
     let line = format!("<{PRIORITY}>auditty-agent: {used}");
