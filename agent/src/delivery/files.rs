@@ -49,6 +49,18 @@ pub(super) fn create_folder(path: &Path) -> Result<(), SpoolError> {
         .map_err(|error| SpoolError::new("create", path, error))
 }
 
+/// The same, with durable names: what is synced in it later is there then.
+pub(super) fn place_folder(path: &Path) -> Result<(), SpoolError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| *parent != Path::new("")) {
+        place_folder(parent)?;
+    }
+    create_folder(path)?;
+    sync_parent(path)
+}
+
 /// Opens a new file, for root only; an old one is emptied.
 pub(super) fn create_file(path: &Path) -> Result<File, SpoolError> {
     OpenOptions::new()

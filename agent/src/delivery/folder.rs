@@ -11,10 +11,13 @@ use auditty_recording::key::{ObjectName, SessionKey};
 use auditty_recording::manifest::{ChunkEntry, GapEntry};
 use serde::{Deserialize, Serialize};
 
-use super::files::{SpoolError, create_file, create_folder, names, write_whole};
+use super::files::{SpoolError, create_file, create_folder, names, with_suffix, write_whole};
 use crate::sessions::sink::SessionRecord;
 
 const RECORD: &str = "record.json";
+
+/// Behind the name of a folder that is being deleted.
+const OVER: &str = ".over";
 
 /// What `record.json` holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,6 +98,15 @@ impl Folder {
         create_file(&path)?
             .write_all(&json)
             .map_err(|error| SpoolError::new("write", &path, error))
+    }
+
+    /// Deletes the folder. Another name first: half of a folder must never pass
+    /// for a session.
+    pub(super) fn discard(&self) -> Result<(), SpoolError> {
+        let over = with_suffix(&self.path, OVER);
+        fs::rename(&self.path, &over)
+            .map_err(|error| SpoolError::new("rename", &self.path, error))?;
+        discard_rest(&over)
     }
 
     /// `record.json` and what it should hold.
@@ -188,6 +200,15 @@ impl Folder {
             gaps,
             total_bytes: before + bytes,
         })
+    }
+}
+
+/// Deletes what is left of a folder that was being deleted, if it is one.
+pub(super) fn discard_rest(path: &Path) -> Result<(), SpoolError> {
+    let name = path.as_os_str().as_encoded_bytes();
+    match name.ends_with(OVER.as_bytes()) {
+        true => fs::remove_dir_all(path).map_err(|error| SpoolError::new("remove", path, error)),
+        false => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{Backoff, LONGEST};
-use super::files::{SpoolError, create_folder, delete, names, rename, with_suffix, write_whole};
+use super::files::{SpoolError, delete, names, place_folder, rename, with_suffix, write_whole};
 use super::object::{mark_tried, unmark_tried};
 
 /// The queue: the folder itself.
@@ -30,7 +30,7 @@ pub struct HostObjects {
 impl HostObjects {
     pub(super) fn open(spool: &Path) -> Result<Self, SpoolError> {
         let folder = spool.join("host");
-        create_folder(&folder)?;
+        place_folder(&folder)?;
         let next = numbers(&folder)?.last().map_or(0, |number| number + 1);
         Ok(Self {
             folder,

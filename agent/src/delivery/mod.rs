@@ -20,6 +20,7 @@
 //!                        /NNNNNN.jsonl.zst   sealed; deleted when the store has it
 //!                        /manifest-NNNNNN.json(.sig), manifest.json(.sig), SHA256SUMS  likewise
 //!                        /<object>.sent  the store may have the object: no answer came
+//! <spool>/sessions/<uuid>.over/…        what is being deleted of one that is delivered
 //! <spool>/outbox/<20 digits>.pb          a ReportRequest; deleted when the collector has it
 //! <spool>/dead-letter/<20 digits>.pb     a ReportRequest that the collector refused
 //! <spool>/sealed/<uuid>-<manifest>       a sealed manifest; deleted when a digest lists it

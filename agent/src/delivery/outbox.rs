@@ -8,7 +8,7 @@ use auditty_proto::v1::{Report, ReportRequest, report::Fact};
 use prost::Message as _;
 use tokio::sync::watch;
 
-use super::files::{SpoolError, create_folder, names, write_whole};
+use super::files::{SpoolError, names, place_folder, write_whole};
 use super::usage::Usage;
 
 /// Most reports of one request.
@@ -63,8 +63,8 @@ impl Outbox {
     ) -> Result<Self, SpoolError> {
         let folder = spool.join("outbox");
         let dead_letters = spool.join("dead-letter");
-        create_folder(&folder)?;
-        create_folder(&dead_letters)?;
+        place_folder(&folder)?;
+        place_folder(&dead_letters)?;
         let mut numbers = Vec::new();
         for name in names(&folder)? {
             if let Some(number) = name

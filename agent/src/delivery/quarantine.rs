@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
-use super::files::{SpoolError, create_folder, names, rename};
+use super::files::{SpoolError, names, place_folder, rename};
 
 /// `<spool>/quarantine`. What is in it is named after the moment it came there,
 /// in milliseconds since 1970, and after what it was.
@@ -19,7 +19,7 @@ pub(super) struct Quarantine {
 impl Quarantine {
     pub(super) fn open(spool: &Path) -> Result<Self, SpoolError> {
         let folder = spool.join("quarantine");
-        create_folder(&folder)?;
+        place_folder(&folder)?;
         let held = AtomicU64::new(names(&folder)?.len() as u64);
         Ok(Self { folder, held })
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::crew::in_parallel;
 use super::files::{SpoolError, delete, names, rename};
-use super::folder::{Folder, KeptSession, gap_entry};
+use super::folder::{Folder, KeptSession, discard_rest, gap_entry};
 use super::journal::Journaled;
 use super::open_chunk::SealingChunk;
 use super::quarantine::Quarantine;
@@ -54,7 +54,13 @@ impl Spool {
         &mut self,
         journal: Option<&Journaled>,
     ) -> Result<Vec<SessionRecord>, SpoolError> {
-        let sessions = names(&self.options.directory.join("sessions"))?;
+        let folder = self.options.directory.join("sessions");
+        let sessions = names(&folder)?;
+        for name in &sessions {
+            if let Err(error) = discard_rest(&folder.join(name)) {
+                tracing::warn!(%error, "what is left of a delivered session stays");
+            }
+        }
         let ids = sessions.iter().filter_map(|name| name.parse().ok());
         let (mut recovered, no_room) = self.take_over(ids.collect(), journal);
         if !no_room.is_empty() {
@@ -126,7 +132,7 @@ impl Takeover<'_> {
 
     fn recover_session(&self, folder: &Folder, id: Uuid) -> Result<Option<TakenOver>, SpoolError> {
         if never_began(folder)? {
-            remove(folder)?;
+            folder.discard()?;
             return Ok(None);
         }
         let (mut kept, rebuilt) = match folder.read_kept() {
@@ -141,7 +147,7 @@ impl Takeover<'_> {
             (Some(_), None) => {
                 // It began after the last checkpoint: it begins again with what
                 // is in the rings.
-                remove(folder)?;
+                folder.discard()?;
                 return Ok(None);
             }
             (_, Some(entry)) => kept.record.clone_from(&entry.record),
@@ -351,11 +357,6 @@ fn rebuilt_marker() -> Body {
                   counts and facts of chunks that had left the host before are missing in it."
             .into(),
     })
-}
-
-fn remove(folder: &Folder) -> Result<(), SpoolError> {
-    fs::remove_dir_all(folder.path())
-        .map_err(|error| SpoolError::new("remove", folder.path(), error))
 }
 
 /// Whether the host went down before anything of the session was durable: its

@@ -25,7 +25,7 @@ use auditty_recording::manifest::Manifest;
 use auditty_recording::signature::SigningKey;
 use jiff::{SignedDuration, Timestamp};
 
-use super::files::{SpoolError, create_folder, delete, names, sync_parent, write_whole};
+use super::files::{SpoolError, delete, names, place_folder, sync_parent, write_whole};
 use super::host_objects::HostObjects;
 
 /// Most manifests that one digest lists; the rest stands in the next one.
@@ -70,8 +70,8 @@ impl Signer {
         objects: Arc<HostObjects>,
     ) -> Result<Self, SpoolError> {
         let sealed = options.spool.join("sealed");
-        create_folder(options.keys)?;
-        create_folder(&sealed)?;
+        place_folder(options.keys)?;
+        place_folder(&sealed)?;
         let signer = match kept(options.keys, options.host_id)? {
             Some(signer) => signer,
             None => begin(options.keys, options.host_id)?,

@@ -1,7 +1,6 @@
 //! The spool's writing side: takes what the sessions produce.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use auditty_recording::store::AnyStore;
 use uuid::Uuid;
 
 use super::crew::{Crew, in_parallel};
-use super::files::{SpoolError, create_folder};
+use super::files::{SpoolError, place_folder};
 use super::folder::Folder;
 use super::host_objects::HostObjects;
 use super::journal::{Journal, Journaled};
@@ -127,7 +126,7 @@ impl Spool {
         reserve: fn(&Path, u64) -> Reserve,
     ) -> Result<(Self, Vec<SessionRecord>), SpoolError> {
         let directory = &options.directory;
-        create_folder(&directory.join("sessions"))?;
+        place_folder(&directory.join("sessions"))?;
         let lock = AgentLock::take(&directory.join("lock"))?;
         let quarantine = Arc::new(Quarantine::open(directory)?);
         let usage = Usage::new(options.max_bytes, options.shed.clone());
@@ -430,10 +429,16 @@ impl Spool {
     fn forget(&mut self) {
         let acknowledged = self.outbox.acknowledged();
         self.sessions.retain(|_, session| {
-            let stored = session.stored.as_ref().is_some_and(|stored| stored.complete);
-            let done = stored && session.kept.finished && session.is_settled() && session.reported_in <= acknowledged;
-            if done && let Err(error) = fs::remove_dir_all(session.folder.path()) {
-                tracing::warn!(%error, path = %session.folder.path().display(), "cannot delete the folder of a delivered session");
+            let stored = session
+                .stored
+                .as_ref()
+                .is_some_and(|stored| stored.complete);
+            let done = stored
+                && session.kept.finished
+                && session.is_settled()
+                && session.reported_in <= acknowledged;
+            if done && let Err(error) = session.folder.discard() {
+                tracing::warn!(%error, "cannot delete the folder of a delivered session");
             }
             !done
         });

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use auditty_recording::event::GapClass;
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{Statvfs, statvfs};
 
 use crate::config::units::show_size;
 
@@ -34,6 +34,10 @@ const STEP: u64 = 5;
 
 /// From here on nothing is taken, in percent.
 const FULL: u64 = 100;
+
+/// Inodes that are left for the end of open sessions (seals, manifests), as the
+/// reserve is for bytes; of a small disk, a quarter at most.
+const KEPT_INODES: u64 = 4096;
 
 /// Bytes in the spool, shared by who writes and who deletes.
 #[derive(Clone, Debug)]
@@ -92,8 +96,7 @@ impl Usage {
     /// Looks how much room the disk has; bytes.
     pub(super) fn measure(&self, spool: &Path) -> u64 {
         if let Ok(disk) = statvfs(spool) {
-            let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-            self.0.available.store(free, Ordering::Relaxed);
+            self.0.available.store(free(&disk), Ordering::Relaxed);
         }
         self.0.available.load(Ordering::Relaxed)
     }
@@ -187,6 +190,22 @@ impl Usage {
             ?classes,
             "the spool sheds these classes of events, and declares them as gaps"
         );
+    }
+}
+
+/// What a disk still takes, bytes. Small files use up the inodes long before the
+/// blocks: each that is left counts as one block, but for those that are kept.
+fn free(disk: &Statvfs) -> u64 {
+    let block = disk.fragment_size();
+    let blocks = disk.blocks_available().saturating_mul(block);
+    match disk.files() {
+        // It has no bound of its own for them.
+        0 => blocks,
+        total => {
+            let kept = KEPT_INODES.min(total / 4);
+            let files = disk.files_available().saturating_sub(kept);
+            blocks.min(files.saturating_mul(block))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use auditty_recording::session::Host;
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
@@ -41,13 +41,19 @@ pub(super) fn require_root() -> Result<()> {
     }
 }
 
-/// Nobody else reads what the agent writes, and maps in the kernel are not
-/// counted against a limit. Only kernels before 5.11 do that, so that a refusal
-/// is no reason to stop: there, loading then fails and says so.
+/// Nobody else reads what the agent writes. Maps in the kernel are not counted
+/// against a limit: only kernels before 5.11 do that, so that a refusal is no
+/// reason to stop; there, loading then fails and says so. Every open session has
+/// a file open: more than the 1024 that a service may have by default.
 pub(super) fn prepare() {
     umask(Mode::from_bits_truncate(0o077));
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
         tracing::debug!(%error, "RLIMIT_MEMLOCK stays as it is (raising it needs CAP_SYS_RESOURCE); kernels before 5.11 need it");
+    }
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "RLIMIT_NOFILE stays as it is: it bounds the number of open sessions");
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use auditty_agent::delivery::{Point, Spool, SpoolOptions};
 
@@ -17,7 +17,7 @@ struct Mounted(PathBuf);
 
 impl Mounted {
     /// 64 MiB of ext4 below `path`, or a printed reason why not.
-    fn new(bench: &Bench, path: PathBuf) -> Option<Self> {
+    fn new(bench: &Bench, path: PathBuf, options: &[&str]) -> Option<Self> {
         let image = bench.path("image");
         File::create(&image).unwrap().set_len(64 << 20).unwrap();
         fs::create_dir_all(&path).unwrap();
@@ -28,6 +28,7 @@ impl Mounted {
         };
         let made = run(Command::new("mkfs.ext4")
             .args(["-q", "-m", "0"])
+            .args(options)
             .arg(&image));
         let mounted = made.and_then(|()| {
             run(Command::new("mount")
@@ -65,7 +66,7 @@ fn fill(path: PathBuf) -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_open_sessions_are_sealed_and_what_is_refused_is_declared() {
     let bench = Bench::new();
-    let Some(_mounted) = Mounted::new(&bench, bench.path("disk")) else {
+    let Some(_mounted) = Mounted::new(&bench, bench.path("disk"), &[]) else {
         return;
     };
     let options = SpoolOptions {
@@ -157,7 +158,7 @@ async fn on_a_full_disk_open_sessions_are_sealed_and_what_is_refused_is_declared
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spool_on_a_full_disk_opens_in_the_reserve_and_waits_for_room() {
     let bench = Bench::new();
-    let Some(_mounted) = Mounted::new(&bench, bench.path("disk")) else {
+    let Some(_mounted) = Mounted::new(&bench, bench.path("disk"), &[]) else {
         return;
     };
     let options = SpoolOptions {
@@ -196,4 +197,94 @@ async fn a_spool_on_a_full_disk_opens_in_the_reserve_and_waits_for_room() {
     assert_verified(&store).await;
     let events = events(&stored(&bench.path("store"), taker.id()).unwrap());
     assert_eq!(account(&events), (2, 1));
+}
+
+/// Many small files use up the inodes while there are bytes enough: the spool
+/// stops in time, ends what is open, and goes on when there are some again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_inodes_is_full_and_what_is_open_is_still_sealed() {
+    let bench = Bench::new();
+    let Some(_mounted) = Mounted::new(&bench, bench.path("disk"), &["-N", "256"]) else {
+        return;
+    };
+    let options = SpoolOptions {
+        directory: bench.path("disk/spool"),
+        // Every turn seals a chunk.
+        chunk_interval: Duration::ZERO,
+        reserve: 64 << 10,
+        ..bench.options()
+    };
+    let store = bench.store().await;
+    let (mut spool, _) = Spool::open(options, store.clone(), None).unwrap();
+    let mut takers: Vec<_> = (0..4).map(|_| Taker::begin(&mut spool)).collect();
+    let begin = Instant::now();
+    // No store takes anything: chunks and seals pile up.
+    until(&mut spool, "the last inode", |spool| {
+        let taken: Vec<_> = takers
+            .iter_mut()
+            .map(|taker| taker.give(spool, marker(1)))
+            .collect();
+        !taken.contains(&true)
+    })
+    .await;
+    let disk = nix::sys::statvfs::statvfs(&bench.path("disk")).unwrap();
+    assert!(
+        disk.blocks_available() > disk.blocks() / 2,
+        "bytes are left"
+    );
+    assert_eq!(spool.problem().as_deref(), Some("the spool is full"));
+    for taker in &mut takers[..2] {
+        taker.finish(&mut spool);
+    }
+    let manifest = |taker: &Taker| {
+        let name = format!("disk/spool/sessions/{}/manifest.json", taker.id());
+        bench.path(&name).exists()
+    };
+    until(&mut spool, "the end of what is open", |_| {
+        takers[..2].iter().all(manifest)
+    })
+    .await;
+
+    // Somebody else takes all that was kept.
+    let mut foreign = 0;
+    while File::create(bench.path(&format!("disk/foreign-{foreign}"))).is_ok() {
+        foreign += 1;
+    }
+    for _ in 0..20 {
+        for taker in &mut takers[2..] {
+            assert!(!taker.give(&mut spool, marker(2)));
+        }
+        spool.tick(Instant::now());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for number in 0..foreign {
+        fs::remove_file(bench.path(&format!("disk/foreign-{number}"))).unwrap();
+    }
+    let stop = tokio_util::sync::CancellationToken::new();
+    upload(&spool, store.clone(), &stop);
+    until(&mut spool, "room", |spool| {
+        takers[2..]
+            .iter_mut()
+            .map(|taker| taker.give(spool, marker(3)))
+            .fold(true, |all, taken| all & taken)
+    })
+    .await;
+    stop.cancel();
+    for taker in &mut takers[2..] {
+        taker.finish(&mut spool);
+    }
+    deliver(spool, &store).await;
+    assert_verified(&store).await;
+    let (mut lost, mut kept) = (0, 0);
+    for taker in &takers[2..] {
+        let events = events(&stored(&bench.path("store"), taker.id()).unwrap());
+        let (recorded, declared) = account(&events);
+        assert_eq!(recorded + declared, taker.given);
+        (kept, lost) = (kept + recorded, lost + declared);
+    }
+    println!(
+        "{kept} events recorded, {lost} declared lost, in {:?}",
+        begin.elapsed()
+    );
+    assert!(lost > 0);
 }

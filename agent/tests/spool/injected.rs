@@ -22,7 +22,7 @@ fn run(bench: &Bench, inject: &[&str]) -> String {
         "-o",
         "/dev/null",
         "-e",
-        "trace=fdatasync,fsync,write",
+        "trace=fdatasync,fsync,write,openat,rename",
     ]);
     for inject in inject {
         command.args(["-e", inject]);
@@ -170,5 +170,32 @@ async fn every_kind_of_sync_may_fail() {
 async fn writes_may_find_no_room() {
     let bench = Bench::in_memory();
     run(&bench, &["inject=write:error=ENOSPC:when=40..700+13"]);
+    settled(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_may_be_refused_for_every_reason() {
+    // No file descriptor is left; a quota is used up; now and then.
+    for inject in [
+        "inject=openat:error=EMFILE:when=200..1500+7",
+        "inject=openat,write:error=EDQUOT:when=300..1500+11",
+    ] {
+        let bench = Bench::in_memory();
+        run(&bench, &[inject]);
+        settled(&bench).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_may_be_read_only_for_a_while() {
+    let bench = Bench::in_memory();
+    let begin = Instant::now();
+    run(
+        &bench,
+        &["inject=openat,write,rename,fdatasync,fsync:error=EROFS:when=600..900"],
+    );
+    // Every refused call is one that was tried: a spool that does not rest has
+    // used them up at once, one that waits for ever never ends.
+    println!("{:?}", begin.elapsed());
     settled(&bench).await;
 }

@@ -20,7 +20,11 @@ use crate::common::*;
 
 const CHILD: &str = "AUDITTY_TEST_KILLS_CHILD";
 
-const SESSIONS: usize = 10;
+/// How many sessions are busy; a soak has more.
+fn session_count() -> usize {
+    let count = std::env::var("AUDITTY_TEST_KILL_SESSIONS");
+    count.map_or(10, |count| count.parse().unwrap())
+}
 
 const RINGS: &str = "rings";
 
@@ -63,9 +67,9 @@ async fn child() {
     upload(&spool, store, &stop);
     let mut takers: Vec<_> = resumable.into_iter().map(Taker::resume).collect();
     if first {
-        takers.extend((0..SESSIONS).map(|_| Taker::begin(&mut spool)));
+        takers.extend((0..session_count()).map(|_| Taker::begin(&mut spool)));
     }
-    assert_eq!(takers.len(), SESSIONS);
+    assert_eq!(takers.len(), session_count());
     let last = fs::read_to_string(folder.join("last")).is_ok();
     let begin = Instant::now();
     let mut committed = Instant::now();
@@ -141,7 +145,7 @@ async fn every_event_is_recorded_once_wherever_the_agent_dies() {
     let store = bench.store().await;
     deliver(spool, &store).await;
     let report = assert_verified(&store).await;
-    assert_eq!(report.sealed_sessions, SESSIONS as u64);
+    assert_eq!(report.sealed_sessions, session_count() as u64);
     let keys = auditty_recording::reader::session_keys(&store, &Default::default()).await;
     for key in keys.unwrap() {
         let folder = stored(&bench.path("store"), key.session_id()).unwrap();
@@ -156,7 +160,8 @@ async fn every_event_is_recorded_once_wherever_the_agent_dies() {
         assert!(numbers.eq(expected), "{}", key.session_id());
     }
     println!(
-        "{} kills, {SESSIONS} sessions, {steps} events each, once",
-        kills()
+        "{} kills, {} sessions, {steps} events each, once",
+        kills(),
+        session_count()
     );
 }

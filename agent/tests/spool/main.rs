@@ -9,10 +9,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod crash_points;
 mod damage;
 mod full_disk;
 mod injected;
 mod kills;
 mod many;
 mod outage;
+mod power;
 mod store_faults;
