@@ -9,6 +9,7 @@ mod guest;
 mod kernels;
 mod machine;
 mod native;
+pub mod power;
 mod results;
 mod userland;
 
@@ -30,6 +31,9 @@ use self::{
     results::Results,
 };
 use crate::{build, report::Report, setup, workspace};
+
+/// How often the power is cut in `cargo xtask test`.
+const POWER_CUTS: u32 = 20;
 
 /// Runs the capture suite on other kernels
 ///
@@ -58,6 +62,13 @@ pub struct Arguments {
     /// Run the suite on this machine's own kernel instead
     #[arg(long)]
     native: bool,
+    /// Only cut the power, so many times, of a guest that records sessions, and
+    /// compare what is left with what their clients got
+    #[arg(long, value_name = "COUNT")]
+    power_cuts: Option<u32>,
+    /// So many guests, one after the other on the same disk
+    #[arg(long, value_name = "COUNT", requires = "power_cuts")]
+    power_boots: Option<u32>,
     /// Check what the kernel programs rely on against the type information of
     /// each kernel, and boot none
     #[arg(long)]
@@ -141,6 +152,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         build::products()?;
         build::rig()?;
     }
+    if let Some(cuts) = arguments.power_cuts {
+        let mut report = Report::default();
+        power::run(&mut report, arguments.power_boots.unwrap_or(1), cuts);
+        return report.finish();
+    }
     if arguments.btf {
         let mut report = Report::default();
         btf::check(&mut report);
@@ -172,6 +188,7 @@ pub fn suite(report: &mut Report) -> Result<()> {
         return Ok(());
     }
     btf::check(report);
+    power::run(report, 1, POWER_CUTS);
     println!("\n== vm: the capture suite on other kernels");
     match boot_all(&Arguments::default()) {
         Ok(results) => {

@@ -52,15 +52,20 @@ pub fn command(kernel: &Kernel, image: &Image, initramfs: &Path, plan: &Plan) ->
     command.args(["-nic", "none", "-no-reboot"]);
     command.arg("-kernel").arg(&image.path);
     command.arg("-initrd").arg(initramfs);
-    command.arg("-append").arg(format!(
+    command.arg("-append").arg(parameters(kernel, plan));
+    command
+}
+
+/// The kernel's command line.
+pub fn parameters(kernel: &Kernel, plan: &Plan) -> String {
+    format!(
         // A timer that is late because this machine is busy is no broken one.
         "console=ttyS0 quiet panic=-1 oops=panic mitigations=off no_timer_check rdinit=/init {} \
          vm_modes={} vm_tests={}",
         kernel.parameters,
         plan.mode,
         plan.tests.join(","),
-    ));
-    command
+    )
 }
 
 /// Boots a kernel and listens to what its console says.

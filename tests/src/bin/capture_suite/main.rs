@@ -29,12 +29,13 @@ mod input;
 mod kernel;
 mod login;
 mod outcome;
+mod power;
 mod restarts;
 mod rig;
 mod servers;
 mod streams;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -93,6 +94,9 @@ struct Plan {
 }
 
 fn run() -> Result<()> {
+    if let Ok(boot) = std::env::var("vm_power") {
+        return power::run(&boot, Path::new("/disk"));
+    }
     let list = |name: &str| -> Vec<String> {
         let value = std::env::var(name).unwrap_or_default();
         let words = value.split(',').filter(|word| !word.is_empty());

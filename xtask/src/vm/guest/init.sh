@@ -23,6 +23,8 @@ umount /sys/kernel/debug
 [ "$vm_tracefs" = agent ] || mount -t tracefs tracefs /sys/kernel/tracing
 # Names for the kernel programs in /proc/kallsyms.
 echo 1 >/proc/sys/net/core/bpf_jit_kallsyms
+# A disk that outlives the guest, where one is wanted.
+[ -z "$vm_power" ] || { mkdir /disk && mount -t ext4 /dev/nvme0n1 /disk; }
 hostname guest
 ip link set lo up
 auditty-capture-suite
