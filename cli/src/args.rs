@@ -391,7 +391,7 @@ pub struct Verify {
     /// `all`: the whole store
     #[arg(value_parser = ["all"], group = "scope", conflicts_with_all = ["session", "host", "date"])]
     pub all: Option<String>,
-    /// One session; through a collector, also against the chain head it knows
+    /// One session
     #[arg(long, group = "scope", conflicts_with_all = ["host", "date"])]
     pub session: Option<String>,
     /// One host, by its host id
@@ -406,13 +406,17 @@ pub struct Verify {
     /// A digest that was seen before and must still be there
     #[arg(long, value_name = "HEAD")]
     pub seen: Vec<String>,
+    /// The collector's public keys, as `auditty keys collector` printed them when
+    /// you trusted them; without it, the collector is asked for its key
+    #[arg(long, value_name = "FILE")]
+    pub collector_key: Option<PathBuf>,
 }
 
 const BUNDLE_HELP: &str = "\
 The archive holds the recording with its manifests and signatures, the host's key
-log and digests, the session's metadata with its grant, the result of verifying
-it, a README, and a script that verifies it with zstd, jq, sha256sum and
-ssh-keygen alone. Unpacked, its folder is a store for --store.
+log and digests, the collector's receipts where a collector is asked, the
+session's metadata with its grant, the result of verifying it, a README, and a
+script that verifies it with zstd, jq, sha256sum and ssh-keygen alone. Unpacked, its folder is a store for --store.
 
 Exit codes: 0 done and verified, 1 done, but something is wrong with the
 recording (the archive says what), 2 it could not be made.";
@@ -454,6 +458,9 @@ pub enum KeysVerb {
         #[arg(long, value_name = "HOST_ID")]
         host: Option<String>,
     },
+    /// Print the key that the collector signs receipts with, as a line of an
+    /// `allowed_signers` file
+    Collector,
 }
 
 /// `auditty completions`.

@@ -46,6 +46,8 @@ pub struct Config {
     pub place: Place,
     /// Who asks a collector.
     pub identity: Identity,
+    /// A collector to compare with, beside the store that is asked.
+    pub beside: Option<String>,
     /// How S3 is reached, for stores of either mode.
     pub s3: S3Options,
     /// JSON instead of tables.
@@ -63,13 +65,18 @@ impl Config {
     /// A store address that is none.
     pub fn new(global: &Global, var: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let set = |name: &str| var(name).filter(|value| !value.is_empty());
+        let place = place(global, &set)?;
         Ok(Self {
-            place: place(global, &set)?,
             identity: Identity {
                 ca: global.ca.clone(),
                 certificate: global.cert.clone().zip(global.key.clone()),
                 token: global.token.as_deref().map(token).transpose()?,
             },
+            beside: match &place {
+                Place::Collector(address) => Some(address.clone()),
+                Place::Store(_) => global.collector.clone(),
+            },
+            place,
             s3: S3Options {
                 endpoint_url: global.s3_endpoint_url.clone(),
                 region: global.s3_region.clone(),

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::Principal;
+use crate::countersign::Countersigner;
 use crate::store::{Batch, CommandEnd, ConnectEnd, Fact, Store, StoreError, nanoseconds};
 
 /// Most reports in a batch: bounds how long one transaction holds the database.
@@ -32,12 +33,13 @@ pub const MAX_ACTIVITY_LEN: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct Ingest {
     store: Store,
+    signer: Countersigner,
 }
 
 impl Ingest {
-    /// Takes reports into this store.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    /// Takes reports into this store, and signs the chain heads in them.
+    pub fn new(store: Store, signer: Countersigner) -> Self {
+        Self { store, signer }
     }
 }
 
@@ -56,8 +58,12 @@ impl IngestService for Ingest {
                 "host_id: must be {host:?}, whose certificate or token this is"
             )));
         }
-        let batch = check(request, sender.tenant())
+        let mut batch = check(request, sender.tenant())
             .map_err(|malformed| Status::invalid_argument(malformed.to_string()))?;
+        batch.receipts = self.signer.receipts(&batch).map_err(|error| {
+            tracing::error!(host_id = batch.host_id, "batch not signed: {error}");
+            Status::unavailable(format!("batch not signed: {error}"))
+        })?;
         match self.store.apply(&batch).await {
             Ok(()) => Ok(Response::new(v1::ReportResponse {})),
             Err(error @ StoreError::OtherHost { .. }) => {
@@ -114,6 +120,7 @@ fn check(request: v1::ReportRequest, tenant: &str) -> Result<Batch, Malformed> {
         host_id,
         tenant: tenant.to_owned(),
         facts,
+        receipts: Vec::new(),
     })
 }
 

@@ -5,13 +5,15 @@
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use auditty_collector::{Access, Listeners, Store, serve};
+//! use auditty_collector::{Access, Countersigner, Listeners, Store, serve};
 //! use tokio_util::sync::CancellationToken;
 //!
 //! let store = Store::open(&"/var/lib/auditty/collector.db".parse()?).await?;
 //! let listeners = Listeners::bind(&["unix:/run/auditty/collector.sock".parse()?], false).await?;
 //! let shutdown = CancellationToken::new();
-//! serve(listeners, store.clone(), Access::default(), shutdown).await?; // until `shutdown` is cancelled
+//! let signer = Countersigner::open("/var/lib/auditty/collector.key".as_ref())?;
+//! // Until `shutdown` is cancelled:
+//! serve(listeners, store.clone(), signer, Access::default(), shutdown).await?;
 //! store.close().await;
 //! # Ok(())
 //! # }
@@ -27,12 +29,15 @@
 pub mod access;
 pub mod audit;
 pub mod config;
+pub mod countersign;
+pub mod evidence;
 pub mod ingest;
 pub mod listen;
 pub mod query;
 pub mod server;
 pub mod store;
 
+pub use countersign::Countersigner;
 pub use listen::{ListenAddress, ListenError, Listeners};
 pub use server::{Access, ServeError, serve};
 pub use store::{Location, Store, StoreError};

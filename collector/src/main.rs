@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use auditty_collector::{
-    Access, ListenAddress, Listeners, Location, Store,
+    Access, Countersigner, ListenAddress, Listeners, Location, Store,
     access::{Tls, Tokens},
     config::{Config, Flags},
     serve,
@@ -71,6 +71,7 @@ async fn start(arguments: Arguments) -> anyhow::Result<()> {
                 println!("listen           {address}");
             }
             println!("database         {}", config.database());
+            println!("signing_key      {}", config.signing_key().display());
             println!("allow_plaintext  {}", config.allow_plaintext());
             println!(
                 "tls              {}",
@@ -114,6 +115,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     allow_many_connections();
     let access = access(config)?;
     let store = Store::open(config.database()).await?;
+    let signer = Countersigner::open(config.signing_key())?;
     let may_be_reached = access.tls.is_some() || config.allow_plaintext();
     let listeners = Listeners::bind(config.listen(), may_be_reached).await?;
     let stopped = shutdown.clone();
@@ -125,7 +127,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         tracing::info!("shutting down");
         stopped.cancel();
     });
-    let served = serve(listeners, store.clone(), access, shutdown).await;
+    let served = serve(listeners, store.clone(), signer, access, shutdown).await;
     store.close().await;
     Ok(served?)
 }

@@ -144,7 +144,7 @@ pub(crate) fn limit(page_size: i32, default: usize) -> Result<usize, Status> {
     }
 }
 
-fn session_id(field: &str, name: &str) -> Result<Uuid, Status> {
+pub(crate) fn session_id(field: &str, name: &str) -> Result<Uuid, Status> {
     names::parse_session_name(name).ok_or_else(|| {
         Status::invalid_argument(format!(
             "{field}: must be sessions/ and a UUID in lower case with hyphens"

@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use auditty_proto::v1::{
-    self, audit_service_server::AuditServiceServer, ingest_service_server::IngestServiceServer,
-    session_service_server::SessionServiceServer,
+    self, audit_service_server::AuditServiceServer, evidence_service_server::EvidenceServiceServer,
+    ingest_service_server::IngestServiceServer, session_service_server::SessionServiceServer,
 };
 use futures::future::try_join_all;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,8 @@ use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 use crate::{
     access::{self, Gate, Limits, Tls, Tokens},
     audit::{Audit, AuditLog},
+    countersign::Countersigner,
+    evidence::Evidence,
     ingest::Ingest,
     listen::{ListenAddress, Listener, Listeners},
     query::Query,
@@ -81,6 +83,7 @@ struct Services {
 pub async fn serve(
     listeners: Listeners,
     store: Store,
+    signer: Countersigner,
     access: Access,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -93,6 +96,9 @@ pub async fn serve(
     health.set_serving::<IngestServiceServer<Ingest>>().await;
     health.set_serving::<SessionServiceServer<Query>>().await;
     health.set_serving::<AuditServiceServer<Audit>>().await;
+    health
+        .set_serving::<EvidenceServiceServer<Evidence>>()
+        .await;
     let (audit, writing) = AuditLog::new(store.clone());
     let writing = tokio::spawn(writing);
     let mut routes = Routes::builder();
@@ -101,13 +107,19 @@ pub async fn serve(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(
-            IngestServiceServer::new(Ingest::new(store.clone()))
+            IngestServiceServer::new(Ingest::new(store.clone(), signer.clone()))
                 .max_decoding_message_size(MAX_REQUEST_LEN)
                 .accept_compressed(CompressionEncoding::Zstd)
                 .accept_compressed(CompressionEncoding::Gzip),
         )
         .add_service(
             AuditServiceServer::new(Audit::new(store.clone()))
+                .max_decoding_message_size(MAX_REQUEST_LEN)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
+            EvidenceServiceServer::new(Evidence::new(store.clone(), signer))
                 .max_decoding_message_size(MAX_REQUEST_LEN)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip),

@@ -12,6 +12,7 @@
 //! | [`signature`], [`host`] | who sealed: signatures, key log, digest chain |
 //! | [`store`] | where objects are kept: a folder, or S3 |
 //! | [`reader`] | a whole recording, with every problem found in it |
+//! | [`receipt`] | what a collector vouches for |
 //! | [`verify`] | is a store what its hosts sealed? |
 //! | [`export`] | asciicast, text, JSON Lines |
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod host;
 pub mod key;
 pub mod manifest;
 pub mod reader;
+pub mod receipt;
 pub mod session;
 pub mod signature;
 pub mod store;

@@ -15,7 +15,7 @@ use auditty_recording::host::*;
 use auditty_recording::key::ObjectName;
 use auditty_recording::manifest::Manifest;
 use auditty_recording::signature::{MANIFEST_NAMESPACE, SigningKey};
-use auditty_recording::verify::{FindingKind, Known, Report, Scope, TrustedKeys};
+use auditty_recording::verify::{FindingKind, Known, KnownChain, Report, Scope, TrustedKeys};
 use common::*;
 use jiff::{SignedDuration, Timestamp};
 use site::*;
@@ -436,7 +436,12 @@ async fn a_collectors_chain_head_is_compared() {
     let manifest = manifest(&site, &sessions[0]);
     let chunk = &manifest.chunks[1];
     let known = |chunks, head| Known {
-        chain_heads: vec![(sessions[0].clone(), chunks, head)],
+        chain_heads: vec![KnownChain {
+            session: sessions[0].clone(),
+            chunks,
+            chain_head: head,
+            by: "a receipt".to_owned(),
+        }],
         ..Known::default()
     };
     let scope = Scope::Session(sessions[0].clone());

@@ -11,6 +11,7 @@ use auditty_tests::{
     agent::Setting,
     cli::Cli,
     scene::{files_below, output},
+    store::Recording,
     wait_for,
 };
 
@@ -47,12 +48,16 @@ fn stock_tools_prove_what_an_agent_recorded_and_notice_tampering() -> Result<()>
     let mut stage = stage()?;
     let store = stage.agent.store().folder().to_owned();
     stage.run("echo first")?;
+    let before = stage.scene.path("before");
+    stage.recordings(1)?;
+    output(Command::new("cp").arg("-a").arg(&store).arg(&before))?;
     let log = keys(&store)?.len();
     wait_for("two changes of the key", SOON, || {
         Ok((keys(&store)?.len() >= log + 2).then_some(()))
     })?;
     stage.run("echo second")?;
     let recordings = stage.recordings(2)?;
+    let receipts = compared_with_the_collector(&stage, &recordings, &before)?;
     let stopped = stage.agent.stop()?;
     ensure!(stopped.success(), "the agent ended with {stopped}");
 
@@ -84,13 +89,7 @@ fn stock_tools_prove_what_an_agent_recorded_and_notice_tampering() -> Result<()>
     cli.text(&["bundle", &id, "-o", &archive.to_string_lossy()])?;
     let unpacked = stage.scene.path("unpacked");
     fs::create_dir(&unpacked)?;
-    output(
-        Command::new("tar")
-            .args(["--zstd", "-xf"])
-            .arg(&archive)
-            .arg("-C")
-            .arg(&unpacked),
-    )?;
+    unpack(&archive, &unpacked)?;
     let bundle = unpacked.join(format!("auditty-{id}"));
     output(
         Command::new("sha256sum")
@@ -98,6 +97,13 @@ fn stock_tools_prove_what_an_agent_recorded_and_notice_tampering() -> Result<()>
             .current_dir(&bundle),
     )?;
     let verify = bundle.join("verify.sh");
+    // What the collector saw is another matter for the script than the store.
+    let (good, said) = script(&receipts.join("verify.sh"), &[])?;
+    assert!(good && said.contains("1 receipts"), "{said}");
+    let wrong = receipts.join("receipts/000000.json.sig");
+    fs::write(&wrong, fs::read_to_string(&wrong)?.replace('A', "B"))?;
+    let (good, said) = script(&receipts.join("verify.sh"), &[])?;
+    assert!(!good && said.contains("receipts/000000.json"), "{said}");
     let (good, said) = script(&verify, &[])?;
     assert!(good && said.contains("VERIFIED: 1 recordings"), "{said}");
     let (good, said) = script(&verify, &[&bundle, &signers])?;
@@ -123,6 +129,47 @@ fn stock_tools_prove_what_an_agent_recorded_and_notice_tampering() -> Result<()>
     // Sealed again with the key that is left on the host.
     seal_again(&recordings[0].folder, key)?;
     assert_noticed(&cli, &verify, &whole, "manifest.json")?;
+    Ok(())
+}
+
+/// With the collector's receipts the store is good, and an older copy of it is
+/// not. A bundle with receipts, unpacked.
+fn compared_with_the_collector(
+    stage: &Stage,
+    recordings: &[Recording],
+    older: &Path,
+) -> Result<PathBuf> {
+    let id = recordings[1].session_id();
+    let collector = stage.agent.cli_after(&id)?;
+    wait_for("the receipt of the second session", SOON, || {
+        let report = collector.json(&["verify", "--session", &id])?;
+        Ok((report["receipts"] == 1).then_some(()))
+    })?;
+    let key = stage.scene.path("collector_signers");
+    fs::write(&key, collector.text(&["keys", "collector"])?)?;
+    let key = key.to_string_lossy();
+    let place = stage.agent.store().folder().to_string_lossy().into_owned();
+    let whole = ["verify", "all", "--collector-key", &key, "--store"];
+    let report = collector.json(&[&whole[..], &[&place]].concat())?;
+    assert_eq!(report["receipts"], 2, "{report:#}");
+    let older = older.to_string_lossy();
+    let said = collector.run(&[&whole[..], &[&older]].concat())?;
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains(&id) && said.contains("receipt"), "{said}");
+
+    let archive = stage.scene.path("receipts.tar.zst");
+    collector.text(&["bundle", &id, "-o", &archive.to_string_lossy()])?;
+    let unpacked = stage.scene.path("with-receipts");
+    fs::create_dir(&unpacked)?;
+    unpack(&archive, &unpacked)?;
+    Ok(unpacked.join(format!("auditty-{id}")))
+}
+
+fn unpack(archive: &Path, to: &Path) -> Result<()> {
+    let mut tar = Command::new("tar");
+    tar.args(["--zstd", "-xf"]).arg(archive).arg("-C").arg(to);
+    output(&mut tar)?;
     Ok(())
 }
 

@@ -5,7 +5,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use auditty_collector::{Access, ListenAddress, Listeners, Location, ServeError, Store, serve};
+use auditty_collector::{
+    Access, Countersigner, ListenAddress, Listeners, Location, ServeError, Store,
+    countersign::default_key, serve,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +43,9 @@ pub(super) async fn start(config: &Collector) -> Result<(Option<EmbeddedCollecto
             }
         });
     }
-    let store = Store::open(&Location::Sqlite(database.clone())).await?;
+    let database = Location::Sqlite(database.clone());
+    let signer = Countersigner::open(&default_key(&database))?;
+    let store = Store::open(&database).await?;
     let listeners = Listeners::bind(&addresses, false).await?;
     let address = match listeners.addresses().next() {
         Some(ListenAddress::Unix(path)) => Address::Unix(path.clone()),
@@ -51,6 +56,7 @@ pub(super) async fn start(config: &Collector) -> Result<(Option<EmbeddedCollecto
     let service = tokio::spawn(serve(
         listeners,
         store.clone(),
+        signer,
         Access::default(),
         shutdown.clone(),
     ));

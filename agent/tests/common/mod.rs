@@ -3,7 +3,9 @@
 use auditty_agent::config::Address;
 use auditty_agent::delivery::{Reporter, Spool, SpoolOptions, Uploader, dial};
 use auditty_agent::sessions::sink::{SessionRecord, Sink};
-use auditty_collector::{Access, Listeners, Location, Store as CollectorStore, serve};
+use auditty_collector::{
+    Access, Countersigner, Listeners, Location, Store as CollectorStore, serve,
+};
 use auditty_recording::digest::Digest;
 use auditty_recording::event::{Body, Event, Exec, Gap, GapCause, GapClass, Marker, SessionStart};
 use auditty_recording::session::{Host, Session, Verdict};
@@ -202,6 +204,7 @@ pub struct Collector {
 
 pub async fn collector(bench: &Bench) -> Collector {
     let socket = bench.path("collector.sock");
+    let signer = Countersigner::open(&bench.path("collector.key")).unwrap();
     let store = CollectorStore::open(&Location::Sqlite(bench.path("collector.db")))
         .await
         .unwrap();
@@ -210,9 +213,15 @@ pub async fn collector(bench: &Bench) -> Collector {
     let stop = CancellationToken::new();
     let shutdown = stop.clone();
     let service = tokio::spawn(async move {
-        serve(listeners, store.clone(), Access::default(), shutdown)
-            .await
-            .unwrap();
+        serve(
+            listeners,
+            store.clone(),
+            signer,
+            Access::default(),
+            shutdown,
+        )
+        .await
+        .unwrap();
         store.close().await;
     });
     Collector {

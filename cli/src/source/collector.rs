@@ -6,6 +6,7 @@ use std::time::Duration;
 use auditty_proto::names;
 use auditty_proto::v1;
 use auditty_proto::v1::audit_service_client::AuditServiceClient;
+use auditty_proto::v1::evidence_service_client::EvidenceServiceClient;
 use auditty_proto::v1::session_service_client::SessionServiceClient;
 use hyper_util::rt::TokioIo;
 use tonic::metadata::AsciiMetadataValue;
@@ -32,6 +33,7 @@ pub struct Collector {
     address: String,
     client: SessionServiceClient<InterceptedService<Channel, Bearer>>,
     audit: AuditServiceClient<InterceptedService<Channel, Bearer>>,
+    evidence: EvidenceServiceClient<InterceptedService<Channel, Bearer>>,
 }
 
 /// Shows a token with every call.
@@ -74,7 +76,9 @@ impl Collector {
             address: address.to_owned(),
             client: SessionServiceClient::with_interceptor(channel.clone(), bearer.clone())
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
-            audit: AuditServiceClient::with_interceptor(channel, bearer)
+            audit: AuditServiceClient::with_interceptor(channel.clone(), bearer.clone())
+                .max_decoding_message_size(MAX_ANSWER_BYTES),
+            evidence: EvidenceServiceClient::with_interceptor(channel, bearer)
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
         })
     }
@@ -121,6 +125,29 @@ impl Collector {
     ) -> Result<v1::ListAuditRecordsResponse> {
         let answer = self.audit.list_audit_records(request).await;
         Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
+    }
+
+    /// A page of receipts.
+    ///
+    /// # Errors
+    /// The collector failed, or refuses.
+    pub async fn list_receipts(
+        &mut self,
+        request: v1::ListReceiptsRequest,
+    ) -> Result<v1::ListReceiptsResponse> {
+        let answer = self.evidence.list_receipts(request).await;
+        Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
+    }
+
+    /// The public key that signs receipts.
+    ///
+    /// # Errors
+    /// The collector failed, or refuses.
+    pub async fn public_key(&mut self) -> Result<String> {
+        let request = v1::GetCollectorKeyRequest {};
+        let answer = self.evidence.get_collector_key(request).await;
+        let answer = answer.map_err(|status| self.failure(&status))?;
+        Ok(answer.into_inner().public_key)
     }
 
     fn failure(&self, status: &Status) -> Failure {

@@ -13,7 +13,7 @@ pub use store::store_failure;
 use crate::config::{Config, Place};
 use crate::failure::{Failure, Result};
 use crate::query;
-use collector::Collector;
+pub use collector::Collector;
 use store::Store;
 
 /// Shortest beginning of an id that is looked up.

@@ -7,10 +7,11 @@ use std::path::Path;
 use auditty_recording::digest::Digest;
 use auditty_recording::key::{ObjectName, SessionKey};
 use auditty_recording::manifest::Manifest;
-use auditty_recording::signature::SigningKey;
+use auditty_recording::signature::{PublicKey, SigningKey};
 use auditty_recording::store::{AnyStore, MAX_OBJECT_BYTES};
 use auditty_recording::verify::{self, Known, Report, Scope};
 
+use super::receipts;
 use super::verify::{outcome, session_of, trusted, verified};
 use crate::args::Bundle;
 use crate::config::Config;
@@ -40,10 +41,21 @@ async fn pack(args: &Bundle, config: &Config) -> Result<Report> {
         ..Known::default()
     };
     let signer = args.sign_with.as_deref().map(signing_key).transpose()?;
-    let (store, session) = session_of(&args.session, config, &mut known).await?;
-    let report = verified(&store, &Scope::Session(session.clone()), &known).await?;
+    let (store, session) = session_of(&args.session, config).await?;
+    let scope = Scope::Session(session.clone());
+    let receipts = match config.beside {
+        Some(_) => Some(receipts::fetch(config, &scope, None).await?),
+        None => None,
+    };
+    if let Some((_, receipts)) = &receipts {
+        known.chain_heads = receipts.iter().map(receipts::Checked::known).collect();
+    }
+    let report = verified(&store, &scope, &known).await?;
     let mut archive = Archive::create(&args.out, &session)?;
-    let written = fill(&mut archive, &store, &session, args, &report).await;
+    let mut written = fill(&mut archive, &store, &session, args, &report).await;
+    if let (Ok(()), Some((keys, receipts))) = (&written, &receipts) {
+        written = add_receipts(&mut archive, keys, receipts);
+    }
     let written = match written {
         Ok(()) => archive.finish(signer.as_ref()),
         Err(failure) => Err(failure),
@@ -90,6 +102,20 @@ async fn fill(
         .replace("{host}", &url_name(session))
         .replace("{folder}", &session.to_string());
     archive.add("README.txt", readme.as_bytes())
+}
+
+fn add_receipts(
+    archive: &mut Archive,
+    keys: &[PublicKey],
+    receipts: &[receipts::Checked],
+) -> Result<()> {
+    archive.add("collector_signers", receipts::signers(keys).as_bytes())?;
+    for (number, receipt) in receipts.iter().enumerate() {
+        let name = format!("receipts/{number:06}.json");
+        archive.add(&name, receipt.signed.json.as_bytes())?;
+        archive.add(&format!("{name}.sig"), receipt.signed.signature.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The host as it stands in object keys.

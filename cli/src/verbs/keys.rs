@@ -3,6 +3,7 @@
 use auditty_recording::store::AnyStore;
 use auditty_recording::verify;
 
+use super::receipts;
 use crate::args::{Keys, KeysVerb};
 use crate::config::{Config, Place};
 use crate::failure::{Failure, Result};
@@ -10,10 +11,20 @@ use crate::out;
 use crate::source::{open_store, store_failure};
 
 pub(super) async fn run(args: &Keys, config: &Config) -> Result<()> {
-    let KeysVerb::Export { host } = &args.verb;
+    match &args.verb {
+        KeysVerb::Export { host } => export(host.as_deref(), config).await,
+        KeysVerb::Collector => {
+            let mut collector = receipts::collector(config).await?;
+            let key = receipts::public_key(&mut collector).await?;
+            out::print(&receipts::signers(&[key]))
+        }
+    }
+}
+
+async fn export(host: Option<&str>, config: &Config) -> Result<()> {
     let store = store(config).await?;
     let hosts = match host {
-        Some(host) => [host.clone()].into(),
+        Some(host) => [host.to_owned()].into(),
         None => verify::host_ids(&store)
             .await
             .map_err(|error| store_failure(&error))?,

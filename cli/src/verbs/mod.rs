@@ -9,6 +9,7 @@ mod export;
 mod files;
 mod keys;
 mod network;
+mod receipts;
 mod replay;
 mod sessions;
 mod show;

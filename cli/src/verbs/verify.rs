@@ -11,6 +11,7 @@ use auditty_recording::verify::{self, Known, KnownHead, Report, Scope, TrustedKe
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::keys::store as open_store;
+use super::receipts;
 use crate::args::Verify;
 use crate::config::Config;
 use crate::failure::{Failure, Kind, Result};
@@ -45,13 +46,18 @@ async fn check(args: &Verify, config: &Config) -> Result<Report> {
     };
     let (store, scope) = match (&args.session, &args.host, args.date) {
         (Some(session), _, _) => {
-            let (store, key) = session_of(session, config, &mut known).await?;
+            let (store, key) = session_of(session, config).await?;
             (store, Scope::Session(key))
         }
         (None, host, Some(date)) => (open_store(config).await?, Scope::Date(date, host.clone())),
         (None, Some(host), None) => (open_store(config).await?, Scope::Host(host.clone())),
         (None, None, None) => (open_store(config).await?, Scope::All),
     };
+    if config.beside.is_some() {
+        let key = args.collector_key.as_deref();
+        let (_, receipts) = receipts::fetch(config, &scope, key).await?;
+        known.chain_heads = receipts.iter().map(receipts::Checked::known).collect();
+    }
     verified(&store, &scope, &known).await
 }
 
@@ -67,22 +73,11 @@ pub(super) async fn verified(store: &AnyStore, scope: &Scope, known: &Known) -> 
     report.map_err(|error| store_failure(&error))
 }
 
-/// Where a session is, and what the collector knows of its chain.
-pub(super) async fn session_of(
-    typed: &str,
-    config: &Config,
-    known: &mut Known,
-) -> Result<(AnyStore, SessionKey)> {
+/// Where a session is.
+pub(super) async fn session_of(typed: &str, config: &Config) -> Result<(AnyStore, SessionKey)> {
     let mut source = Source::open(config).await?;
     let session = source.find_session(typed).await?;
-    let (store, key) = source::locate(&session, config).await?;
-    if let (Source::Collector(_), Some(recording)) = (&source, &session.recording)
-        && let Ok(chain_head) = recording.chain_head.parse()
-    {
-        let seen = (key.clone(), recording.chunk_count, chain_head);
-        known.chain_heads.push(seen);
-    }
-    Ok((store, key))
+    source::locate(&session, config).await
 }
 
 pub(super) fn trusted(path: &Path) -> Result<TrustedKeys> {
@@ -162,6 +157,12 @@ fn summary(report: &Report) -> String {
             host.host_id, host.keys, host.digests
         );
         text += &(crate::sanitise::line(&line) + "\n");
+    }
+    if report.receipts > 0 {
+        text += &format!(
+            "compared with {} receipts of the collector\n",
+            report.receipts
+        );
     }
     text += match (report.is_verified(), report.keys_given) {
         (true, true) => "verified with the given keys\n",

@@ -7,6 +7,9 @@
 //! # "postgres://auditty@db.internal/auditty?sslmode=verify-full", with the
 //! # password in the variable PGPASSWORD or in ~/.pgpass.
 //! database = "/var/lib/auditty/collector.db"
+//! # The key that signs receipts for chain heads, an OpenSSH Ed25519 key file;
+//! # made where there is none. Without this line it stands beside the database.
+//! signing_key = "/var/lib/auditty/collector.key"
 //! # Serve other machines over TCP without encryption: only callers with a token
 //! # are served there.
 //! allow_plaintext = false
@@ -61,6 +64,7 @@ use access::{RawApiToken, RawLimits, RawOidc, RawTls};
 
 use crate::{
     access::{ApiToken, Limits, OidcSettings, TlsFiles},
+    countersign,
     listen::ListenAddress,
     store::Location,
 };
@@ -109,6 +113,7 @@ pub enum ConfigError {
 struct Raw {
     listen: Option<Vec<String>>,
     database: Option<String>,
+    signing_key: Option<PathBuf>,
     allow_plaintext: Option<bool>,
     tls: Option<RawTls>,
     oidc: Option<RawOidc>,
@@ -132,6 +137,7 @@ pub struct Flags {
 pub struct Config {
     listen: Vec<ListenAddress>,
     database: Location,
+    signing_key: PathBuf,
     allow_plaintext: bool,
     tls: Option<TlsFiles>,
     oidc: Option<OidcSettings>,
@@ -170,8 +176,10 @@ impl Config {
                 .parse()
                 .map_err(|reason| wrong("database", reason))?,
         };
+        let signing_key = raw.signing_key;
         Ok(Self {
             listen,
+            signing_key: signing_key.unwrap_or_else(|| countersign::default_key(&database)),
             database,
             allow_plaintext: raw.allow_plaintext.unwrap_or(false),
             tls: raw.tls.map(RawTls::check).transpose().map_err(named)?,
@@ -194,6 +202,11 @@ impl Config {
     /// The database.
     pub fn database(&self) -> &Location {
         &self.database
+    }
+
+    /// The file of the key that signs receipts.
+    pub fn signing_key(&self) -> &Path {
+        &self.signing_key
     }
 
     /// TCP beyond this machine is wanted without TLS.

@@ -1,7 +1,10 @@
 //! What agents report, checked.
 
 use auditty_proto::v1;
+use auditty_recording::receipt::SignedReceipt;
 use uuid::Uuid;
+
+use super::receipts::KnownHead;
 
 /// A checked batch of one host.
 #[derive(Debug)]
@@ -12,6 +15,9 @@ pub struct Batch {
     pub tenant: String,
     /// What it reports, in its order.
     pub facts: Vec<Fact>,
+    /// What the collector vouches for when it has stored them, in the order of
+    /// heads.
+    pub receipts: Vec<(KnownHead, SignedReceipt)>,
 }
 
 /// One checked fact.

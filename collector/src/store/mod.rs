@@ -7,12 +7,14 @@ mod database;
 mod fact;
 mod filters;
 mod read;
+mod receipts;
 mod write;
 
 use uuid::Uuid;
 
 pub use database::Location;
 pub use fact::{Batch, CommandEnd, ConnectEnd, Fact};
+pub use receipts::{KnownHead, ReceiptPosition};
 
 use database::Database;
 

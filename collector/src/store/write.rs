@@ -22,7 +22,7 @@ use super::{
 pub(super) const END_FIELDS: [&str; 2] = ["exit_code", "signal"];
 /// Rows of one statement: 128 of the widest are less than half of the places
 /// that SQLite allows, 32,766.
-const ROWS: usize = 128;
+pub(super) const ROWS: usize = 128;
 /// How often a transaction that gave way to another one is tried again.
 const ATTEMPTS: usize = 5;
 
@@ -74,6 +74,7 @@ impl Store {
             &facts.connect_ends,
         )
         .await?;
+        self.put_receipts(&mut changes, batch).await?;
         changes.commit().await
     }
 
@@ -231,7 +232,7 @@ impl Store {
 
 /// Keeps the plans of single rows and of full statements; those between would
 /// push them out of the cache.
-fn often(sql: Sql, rows: usize) -> Sql {
+pub(super) fn often(sql: Sql, rows: usize) -> Sql {
     match rows {
         1 | ROWS => sql.often(),
         _ => sql,

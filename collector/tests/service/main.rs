@@ -8,6 +8,7 @@ mod common;
 
 mod access;
 mod audit;
+mod evidence;
 mod ingest;
 mod listen;
 mod query;

@@ -29,6 +29,7 @@ async fn store(database: &Database) -> Store {
     });
     let batch = Batch {
         host_id: HOST.into(),
+        receipts: Vec::new(),
         tenant: String::new(),
         facts: facts.collect(),
     };
@@ -178,6 +179,7 @@ on_both! {
         }
         let batch = Batch {
             host_id: HOST.into(),
+            receipts: Vec::new(),
         tenant: String::new(),
             facts,
         };
@@ -207,6 +209,7 @@ on_both! {
         });
         let batch = Batch {
             host_id: HOST.into(),
+            receipts: Vec::new(),
         tenant: String::new(),
             facts: facts.collect(),
         };

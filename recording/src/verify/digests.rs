@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use super::keys::{HostKeys, ReadObject, Signed, anchors, read_signed};
-use super::{FindingKind, KnownHead, Notes, Scope, fetch};
+use super::{FindingKind, KnownChain, KnownHead, Notes, Scope, fetch};
 use crate::digest::Digest;
 use crate::host::{DigestHead, HostDigest, HostObject, HostObjectKey, LogId, digest_folder};
 use crate::key::{ObjectName, SessionKey};
@@ -253,25 +253,13 @@ impl Digests {
         }
     }
 
-    /// Digests that somebody saw before must still be there, on whatever day.
-    pub(super) async fn check_known(
-        &self,
-        store: &AnyStore,
-        host_id: &str,
-        known: &[KnownHead],
-        days: Days,
-        notes: &mut Notes,
-    ) -> Result<(), StoreError> {
+    /// Digests that somebody saw before must still be there.
+    pub(super) fn check_known(&self, host_id: &str, known: &[KnownHead], notes: &mut Notes) {
         for known in known.iter().filter(|known| known.host_id == host_id) {
-            let (log, number) = (&known.log, known.head.number);
-            let object = chain_name(host_id, log, number);
-            let link = self.chains.get(log).and_then(|chain| chain.get(&number));
-            let found = match link {
-                Some(link) => Some(link.sha256),
-                None => unread(store, host_id, (log, number), days).await?,
-            };
-            match found {
-                Some(sha256) if sha256 == known.head.sha256 => {}
+            let chain = self.chains.get(&known.log);
+            let object = chain_name(host_id, &known.log, known.head.number);
+            match chain.and_then(|chain| chain.get(&known.head.number)) {
+                Some(link) if link.sha256 == known.head.sha256 => {}
                 Some(_) => notes.find(
                     FindingKind::Replaced,
                     object,
@@ -284,22 +272,22 @@ impl Digests {
                 ),
             }
         }
-        Ok(())
     }
 
     /// Chain heads that somebody else saw, such as a collector.
-    pub(super) fn add_known(&mut self, known: &[(SessionKey, u32, Digest)]) {
-        for (session, chunks, chain_head) in known {
-            self.saw(
-                session.clone(),
-                Seen {
-                    by: "the collector".to_owned(),
-                    what: SeenWhat::Chunks {
-                        chunks: *chunks,
-                        chain_head: *chain_head,
-                    },
+    pub(super) fn add_known(&mut self, host_id: &str, known: &[KnownChain]) {
+        let of_host = known
+            .iter()
+            .filter(|chain| chain.session.host_id() == host_id);
+        for chain in of_host {
+            let seen = Seen {
+                by: chain.by.clone(),
+                what: SeenWhat::Chunks {
+                    chunks: chain.chunks,
+                    chain_head: chain.chain_head,
                 },
-            );
+            };
+            self.saw(chain.session.clone(), seen);
         }
     }
 
@@ -350,7 +338,9 @@ async fn list(
     let mut listed: BTreeMap<LogId, Vec<HostObjectKey>> = BTreeMap::new();
     for log in store.folders(&digest_folder(host_id)).await? {
         for day in store.folders(&log).await? {
-            if date_of(&day).is_some_and(|date| !days.has(date)) {
+            let name = day.trim_end_matches('/').rsplit("date=").next();
+            let date = name.and_then(|name| name.parse::<Date>().ok());
+            if date.is_some_and(|date| !days.has(date)) {
                 continue;
             }
             for object in store.list(&day).await? {
@@ -376,37 +366,6 @@ async fn list(
         });
     }
     Ok(listed)
-}
-
-/// The hash of a digest on a day that is not one of `days`. The newest days come
-/// first: what is looked for is the newest that somebody knew.
-async fn unread(
-    store: &AnyStore,
-    host_id: &str,
-    (log, number): (&LogId, u64),
-    days: Days,
-) -> Result<Option<Digest>, StoreError> {
-    let folder = format!("{}log={log}/", digest_folder(host_id));
-    let mut unread = store.folders(&folder).await?;
-    unread.retain(|day| date_of(day).is_some_and(|date| !days.has(date)));
-    unread.sort();
-    let name = format!("{number:06}.json");
-    for day in unread.into_iter().rev() {
-        let listed = store.list(&day).await?;
-        let mut keys = listed.into_iter().map(|object| object.key);
-        let Some(key) = keys.find(|key| key.strip_prefix(&day) == Some(&name)) else {
-            continue;
-        };
-        let Ok(key) = key.parse() else { continue };
-        let read = read_signed(store, key).await;
-        return Ok(read.json.as_deref().map(Digest::of));
-    }
-    Ok(None)
-}
-
-fn date_of(day: &str) -> Option<Date> {
-    let name = day.trim_end_matches('/').rsplit("date=").next();
-    name.and_then(|name| name.parse().ok())
 }
 
 /// Keys of the digests of these days and of their signatures.

@@ -89,6 +89,8 @@ pub struct HostSummary {
 pub struct Report {
     /// Whether trusted keys were given, or the store's own key logs were taken.
     pub keys_given: bool,
+    /// Chain heads from outside the store that were compared.
+    pub receipts: u64,
     /// The hosts.
     pub hosts: Vec<HostSummary>,
     /// Finished recordings.
@@ -178,6 +180,10 @@ impl Notes {
 
     pub(super) fn unchecked(&mut self, text: impl ToString) {
         extend(&mut self.unchecked, [text.to_string()]);
+    }
+
+    pub(super) fn has_findings(&self) -> bool {
+        self.count > 0
     }
 
     pub(super) fn append(&mut self, other: Self) {

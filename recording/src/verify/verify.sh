@@ -140,10 +140,23 @@ while read -r sha256 manifest; do
     fi
 done <"$tmp/listed"
 
+# 5. What a collector vouches for while the session ran.
+receipts=0
+for receipt in receipts/*.json; do
+    [ -f "$receipt" ] || continue
+    receipts=$((receipts + 1))
+    signed "$receipt" auditty-receipt@v1 collector_signers auditty-collector || continue
+    chunks=$(jq -r .chunks "$receipt"); head=$(jq -r .chain_head "$receipt")
+    manifest=$(jq -r .recording "$receipt")manifest.json
+    [ -f "$manifest" ] || continue
+    [ "$(jq -r ".chunks[$chunks - 1].chain_head" "$manifest")" = "$head" ] ||
+        fail "$manifest" "the collector saw another chain head after $chunks chunks: rewritten or rolled back ($receipt)"
+done
+
 if [ -s "$tmp/failed" ]; then
     echo "NOT VERIFIED: $(wc -l <"$tmp/failed") problems"
     exit 1
 fi
 [ $sessions != 0 ] || { echo "there is no finished recording in $PWD" >&2; exit 2; }
-echo "VERIFIED: $sessions recordings, $(wc -l <"$tmp/signers") keys, $(wc -l <"$tmp/listed") listings"
+echo "VERIFIED: $sessions recordings, $(wc -l <"$tmp/signers") keys, $(wc -l <"$tmp/listed") listings, $receipts receipts"
 [ -n "$given" ] || echo "The keys come from the same folder: compare them with ones that you trust."

@@ -7,9 +7,14 @@
 
 pub mod postgres;
 
-use auditty_collector::{Access, ListenAddress, Listeners, Location, ServeError, Store, serve};
+use std::sync::OnceLock;
+
+use auditty_collector::{
+    Access, Countersigner, ListenAddress, Listeners, Location, ServeError, Store, serve,
+};
 use auditty_proto::v1::{
-    self, ingest_service_client::IngestServiceClient, session_service_client::SessionServiceClient,
+    self, evidence_service_client::EvidenceServiceClient,
+    ingest_service_client::IngestServiceClient, session_service_client::SessionServiceClient,
 };
 use prost_types::Timestamp;
 use tokio::task::JoinHandle;
@@ -79,6 +84,13 @@ macro_rules! on_both {
     )*};
 }
 
+/// The same key in every test of a process.
+pub fn signer() -> Countersigner {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
+    Countersigner::open(&folder.path().join("collector.key")).unwrap()
+}
+
 pub struct Collector {
     pub address: ListenAddress,
     pub store: Store,
@@ -98,7 +110,8 @@ impl Collector {
             .unwrap();
         let address = listeners.addresses().next().unwrap().clone();
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve(listeners, store.clone(), access, shutdown.clone()));
+        let serving = serve(listeners, store.clone(), signer(), access, shutdown.clone());
+        let serving = tokio::spawn(serving);
         Self {
             address,
             store,
@@ -123,6 +136,10 @@ impl Collector {
 
     pub async fn ingest(&self) -> IngestServiceClient<Channel> {
         IngestServiceClient::new(self.channel().await)
+    }
+
+    pub async fn evidence(&self) -> EvidenceServiceClient<Channel> {
+        EvidenceServiceClient::new(self.channel().await)
     }
 
     pub async fn query(&self) -> SessionServiceClient<Channel> {
