@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use auditty_agent::delivery::{Spool, SpoolOptions, dial};
 use auditty_agent::sessions::sink::Sink;
+use auditty_collector::store::Scope;
 use auditty_proto::v1::session_service_client::SessionServiceClient;
-use auditty_proto::v1::{ListCommandsRequest, ListSessionsRequest, ReportRequest};
+use auditty_proto::v1::{KeyStanding, ListCommandsRequest, ListSessionsRequest, ReportRequest};
 use auditty_recording::event::{Body, Event, Gap};
 use auditty_recording::store::{S3Options, StoreConfig};
 use jiff::Timestamp;
@@ -84,6 +85,23 @@ async fn a_session_arrives_whole_in_store_and_collector_and_leaves_the_spool() {
         .commands;
     assert_eq!(commands.len(), 1);
     assert_eq!(commands[0].argv, ["echo", "one"]);
+
+    // The host has registered its key, and the digest that is in the store.
+    let page = collector.store.host_keys(&Scope::All, "h1", None, 10).await;
+    let keys = page.unwrap().items;
+    assert_eq!(keys.len(), 1);
+    assert_eq!(keys[0].1.standing(), KeyStanding::First);
+    let page = collector.store.digest_heads(&Scope::All, "h1", None, 10);
+    let heads = page.await.unwrap().items;
+    assert_eq!((heads.len(), heads[0].1.number), (1, 0));
+    let digests = bench.path("store/v1/host=h1/digest");
+    let sum = Command::new("sh")
+        .args(["-c", "find -name '000000.json' -exec sha256sum {} +"])
+        .current_dir(digests)
+        .output()
+        .unwrap();
+    let sum = String::from_utf8(sum.stdout).unwrap();
+    assert!(sum.starts_with(&heads[0].1.sha256), "{sum}");
     stop.cancel();
     collector.stop.cancel();
     collector.service.await.unwrap();

@@ -1,6 +1,8 @@
 //! What can be typed, exactly as it was typed. What it means is decided in
 //! [`crate::config`].
 
+mod keys;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use auditty_recording::export::Format;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub use keys::{Keys, KeysVerb};
 
 use crate::moment;
 
@@ -378,6 +382,11 @@ missing, changed, cut off, reordered, copied, rolled back or sealed again is nam
 Without --keys the keys come from the key logs in the store itself. Export them
 once with `auditty keys export`, keep them elsewhere, and give them back.
 
+Through a collector, or with --collector beside --store, the store is compared with
+what hosts have registered there: their keys (the first one of a host counts, and
+what it certifies), their newest digests, and the chain heads that the collector
+signed while sessions ran. `all` expects every host of the collector in the store.
+
 The newest digest of each host is printed as HOST:LOG:NUMBER:SHA256. Given back
 with --seen, a store that was rolled back to an earlier copy is noticed as well.
 
@@ -438,29 +447,6 @@ pub struct Bundle {
     /// key file without a passphrase
     #[arg(long, value_name = "FILE")]
     pub sign_with: Option<PathBuf>,
-}
-
-/// `auditty keys`.
-#[derive(Args, Debug)]
-pub struct Keys {
-    /// What to do with them.
-    #[command(subcommand)]
-    pub verb: KeysVerb,
-}
-
-/// What can be done with keys.
-#[derive(Debug, Subcommand)]
-pub enum KeysVerb {
-    /// Print them as an OpenSSH `allowed_signers` file (times are UTC: use it
-    /// with TZ=UTC)
-    Export {
-        /// Only this host, by its host id
-        #[arg(long, value_name = "HOST_ID")]
-        host: Option<String>,
-    },
-    /// Print the key that the collector signs receipts with, as a line of an
-    /// `allowed_signers` file
-    Collector,
 }
 
 /// `auditty completions`.

@@ -1,4 +1,5 @@
-//! `EvidenceService`: what the collector vouches for.
+//! `EvidenceService`: what the collector vouches for, and what hosts have
+//! registered with it.
 
 use auditty_proto::{
     page_token,
@@ -10,11 +11,11 @@ use crate::{
     access::{Asked, Principal},
     countersign::Countersigner,
     query::{failed, limit, position, session_id},
-    store::{ReceiptPosition, Store},
+    store::{Accepted, HostPosition, Page, ReceiptPosition, Store},
 };
 
-/// Receipts on a page.
-const DEFAULT_RECEIPTS: usize = 1000;
+/// Receipts, keys or digests on a page.
+const DEFAULT_ITEMS: usize = 1000;
 
 /// The service over a store.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl EvidenceService for Evidence {
             "" => None,
             parent => Some(session_id("parent", parent)?),
         };
-        let limit = limit(page_size, DEFAULT_RECEIPTS)?;
+        let limit = limit(page_size, DEFAULT_ITEMS)?;
         let scope = ["ListReceipts", &parent, &host_id];
         let after = position(&scope, &page_token, read_position)?;
         let page = self
@@ -74,6 +75,107 @@ impl EvidenceService for Evidence {
         let public_key = self.signer.public().to_string();
         Ok(Response::new(v1::GetCollectorKeyResponse { public_key }))
     }
+
+    async fn list_host_keys(
+        &self,
+        request: Request<v1::ListHostKeysRequest>,
+    ) -> Result<Response<v1::ListHostKeysResponse>, Status> {
+        Asked::note(&request);
+        let allowed = Principal::of(&request)?.scope();
+        let v1::ListHostKeysRequest {
+            host_id,
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let limit = limit(page_size, DEFAULT_ITEMS)?;
+        let scope = ["ListHostKeys", &host_id];
+        let after = position(&scope, &page_token, read_host_position)?;
+        let page = self
+            .store
+            .host_keys(&allowed, &host_id, after.as_ref(), limit);
+        let (keys, next_page_token) = split(&scope, page.await.map_err(failed)?);
+        Ok(Response::new(v1::ListHostKeysResponse {
+            keys,
+            next_page_token,
+        }))
+    }
+
+    async fn accept_host_key(
+        &self,
+        request: Request<v1::AcceptHostKeyRequest>,
+    ) -> Result<Response<v1::AcceptHostKeyResponse>, Status> {
+        Asked::note(&request);
+        let allowed = Principal::of(&request)?.scope();
+        let v1::AcceptHostKeyRequest {
+            host_id,
+            fingerprint,
+        } = request.into_inner();
+        let accepted = self.store.accept_key(&allowed, &host_id, &fingerprint);
+        match accepted.await.map_err(failed)? {
+            Accepted::Keys(count) => Ok(Response::new(v1::AcceptHostKeyResponse {
+                accepted_count: u32::try_from(count).unwrap_or(u32::MAX),
+            })),
+            Accepted::Unknown => Err(Status::not_found(format!(
+                "the host {host_id:?} has not reported a key {fingerprint:?}"
+            ))),
+            Accepted::Contradicted => Err(Status::failed_precondition(format!(
+                "another key of the host {host_id:?} counts in the place of {fingerprint:?}"
+            ))),
+        }
+    }
+
+    async fn list_digest_heads(
+        &self,
+        request: Request<v1::ListDigestHeadsRequest>,
+    ) -> Result<Response<v1::ListDigestHeadsResponse>, Status> {
+        Asked::note(&request);
+        let allowed = Principal::of(&request)?.scope();
+        let v1::ListDigestHeadsRequest {
+            host_id,
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let limit = limit(page_size, DEFAULT_ITEMS)?;
+        let scope = ["ListDigestHeads", &host_id];
+        let after = position(&scope, &page_token, read_host_position)?;
+        let page = self
+            .store
+            .digest_heads(&allowed, &host_id, after.as_ref(), limit);
+        let (heads, next_page_token) = split(&scope, page.await.map_err(failed)?);
+        Ok(Response::new(v1::ListDigestHeadsResponse {
+            heads,
+            next_page_token,
+        }))
+    }
+}
+
+/// What stands on a page, and the token of the one behind it.
+fn split<T>(scope: &[&str], page: Page<(HostPosition, T)>) -> (Vec<T>, String) {
+    let last = page.items.last().filter(|_| page.more);
+    let token = last.map_or_else(String::new, |(last, _)| {
+        let HostPosition {
+            tenant,
+            host_id,
+            log,
+            number,
+            sha256,
+        } = last;
+        let position = serde_json::to_vec(&(tenant, host_id, log, number, sha256));
+        page_token::encode(scope, &position.unwrap_or_default())
+    });
+    let items = page.items.into_iter().map(|(_, item)| item);
+    (items.collect(), token)
+}
+
+fn read_host_position(key: &[u8]) -> Option<HostPosition> {
+    let (tenant, host_id, log, number, sha256) = serde_json::from_slice(key).ok()?;
+    Some(HostPosition {
+        tenant,
+        host_id,
+        log,
+        number,
+        sha256,
+    })
 }
 
 /// `<session> <chunks> <head>`.

@@ -5,6 +5,7 @@ use auditty_proto::{
     names,
     v1::{self, activity::Activity, ingest_service_server::IngestService, report},
 };
+use auditty_recording::host::{DigestHead, SignedEntry};
 use prost::Message;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -28,6 +29,9 @@ pub const MAX_COMMAND_LEN: usize = 2 * 1024 * 1024;
 
 /// Largest activity, encoded: two paths of the longest kind, and the rest.
 pub const MAX_ACTIVITY_LEN: usize = 64 * 1024;
+
+/// Largest entry of a key log, and its signature.
+pub const MAX_KEY_LEN: usize = 16 * 1024;
 
 /// The service over a store.
 #[derive(Clone, Debug)]
@@ -174,9 +178,47 @@ fn check_fact(
                 duration_ns: i64::try_from(end.duration_ns).unwrap_or(i64::MAX),
             }));
         }
+        Some(report::Fact::HostKey(key)) => facts.push(check_key(key, host_id)?),
+        Some(report::Fact::DigestHead(head)) => {
+            let wrong = |field: &str| malformed(format!("digest_head.{field}"), "is none");
+            let Ok(log) = head.log.parse() else {
+                return wrong("log");
+            };
+            let Ok(sha256) = head.sha256.parse() else {
+                return wrong("sha256");
+            };
+            number("digest_head.number", head.number)?;
+            let number = head.number;
+            let head = DigestHead { number, sha256 };
+            facts.push(Fact::DigestHead { log, head });
+        }
         None => return malformed("fact", "is missing"),
     }
     Ok(())
+}
+
+fn check_key(key: v1::HostKeyReport, host_id: &str) -> Result<Fact, Malformed> {
+    let v1::HostKeyReport { json, signature } = key;
+    if json.len() > MAX_KEY_LEN || signature.len() > MAX_KEY_LEN {
+        return malformed("host_key", format!("must have at most {MAX_KEY_LEN} bytes"));
+    }
+    let signed = match SignedEntry::read(json, signature) {
+        Ok(signed) => signed,
+        Err(error) => return malformed("host_key.json", error.to_string()),
+    };
+    if signed.entry.host_id != host_id {
+        let must = format!("must be of the reporting host, {host_id:?}");
+        return malformed("host_key.json", must);
+    }
+    number("host_key.json.number", signed.entry.number)?;
+    Ok(Fact::HostKey(Box::new(signed)))
+}
+
+fn number(field: &str, number: u64) -> Result<(), Malformed> {
+    match i64::try_from(number) {
+        Ok(_) => Ok(()),
+        Err(_) => malformed(field, "must be less than 2^63"),
+    }
 }
 
 fn check_session(revision: i64, session: v1::Session, host_id: &str) -> Result<Fact, Malformed> {

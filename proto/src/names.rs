@@ -56,6 +56,7 @@ short_names! {
     LinkRelation "LINK_RELATION_",
     HandoffTo "HANDOFF_TO_",
     Role "ROLE_",
+    KeyStanding "KEY_STANDING_",
 }
 
 /// Resource name of a session.

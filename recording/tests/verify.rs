@@ -11,11 +11,14 @@ mod site;
 use std::fs;
 use std::path::Path;
 
+use auditty_recording::digest::Digest;
 use auditty_recording::host::*;
 use auditty_recording::key::ObjectName;
 use auditty_recording::manifest::Manifest;
 use auditty_recording::signature::{MANIFEST_NAMESPACE, SigningKey};
-use auditty_recording::verify::{FindingKind, Known, KnownChain, Report, Scope, TrustedKeys};
+use auditty_recording::verify::{
+    FindingKind, Known, KnownChain, RegisteredKey, Report, Scope, TrustedKeys,
+};
 use common::*;
 use jiff::{SignedDuration, Timestamp};
 use site::*;
@@ -451,6 +454,67 @@ async fn a_collectors_chain_head_is_compared() {
     assert_eq!(kinds(&report), [FindingKind::Changed]);
     let report = site.verify(&scope, &known(99, chunk.chain_head)).await;
     assert_eq!(kinds(&report), [FindingKind::RolledBack]);
+}
+
+#[tokio::test]
+async fn what_a_host_has_registered_is_trusted_and_nothing_else() {
+    let (site, sessions) = Site::three_days().await;
+    let log = site.signer.entry().log.clone();
+    let registered = |number: u64| {
+        let entry = site.path(HostObjectKey {
+            host_id: HOST_ID.to_owned(),
+            object: HostObject::Key {
+                log: log.clone(),
+                number,
+            },
+            signature: false,
+        });
+        RegisteredKey {
+            host_id: HOST_ID.to_owned(),
+            log: log.clone(),
+            number,
+            sha256: Digest::of(&fs::read(entry).unwrap_or_default()),
+        }
+    };
+    let known = |keys: Vec<RegisteredKey>| Known {
+        registered: keys,
+        ..Known::default()
+    };
+    // A collector that came late, and an entry on its way to the store.
+    let report = site
+        .verify(&Scope::All, &known(vec![registered(1), registered(99)]))
+        .await;
+    assert!(report.is_verified(), "{report:#?}");
+    assert_eq!(report.registered_keys, 2);
+    let mut other = registered(1);
+    other.sha256 = Digest::of(b"another entry");
+    let report = site
+        .verify(&Scope::All, &known(vec![registered(0), other]))
+        .await;
+    assert_eq!(kinds(&report), [FindingKind::Replaced], "{report:#?}");
+    // The whole host was made anew, with other keys: good in itself.
+    let (forged, _) = Site::three_days().await;
+    let all = known(vec![registered(0), registered(1), registered(2)]);
+    let itself = forged.verify(&Scope::All, &Known::default()).await;
+    assert!(itself.is_verified());
+    let report = forged.verify(&Scope::All, &all).await;
+    assert!(
+        kinds(&report).contains(&FindingKind::UnknownKey),
+        "{report:#?}"
+    );
+    // Of one session, the newest digest says nothing: it is not looked for.
+    let newest = Known {
+        registered: all.registered.clone(),
+        ..site.known().await
+    };
+    let scope = Scope::Session(sessions[0].clone());
+    assert!(site.verify(&scope, &newest).await.is_verified());
+    fs::remove_dir_all(site.path("v1")).unwrap();
+    let report = site.verify(&Scope::All, &newest).await;
+    assert!(
+        kinds(&report).contains(&FindingKind::RolledBack),
+        "{report:#?}"
+    );
 }
 
 #[tokio::test]

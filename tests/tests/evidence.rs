@@ -152,11 +152,26 @@ fn compared_with_the_collector(
     let whole = ["verify", "all", "--collector-key", &key, "--store"];
     let report = collector.json(&[&whole[..], &[&place]].concat())?;
     assert_eq!(report["receipts"], 2, "{report:#}");
+    assert_eq!(report["finding_count"], 0, "{report:#}");
+    assert!(report["registered_keys"].as_u64() >= Some(3), "{report:#}");
+    assert_eq!(report["known_heads"], 1, "{report:#}");
+    let keys = collector.text(&["keys", "list"])?;
+    assert!(
+        keys.contains(" first ") && !keys.contains("uncertified"),
+        "{keys}"
+    );
+    let trusted = stage.scene.path("registered_signers");
+    fs::write(&trusted, collector.text(&["keys", "export"])?)?;
+    let trusted = trusted.to_string_lossy();
+    let offline = ["verify", "--session", &id, "--keys", &trusted];
+    let report = collector.json(&[&offline[..], &["--store", &place]].concat())?;
+    assert_eq!(report["finding_count"], 0, "{report:#}");
     let older = older.to_string_lossy();
     let said = collector.run(&[&whole[..], &[&older]].concat())?;
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.contains(&id) && said.contains("receipt"), "{said}");
+    assert!(said.contains("the digest was seen before"), "{said}");
 
     let archive = stage.scene.path("receipts.tar.zst");
     collector.text(&["bundle", &id, "-o", &archive.to_string_lossy()])?;

@@ -123,6 +123,39 @@ fn a_folder() -> Result<()> {
     stage.end()
 }
 
+/// The bucket is what the host sealed: by itself, against the collector, and as an
+/// archive.
+fn assert_verifies(
+    stage: &Stage,
+    alone: &Cli,
+    id: &str,
+    source: &[&str],
+    environment: &[(String, String)],
+) -> Result<()> {
+    let report = alone.json(&["verify", "all"])?;
+    assert_eq!(report["finding_count"], 0, "{report:#}");
+    assert_eq!(report["sealed_sessions"], 1, "{report:#}");
+    let beside = [source, &["--collector", stage.agent.collector()]].concat();
+    let beside = Cli::new(&beside, environment);
+    wait_for("what the collector knows", SOON, || {
+        let report = beside.json(&["verify", "all"])?;
+        assert_eq!(report["finding_count"], 0, "{report:#}");
+        let known = ["receipts", "registered_keys", "known_heads"];
+        Ok(known.iter().all(|what| report[what] != 0).then_some(()))
+    })?;
+    let archive = stage.scene.path("session.tar.zst");
+    beside.text(&["bundle", id, "--out", &archive.to_string_lossy()])?;
+    let unpacked = stage.scene.path("unpacked");
+    std::fs::create_dir(&unpacked)?;
+    let mut tar = Command::new("tar");
+    tar.args(["--zstd", "-xf"]).arg(&archive);
+    output(tar.arg("-C").arg(&unpacked))?;
+    let folder = unpacked.join(format!("auditty-{id}"));
+    let said = output(Command::new("sh").arg(folder.join("verify.sh")))?;
+    assert!(said.contains("VERIFIED: 1 recordings"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn a_bucket_under_a_key_that_may_only_put() -> Result<()> {
     let scene = Scene::new()?;
@@ -159,6 +192,7 @@ fn a_bucket_under_a_key_that_may_only_put() -> Result<()> {
     let id = recording.session_id();
     assert!(alone.text(&["show", &id])?.contains(&stage.user.name));
     assert_plays(&alone, &id, &stage.scene.path(""), &shown)?;
+    assert_verifies(&stage, &alone, &id, &["--store", &url], &environment)?;
     let spool = stage.agent.folder().join("spool");
     wait_for("the end of the local copy", SOON, || {
         let files = auditty_tests::scene::files_below(&spool)?;

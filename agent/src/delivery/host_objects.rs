@@ -1,11 +1,17 @@
 //! Key log entries and digests on their way to the store: one file each, in the
 //! order they were made, and uploaded in that order.
+//!
+//! The collector hears of a key as soon as there is one, and of a digest when it
+//! is stored: what it knows is then missing in a store that is older.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use auditty_proto::v1::{DigestHeadReport, HostKeyReport, Report, report::Fact};
+use auditty_recording::digest::Digest;
 use auditty_recording::host::{HostObject, SignedObject};
 use auditty_recording::store::{AnyStore, Body, Failure, PutOutcome, StoreError};
 use tokio::sync::Notify;
@@ -25,6 +31,16 @@ pub struct HostObjects {
     /// Number behind what was last stored, or set aside.
     done: AtomicU64,
     wake: Notify,
+    reports: Mutex<Reports>,
+}
+
+/// What the collector is to hear of.
+#[derive(Debug, Default)]
+struct Reports {
+    /// New keys, in their order; they are taken before there can be many.
+    keys: Vec<Report>,
+    /// The newest digest in the store.
+    digest: Option<Report>,
 }
 
 impl HostObjects {
@@ -38,6 +54,7 @@ impl HostObjects {
             key: AtomicU64::new(0),
             done: AtomicU64::new(0),
             wake: Notify::new(),
+            reports: Mutex::default(),
         })
     }
 
@@ -52,7 +69,32 @@ impl HostObjects {
             serde_json::to_vec(object).map_err(|error| SpoolError::malformed(&path, error))?;
         write_whole(&path, &json)?;
         self.wake.notify_one();
+        if let HostObject::Key { .. } = object.key.object {
+            let fact = Fact::HostKey(HostKeyReport {
+                json: object.json.clone(),
+                signature: object.signature.clone(),
+            });
+            let report = Report { fact: Some(fact) };
+            self.reports().keys.push(report);
+        }
         Ok(())
+    }
+
+    fn reports(&self) -> std::sync::MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what the collector is to hear of.
+    pub(super) fn take_reports(&self) -> Vec<Report> {
+        let Reports { mut keys, digest } = std::mem::take(&mut *self.reports());
+        keys.extend(digest);
+        keys
+    }
+
+    /// Whether there is something that the collector is to hear of.
+    pub(super) fn has_reports(&self) -> bool {
+        let reports = self.reports();
+        !reports.keys.is_empty() || reports.digest.is_some()
     }
 
     /// Appends an object that may be stored already, by this host.
@@ -120,7 +162,14 @@ impl HostObjects {
         let path = self.path(number);
         let json = fs::read(&path).map_err(|error| error.to_string())?;
         let done = match serde_json::from_slice::<SignedObject>(&json) {
-            Ok(object) => put_both(store, &path, object).await,
+            Ok(object) => {
+                let head = digest_head(&object);
+                let put = put_both(store, &path, object).await;
+                if put.is_ok() && head.is_some() {
+                    self.reports().digest = head;
+                }
+                put
+            }
             Err(error) => Err(Refused::ForGood(error.to_string())),
         };
         match done {
@@ -158,6 +207,19 @@ impl From<StoreError> for Refused {
             _ => Self::ForNow(error.to_string()),
         }
     }
+}
+
+/// What the collector is to know of a digest in the store.
+fn digest_head(object: &SignedObject) -> Option<Report> {
+    let HostObject::Digest { log, number, .. } = &object.key.object else {
+        return None;
+    };
+    let fact = Fact::DigestHead(DigestHeadReport {
+        log: log.to_string(),
+        number: *number,
+        sha256: Digest::of(object.json.as_bytes()).to_string(),
+    });
+    Some(Report { fact: Some(fact) })
 }
 
 /// Stores an object behind its signature: none ever stands without.

@@ -213,7 +213,8 @@ impl Spool {
         let ended = self.end_sessions();
         let sealed = self.seal_chunks(now);
         let begun = self.begin_sync();
-        self.note(ended.or(sealed).or(begun));
+        let reported = self.report_host();
+        self.note(ended.or(sealed).or(begun).or(reported));
         self.note_doubts();
         self.forget();
         if let Err(error) = self.attest(now) {
@@ -275,6 +276,7 @@ impl Spool {
     /// Whether everything is acknowledged by store and collector.
     pub fn is_delivered(&self) -> bool {
         self.outbox.waiting() == 0
+            && !self.host_objects.has_reports()
             && self.outbox.state().is_empty()
             && self.sessions.values().all(SpooledSession::is_settled)
             && self.uploads.is_empty()
@@ -346,21 +348,39 @@ impl Spool {
                 self.outbox.push(report);
             }
         }
-        match self.outbox.flush() {
-            Ok(last) => {
-                for session in self
-                    .sessions
-                    .values_mut()
-                    .filter(|session| session.reported_in == UNWRITTEN)
-                {
-                    session.reported_in = last;
-                }
-            }
-            Err(error) => problem = Some(error),
-        }
+        problem = self.write_reports().or(problem);
         if problem.is_some() {
             self.note(problem);
         }
+    }
+
+    /// Lets reports go out.
+    fn write_reports(&mut self) -> Option<SpoolError> {
+        let last = match self.outbox.flush() {
+            Ok(last) => last,
+            Err(error) => return Some(error),
+        };
+        let sessions = self.sessions.values_mut();
+        for session in sessions.filter(|session| session.reported_in == UNWRITTEN) {
+            session.reported_in = last;
+        }
+        None
+    }
+
+    /// Reports what the host signs with, and how far its digest chain is stored.
+    fn report_host(&mut self) -> Option<SpoolError> {
+        if !self.host_objects.has_reports() {
+            return None;
+        }
+        // Nothing is appended while writing fails.
+        let failed = self.write_reports();
+        if failed.is_some() {
+            return failed;
+        }
+        for report in self.host_objects.take_reports() {
+            self.outbox.push(report);
+        }
+        self.write_reports()
     }
 
     /// Those whose turn it is, of the sessions that wait for one.

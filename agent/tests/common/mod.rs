@@ -198,6 +198,7 @@ pub async fn until(spool: &mut Spool, what: &str, mut done: impl FnMut(&mut Spoo
 
 pub struct Collector {
     pub address: Address,
+    pub store: CollectorStore,
     pub stop: CancellationToken,
     pub service: tokio::task::JoinHandle<()>,
 }
@@ -211,7 +212,7 @@ pub async fn collector(bench: &Bench) -> Collector {
     let listen = format!("unix:{}", socket.display()).parse().unwrap();
     let listeners = Listeners::bind(&[listen], false).await.unwrap();
     let stop = CancellationToken::new();
-    let shutdown = stop.clone();
+    let (shutdown, kept) = (stop.clone(), store.clone());
     let service = tokio::spawn(async move {
         serve(
             listeners,
@@ -226,6 +227,7 @@ pub async fn collector(bench: &Bench) -> Collector {
     });
     Collector {
         address: Address::Unix(socket),
+        store: kept,
         stop,
         service,
     }

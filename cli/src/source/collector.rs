@@ -150,6 +150,40 @@ impl Collector {
         Ok(answer.into_inner().public_key)
     }
 
+    /// A page of the keys that hosts have registered.
+    ///
+    /// # Errors
+    /// The collector failed, or refuses.
+    pub async fn list_host_keys(
+        &mut self,
+        request: v1::ListHostKeysRequest,
+    ) -> Result<v1::ListHostKeysResponse> {
+        let answer = self.evidence.list_host_keys(request).await;
+        Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
+    }
+
+    /// Accepts a key that a host has reported; how many count from now on.
+    ///
+    /// # Errors
+    /// There is no such key, or the collector failed, or refuses.
+    pub async fn accept_host_key(&mut self, request: v1::AcceptHostKeyRequest) -> Result<u32> {
+        let answer = self.evidence.accept_host_key(request).await;
+        let answer = answer.map_err(|status| self.failure(&status))?;
+        Ok(answer.into_inner().accepted_count)
+    }
+
+    /// A page of the digests that hosts have reported.
+    ///
+    /// # Errors
+    /// The collector failed, or refuses.
+    pub async fn list_digest_heads(
+        &mut self,
+        request: v1::ListDigestHeadsRequest,
+    ) -> Result<v1::ListDigestHeadsResponse> {
+        let answer = self.evidence.list_digest_heads(request).await;
+        Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
+    }
+
     fn failure(&self, status: &Status) -> Failure {
         let message = status.message();
         match status.code() {

@@ -44,12 +44,9 @@ async fn pack(args: &Bundle, config: &Config) -> Result<Report> {
     let (store, session) = session_of(&args.session, config).await?;
     let scope = Scope::Session(session.clone());
     let receipts = match config.beside {
-        Some(_) => Some(receipts::fetch(config, &scope, None).await?),
+        Some(_) => Some(receipts::compare(config, &scope, None, &mut known).await?),
         None => None,
     };
-    if let Some((_, receipts)) = &receipts {
-        known.chain_heads = receipts.iter().map(receipts::Checked::known).collect();
-    }
     let report = verified(&store, &scope, &known).await?;
     let mut archive = Archive::create(&args.out, &session)?;
     let mut written = fill(&mut archive, &store, &session, args, &report).await;

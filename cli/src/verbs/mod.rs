@@ -10,6 +10,7 @@ mod files;
 mod keys;
 mod network;
 mod receipts;
+mod registry;
 mod replay;
 mod sessions;
 mod show;

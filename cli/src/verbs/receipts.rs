@@ -5,8 +5,9 @@ use std::path::Path;
 use auditty_proto::{names, v1};
 use auditty_recording::receipt::{RECEIPT_NAMESPACE, Receipt, SignedReceipt};
 use auditty_recording::signature::PublicKey;
-use auditty_recording::verify::{KnownChain, Scope};
+use auditty_recording::verify::{Known, KnownChain, Scope};
 
+use super::registry;
 use super::verify::trusted;
 use crate::config::Config;
 use crate::failure::{Failure, Result};
@@ -47,7 +48,7 @@ pub(super) struct Checked {
 
 impl Checked {
     /// What it says, for a verification.
-    pub(super) fn known(&self) -> KnownChain {
+    fn known(&self) -> KnownChain {
         let Receipt {
             recording,
             chunks,
@@ -65,16 +66,29 @@ impl Checked {
 }
 
 /// The collector's receipts for a scope, and the keys that may have signed them.
-pub(super) async fn fetch(
+/// They are added to what is known, and so is what hosts have registered.
+pub(super) async fn compare(
     config: &Config,
     scope: &Scope,
     key: Option<&Path>,
+    known: &mut Known,
 ) -> Result<(Vec<PublicKey>, Vec<Checked>)> {
     let mut collector = collector(config).await?;
     let keys = match key {
         Some(path) => given(path)?,
         None => vec![public_key(&mut collector).await?],
     };
+    registry::compare(&mut collector, scope, known).await?;
+    let receipts = fetch(&mut collector, scope, &keys).await?;
+    known.chain_heads = receipts.iter().map(Checked::known).collect();
+    Ok((keys, receipts))
+}
+
+async fn fetch(
+    collector: &mut Collector,
+    scope: &Scope,
+    keys: &[PublicKey],
+) -> Result<Vec<Checked>> {
     let (parent, host_id) = match scope {
         Scope::Session(session) => (names::session_name(session.session_id()), String::new()),
         Scope::Host(host) | Scope::Date(_, Some(host)) => (String::new(), host.clone()),
@@ -90,7 +104,7 @@ pub(super) async fn fetch(
     loop {
         let page = collector.list_receipts(request.clone()).await?;
         for receipt in page.receipts {
-            let receipt = check(receipt, &keys)?;
+            let receipt = check(receipt, keys)?;
             let in_scope = match scope {
                 Scope::Date(date, _) => receipt.receipt.recording.date() == *date,
                 Scope::Session(session) => receipt.receipt.recording == *session,
@@ -101,7 +115,7 @@ pub(super) async fn fetch(
             }
         }
         if page.next_page_token.is_empty() {
-            return Ok((keys, checked));
+            return Ok(checked);
         }
         request.page_token = page.next_page_token;
     }

@@ -55,8 +55,7 @@ async fn check(args: &Verify, config: &Config) -> Result<Report> {
     };
     if config.beside.is_some() {
         let key = args.collector_key.as_deref();
-        let (_, receipts) = receipts::fetch(config, &scope, key).await?;
-        known.chain_heads = receipts.iter().map(receipts::Checked::known).collect();
+        receipts::compare(config, &scope, key, &mut known).await?;
     }
     verified(&store, &scope, &known).await
 }
@@ -158,18 +157,19 @@ fn summary(report: &Report) -> String {
         );
         text += &(crate::sanitise::line(&line) + "\n");
     }
-    if report.receipts > 0 {
+    if report.receipts + report.registered_keys > 0 {
         text += &format!(
-            "compared with {} receipts of the collector\n",
-            report.receipts
+            "compared with {} receipts, {} digests and {} keys that the collector has\n",
+            report.receipts, report.known_heads, report.registered_keys
         );
     }
-    text += match (report.is_verified(), report.keys_given) {
-        (true, true) => "verified with the given keys\n",
-        (true, false) => {
+    text += match (report.keys_given, report.registered_keys) {
+        _ if !report.is_verified() => "",
+        (true, _) => "verified with the given keys\n",
+        (false, 0) => {
             "verified, with the keys that the store itself has: --keys gives ones that you trust\n"
         }
-        (false, _) => "",
+        (false, _) => "verified with the keys that hosts have registered with the collector\n",
     };
     text
 }

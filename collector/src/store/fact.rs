@@ -1,7 +1,10 @@
 //! What agents report, checked.
 
 use auditty_proto::v1;
-use auditty_recording::receipt::SignedReceipt;
+use auditty_recording::{
+    host::{DigestHead, LogId, SignedEntry},
+    receipt::SignedReceipt,
+};
 use uuid::Uuid;
 
 use super::receipts::KnownHead;
@@ -50,6 +53,15 @@ pub enum Fact {
     },
     /// A network connection ended.
     ConnectEnd(ConnectEnd),
+    /// The host signs with another key.
+    HostKey(Box<SignedEntry>),
+    /// A digest of the host is in the store.
+    DigestHead {
+        /// Its key log.
+        log: LogId,
+        /// The digest.
+        head: DigestHead,
+    },
 }
 
 /// How a command ended.
@@ -83,13 +95,14 @@ pub struct ConnectEnd {
 }
 
 impl Fact {
-    pub(super) fn session_id(&self) -> Uuid {
+    pub(super) fn session_id(&self) -> Option<Uuid> {
         match self {
-            Self::Session { id, .. } => *id,
+            Self::Session { id, .. } => Some(*id),
             Self::Command { session, .. }
             | Self::CommandEnd(CommandEnd { session, .. })
             | Self::Activity { session, .. }
-            | Self::ConnectEnd(ConnectEnd { session, .. }) => *session,
+            | Self::ConnectEnd(ConnectEnd { session, .. }) => Some(*session),
+            Self::HostKey(_) | Self::DigestHead { .. } => None,
         }
     }
 }

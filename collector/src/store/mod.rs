@@ -6,6 +6,8 @@ mod audit;
 mod database;
 mod fact;
 mod filters;
+mod heads;
+mod host_keys;
 mod read;
 mod receipts;
 mod write;
@@ -14,6 +16,7 @@ use uuid::Uuid;
 
 pub use database::Location;
 pub use fact::{Batch, CommandEnd, ConnectEnd, Fact};
+pub use host_keys::{Accepted, HostPosition};
 pub use receipts::{KnownHead, ReceiptPosition};
 
 use database::Database;

@@ -8,6 +8,7 @@ use auditty_proto::{
     filter::{ACTIVITY_FIELDS, COMMAND_FIELDS, Field, SESSION_FIELDS},
     v1,
 };
+use auditty_recording::host::{DigestHead, LogId, SignedEntry};
 use prost::Message;
 use uuid::Uuid;
 
@@ -75,12 +76,18 @@ impl Store {
         )
         .await?;
         self.put_receipts(&mut changes, batch).await?;
+        for entry in facts.host_keys {
+            self.register(&mut changes, batch, entry).await?;
+        }
+        for (log, head) in facts.digest_heads {
+            self.put_head(&mut changes, batch, log, head).await?;
+        }
         changes.commit().await
     }
 
     /// The first host that names a session owns it.
     async fn claim(&self, changes: &mut Changes, batch: &Batch) -> Result<(), StoreError> {
-        let ids: BTreeSet<_> = batch.facts.iter().map(Fact::session_id).collect();
+        let ids: BTreeSet<_> = batch.facts.iter().filter_map(Fact::session_id).collect();
         let ids: Vec<_> = ids.into_iter().collect();
         for ids in ids.chunks(ROWS) {
             let mut sql = self
@@ -247,6 +254,8 @@ struct Facts<'a> {
     activities: Vec<(Uuid, &'a v1::Activity)>,
     command_ends: Vec<(Uuid, i64, [Option<i64>; 3])>,
     connect_ends: Vec<(Uuid, i64, [Option<i64>; 3])>,
+    host_keys: Vec<&'a SignedEntry>,
+    digest_heads: Vec<(&'a LogId, DigestHead)>,
 }
 
 impl<'a> Facts<'a> {
@@ -271,6 +280,8 @@ impl<'a> Facts<'a> {
                 let numbers = [end.sent_bytes, end.received_bytes, Some(end.duration_ns)];
                 self.connect_ends.push((end.session, end.seq, numbers));
             }
+            Fact::HostKey(entry) => self.host_keys.push(entry),
+            Fact::DigestHead { log, head } => self.digest_heads.push((log, *head)),
         }
     }
 
@@ -284,5 +295,9 @@ impl<'a> Facts<'a> {
             .sort_by_key(|(id, activity)| (*id, activity.seq));
         self.command_ends.sort_by_key(|(id, seq, _)| (*id, *seq));
         self.connect_ends.sort_by_key(|(id, seq, _)| (*id, *seq));
+        self.host_keys
+            .sort_by_key(|entry| (entry.entry.log.clone(), entry.entry.number));
+        self.digest_heads
+            .sort_by_key(|(log, head)| ((*log).clone(), head.number));
     }
 }

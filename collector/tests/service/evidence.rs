@@ -9,7 +9,13 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use crate::common::*;
 use auditty_collector::Countersigner;
 use auditty_proto::v1;
-use auditty_recording::{digest::Digest, receipt::SignedReceipt, signature::PublicKey};
+use auditty_recording::{
+    digest::Digest,
+    host::HostSigner,
+    receipt::SignedReceipt,
+    signature::{PublicKey, SigningKey},
+};
+use jiff::Timestamp;
 use tonic::Code;
 
 /// A report of a session that has so many chunks in the store.
@@ -97,6 +103,120 @@ on_both! {
         assert_eq!(refused.code(), Code::InvalidArgument);
         collector.stop().await;
     }
+
+    async fn the_first_key_of_a_host_counts_and_what_it_certifies(database) {
+        use v1::KeyStanding::{Accepted, Certified, First, Uncertified};
+        let collector = database.collector().await;
+        let first = begin();
+        let second = next(&first);
+        send(&collector, vec![key(&first)]).await;
+        send(&collector, vec![key(&first), key(&second)]).await;
+        assert_eq!(standings(&collector).await, [First, Certified]);
+        // A copy of the first key certifies another second one.
+        let copy = next(&first);
+        send(&collector, vec![key(&copy)]).await;
+        // The host is set up again, and goes on.
+        let again = begin();
+        let later = next(&again);
+        send(&collector, vec![key(&again), key(&later)]).await;
+        send(&collector, vec![key(&next(&second))]).await;
+        let mut found = standings(&collector).await;
+        found.sort();
+        assert_eq!(found, [First, Certified, Certified, Uncertified, Uncertified, Uncertified]);
+        let accept = |host: &str, fingerprint: String| v1::AcceptHostKeyRequest {
+            host_id: host.to_owned(),
+            fingerprint,
+        };
+        let fingerprint = again.entry().fingerprint.clone();
+        let mut client = collector.evidence().await;
+        let wrong = accept("host-2", fingerprint.clone());
+        let refused = client.accept_host_key(wrong).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        let fork = accept(HOST, copy.entry().fingerprint.clone());
+        let refused = client.accept_host_key(fork).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        let accepted = client.accept_host_key(accept(HOST, fingerprint)).await.unwrap();
+        assert_eq!(accepted.into_inner().accepted_count, 2);
+        send(&collector, vec![key(&next(&later))]).await;
+        let mut found = standings(&collector).await;
+        found.sort();
+        assert_eq!(found, [First, Certified, Certified, Certified, Certified, Accepted, Uncertified]);
+        // What is no entry of this host's is refused, and the batch with it.
+        let mut ingest = collector.ingest().await;
+        let foreign = HostSigner::begin("host-2", SigningKey::generate().unwrap(), now()).unwrap();
+        let mut changed = key(&begin());
+        if let Some(v1::report::Fact::HostKey(report)) = &mut changed.fact {
+            report.json = report.json.replace("not_before", "not_Before");
+        }
+        let mut unsigned = key(&begin());
+        if let Some(v1::report::Fact::HostKey(report)) = &mut unsigned.fact {
+            report.signature = String::new();
+        }
+        for wrong in [key(&foreign), changed, unsigned] {
+            let refused = ingest.report(batch(vec![wrong])).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument);
+        }
+        assert_eq!(standings(&collector).await.len(), 7);
+        collector.stop().await;
+    }
+
+    async fn the_newest_digest_of_a_chain_is_known_and_every_fork(database) {
+        let collector = database.collector().await;
+        let head = |log: &str, number: u64, content: &[u8]| fact(v1::report::Fact::DigestHead(
+            v1::DigestHeadReport {
+                log: log.to_owned(),
+                number,
+                sha256: Digest::of(content).to_string(),
+            },
+        ));
+        let (log, other) = ("0123456789abcdef", "fedcba9876543210");
+        send(&collector, vec![head(log, 0, b"0"), head(log, 2, b"2"), head(other, 7, b"7")]).await;
+        send(&collector, vec![head(log, 1, b"1"), head(log, 2, b"2")]).await;
+        let mut client = collector.evidence().await;
+        let request = v1::ListDigestHeadsRequest { page_size: 1, ..Default::default() };
+        let page = client.list_digest_heads(request.clone()).await.unwrap().into_inner();
+        assert_eq!((page.heads.len(), page.heads[0].number), (1, 2));
+        let request = v1::ListDigestHeadsRequest { page_token: page.next_page_token, ..request };
+        let page = client.list_digest_heads(request).await.unwrap().into_inner();
+        assert_eq!((page.heads[0].log.as_str(), page.next_page_token), (other, String::new()));
+        send(&collector, vec![head(log, 2, b"two"), head(log, 1, b"1")]).await;
+        let request = v1::ListDigestHeadsRequest { host_id: HOST.to_owned(), ..Default::default() };
+        let page = client.list_digest_heads(request).await.unwrap().into_inner();
+        let numbers: Vec<_> = page.heads.iter().map(|head| head.number).collect();
+        assert_eq!(numbers, [2, 2, 7]);
+        let refused = collector.ingest().await.report(batch(vec![head("x", 1, b"")])).await;
+        assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+        collector.stop().await;
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+fn begin() -> HostSigner {
+    HostSigner::begin(HOST, SigningKey::generate().unwrap(), now()).unwrap()
+}
+
+fn next(signer: &HostSigner) -> HostSigner {
+    signer
+        .succeed(SigningKey::generate().unwrap(), now())
+        .unwrap()
+}
+
+fn key(signer: &HostSigner) -> v1::Report {
+    let entry = &signer.state().entry;
+    fact(v1::report::Fact::HostKey(v1::HostKeyReport {
+        json: entry.json.clone(),
+        signature: entry.signature.clone(),
+    }))
+}
+
+async fn standings(collector: &Collector) -> Vec<v1::KeyStanding> {
+    let request = v1::ListHostKeysRequest::default();
+    let mut client = collector.evidence().await;
+    let listed = client.list_host_keys(request).await.unwrap().into_inner();
+    listed.keys.iter().map(v1::HostKey::standing).collect()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DigestHead, HostObjectError, LogId, SignedBy, from_json, to_json};
 use crate::digest::Digest;
-use crate::signature::PublicKey;
+use crate::signature::{KEY_NAMESPACE, PublicKey};
 
 /// Name and version of the format of an entry.
 pub const KEY_FORMAT: &str = "auditty.key/1";
@@ -52,5 +52,56 @@ impl KeyEntry {
     /// Reads an entry.
     pub fn from_json(json: &[u8]) -> Result<Self, HostObjectError> {
         from_json(json, KEY_FORMAT)
+    }
+}
+
+/// An entry with its signature, as it is handed to somebody who keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedEntry {
+    /// What it says.
+    pub entry: KeyEntry,
+    /// SHA-256 of its JSON as stored.
+    pub sha256: Digest,
+    json: String,
+    signature: String,
+}
+
+impl SignedEntry {
+    /// Reads an entry. The first one of a log has to be signed by its own key;
+    /// for the others [`SignedEntry::is_certified_by`] tells.
+    pub fn read(json: String, signature: String) -> Result<Self, HostObjectError> {
+        let entry = KeyEntry::from_json(json.as_bytes())?;
+        let signed = Self {
+            sha256: Digest::of(json.as_bytes()),
+            entry,
+            json,
+            signature,
+        };
+        let KeyEntry {
+            number,
+            previous,
+            public_key,
+            log,
+            fingerprint,
+            ..
+        } = &signed.entry;
+        let own = *fingerprint == public_key.fingerprint();
+        let begins = *previous == Digest::ZERO
+            && LogId::of(public_key) == *log
+            && signed.is_signed_by(public_key);
+        match own && (*number > 0 || begins) {
+            true => Ok(signed),
+            false => Err(HostObjectError::Contradictory),
+        }
+    }
+
+    /// Whether it follows this entry: signed by its key, and naming its digest.
+    pub fn is_certified_by(&self, key: &PublicKey, sha256: Digest) -> bool {
+        self.entry.previous == sha256 && self.is_signed_by(key)
+    }
+
+    fn is_signed_by(&self, key: &PublicKey) -> bool {
+        let (json, signature) = (self.json.as_bytes(), self.signature.as_bytes());
+        key.verify(KEY_NAMESPACE, json, signature).is_ok()
     }
 }

@@ -47,7 +47,8 @@
 //! deleted either), and the chain heads that a collector got while sessions ran.
 //! A copy of the whole store from an earlier moment is consistent in itself;
 //! that it is old shows against a digest that somebody outside remembers
-//! ([`DigestHead`]).
+//! ([`DigestHead`]), such as a collector: hosts register their keys with it, and
+//! the head of their digest chain.
 
 mod digest;
 mod key_log;
@@ -59,7 +60,7 @@ use serde::{Deserialize, Serialize};
 pub use digest::{
     DIGEST_FORMAT, DigestContent, DigestReason, HostDigest, OpenSession, SealedManifest,
 };
-pub use key_log::{KEY_FORMAT, KeyEntry};
+pub use key_log::{KEY_FORMAT, KeyEntry, SignedEntry};
 pub use name::{HostObject, HostObjectKey, LogId};
 pub(crate) use name::{digest_folder, keys_folder};
 pub use signer::{HostSigner, SignedObject, SignerError, SignerState};
@@ -98,6 +99,10 @@ pub enum HostObjectError {
     /// Another format.
     #[error("it has format `{0}`")]
     UnknownFormat(String),
+    /// A first entry of a key log that does not introduce its own key, or one
+    /// that names another key than it has.
+    #[error("it contradicts itself")]
+    Contradictory,
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {

@@ -91,6 +91,10 @@ pub struct Report {
     pub keys_given: bool,
     /// Chain heads from outside the store that were compared.
     pub receipts: u64,
+    /// Key log entries that a collector has registered, and that were compared.
+    pub registered_keys: u64,
+    /// Digests from outside the store that were looked for.
+    pub known_heads: u64,
     /// The hosts.
     pub hosts: Vec<HostSummary>,
     /// Finished recordings.

@@ -1,14 +1,13 @@
 //! Key logs: which key was a host's at which time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::trust::{TrustedKey, TrustedKeys};
-use super::{FindingKind, Notes, fetch};
+use super::{FindingKind, Known, Notes, RegisteredKey, fetch};
 use crate::digest::Digest;
-use crate::escape;
 use crate::host::{
     HostObject, HostObjectKey, KeyEntry, LogId, MAX_HOST_OBJECT_BYTES, SignedBy, keys_folder,
 };
@@ -36,6 +35,12 @@ pub struct LoggedKey {
     sha256: Digest,
 }
 
+impl LoggedKey {
+    fn is(&self, registered: &RegisteredKey) -> bool {
+        self.sha256 == registered.sha256
+    }
+}
+
 /// The key logs of a host.
 #[derive(Debug, Default)]
 pub struct HostKeys {
@@ -44,6 +49,7 @@ pub struct HostKeys {
     /// How many entries each log has at least, by the numbers in the store.
     stored: BTreeMap<LogId, u64>,
     given: Option<TrustedKeys>,
+    registered: Vec<RegisteredKey>,
 }
 
 /// A signed object.
@@ -72,12 +78,13 @@ impl HostKeys {
         let mut lines = String::new();
         for (log, keys) in &self.logs {
             for key in keys {
-                let trusted = TrustedKey {
-                    principal: escape::percent(&self.host_id, ""),
-                    key: key.entry.public_key,
-                    valid_after: Some(key.entry.not_before),
-                    valid_before: key.not_after,
-                };
+                let KeyEntry {
+                    public_key,
+                    not_before,
+                    ..
+                } = key.entry;
+                let trusted =
+                    TrustedKey::of_host(&self.host_id, public_key, not_before, key.not_after);
                 let comment = format!("{} {log}/{:06}", self.host_id, key.entry.number);
                 lines.push_str(&trusted.line(&comment));
             }
@@ -204,8 +211,43 @@ impl HostKeys {
         })
     }
 
-    /// Which logs are trusted.
+    /// Entries that are not the ones that the host has registered. One behind
+    /// the end of its log may be on its way to the store.
+    fn check_registered(&self, notes: &mut Notes) {
+        for registered in &self.registered {
+            let stored = self.stored.get(&registered.log).copied().unwrap_or(0);
+            let entry = self.entry(registered);
+            if registered.number < stored && !entry.is_some_and(|key| key.is(registered)) {
+                let object = HostObjectKey {
+                    host_id: self.host_id.clone(),
+                    object: HostObject::Key {
+                        log: registered.log.clone(),
+                        number: registered.number,
+                    },
+                    signature: false,
+                };
+                let detail = "it is not the entry that the host has registered with the collector";
+                notes.find(FindingKind::Replaced, object, detail);
+            }
+        }
+    }
+
+    fn entry(&self, registered: &RegisteredKey) -> Option<&LoggedKey> {
+        let number = usize::try_from(registered.number).ok()?;
+        self.logs.get(&registered.log)?.get(number)
+    }
+
+    /// Which logs are trusted: with keys that were given, what those certify;
+    /// else the logs that the host has registered entries of, which name by
+    /// their digests all that is before them; else the first one.
     fn trust(&mut self, notes: &mut Notes) {
+        self.check_registered(notes);
+        let registered: BTreeSet<LogId> = self
+            .registered
+            .iter()
+            .filter(|registered| self.entry(registered).is_some_and(|key| key.is(registered)))
+            .map(|registered| registered.log.clone())
+            .collect();
         let first = self
             .logs
             .iter()
@@ -213,7 +255,11 @@ impl HostKeys {
             .min();
         for (log, keys) in &mut self.logs {
             let is_first = first.as_ref().is_some_and(|(_, first)| first == log);
-            let mut trusted = self.given.is_none() && is_first;
+            let own = match self.registered.is_empty() {
+                true => is_first,
+                false => registered.contains(log),
+            };
+            let mut trusted = self.given.is_none() && own;
             for key in &mut *keys {
                 // A trusted key vouches for all that follow it.
                 let given = self.given.as_ref();
@@ -229,6 +275,11 @@ impl HostKeys {
                 let folder = format!("{}log={log}/", keys_folder(&self.host_id));
                 let detail = match self.given {
                     Some(_) => "none of its keys is among the given ones".to_owned(),
+                    None if !self.registered.is_empty() => {
+                        "the collector has registered other keys of the host, and none of this \
+                         log: was the host set up again? `auditty keys accept` accepts it"
+                            .to_owned()
+                    }
                     None => "the host has an older key log, and nothing certifies this one: \
                              was it set up again? The keys must be given to trust both"
                         .to_owned(),
@@ -243,7 +294,7 @@ impl HostKeys {
 pub(super) async fn load(
     store: &AnyStore,
     host_id: &str,
-    given: Option<&TrustedKeys>,
+    known: &Known,
     notes: &mut Notes,
 ) -> Result<HostKeys, StoreError> {
     let mut numbers: BTreeMap<LogId, Vec<u64>> = BTreeMap::new();
@@ -262,7 +313,13 @@ pub(super) async fn load(
         host_id: host_id.to_owned(),
         logs: BTreeMap::new(),
         stored: BTreeMap::new(),
-        given: given.cloned(),
+        given: known.keys.clone(),
+        registered: known
+            .registered
+            .iter()
+            .filter(|key| key.host_id == host_id)
+            .cloned()
+            .collect(),
     };
     for (log, mut numbers) in numbers {
         numbers.sort_unstable();

@@ -29,6 +29,7 @@ pub use trust::{TrustError, TrustedKey, TrustedKeys};
 
 use crate::digest::Digest;
 use crate::escape;
+use crate::host::LogId;
 use crate::key::{ROOT, SessionKey, host_folder};
 use crate::reader::{Filter, session_keys};
 use crate::store::{AnyStore, Body, StoreError};
@@ -63,12 +64,28 @@ pub enum Scope {
 /// What is known from outside the store.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Keys that are trusted; without them, the first key log of each host is.
+    /// Keys that are trusted; without them, what is registered.
     pub keys: Option<TrustedKeys>,
+    /// Key log entries that hosts have registered with a collector. Where a host
+    /// has none, and no keys are given, its first key log is trusted.
+    pub registered: Vec<RegisteredKey>,
     /// Digests that were seen before: the chains must still have them.
     pub heads: Vec<KnownHead>,
     /// Chain heads that were seen before, such as a collector's.
     pub chain_heads: Vec<KnownChain>,
+}
+
+/// A key log entry as its host has registered it with a collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredKey {
+    /// The host.
+    pub host_id: String,
+    /// The key log.
+    pub log: LogId,
+    /// Number of the entry.
+    pub number: u64,
+    /// SHA-256 of its JSON as stored.
+    pub sha256: Digest,
 }
 
 /// The chain head of a recording as somebody outside saw it.
@@ -107,6 +124,8 @@ pub async fn verify(
     let mut report = Report {
         keys_given: known.keys.is_some(),
         receipts: known.chain_heads.len() as u64,
+        registered_keys: known.registered.len() as u64,
+        known_heads: known.heads.len() as u64,
         ..Report::default()
     };
     for host_id in hosts(store, scope, known).await? {
@@ -121,7 +140,7 @@ pub async fn verify(
 /// # Errors
 /// The store cannot be listed.
 pub async fn load_keys(store: &AnyStore, host_id: &str) -> Result<HostKeys, StoreError> {
-    keys::load(store, host_id, None, &mut Notes::default()).await
+    keys::load(store, host_id, &Known::default(), &mut Notes::default()).await
 }
 
 /// Keys of every object that verifying one session takes: its own, the host's
@@ -171,6 +190,7 @@ async fn hosts(
     let mut hosts: BTreeSet<String> = folders.iter().filter_map(name).collect();
     // A host that was removed whole is still remembered outside.
     hosts.extend(known.heads.iter().map(|head| head.host_id.clone()));
+    hosts.extend(known.registered.iter().map(|key| key.host_id.clone()));
     let seen = known.chain_heads.iter();
     hosts.extend(seen.map(|chain| chain.session.host_id().to_owned()));
     Ok(hosts)
@@ -273,9 +293,9 @@ impl Sworn {
         known: &Known,
     ) -> Result<Self, StoreError> {
         let mut notes = Notes::default();
-        let keys = keys::load(store, host_id, known.keys.as_ref(), &mut notes).await?;
+        let keys = keys::load(store, host_id, known, &mut notes).await?;
         let mut digests = Digests::load(store, host_id, &keys, days, &mut notes).await?;
-        digests.check_known(host_id, &known.heads, &mut notes);
+        digests.check_known(host_id, &known.heads, days, &mut notes);
         digests.add_known(host_id, &known.chain_heads);
         Ok(Self {
             keys,

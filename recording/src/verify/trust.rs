@@ -95,6 +95,21 @@ impl TrustedKeys {
 }
 
 impl TrustedKey {
+    /// A host's key, valid from `since` until `until`.
+    pub fn of_host(
+        host_id: &str,
+        key: PublicKey,
+        since: Timestamp,
+        until: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            principal: escape::percent(host_id, ""),
+            key,
+            valid_after: Some(since),
+            valid_before: until,
+        }
+    }
+
     /// Whether it is valid at this time.
     pub(super) fn at(&self, time: Timestamp) -> bool {
         self.valid_after.is_none_or(|after| after <= time)

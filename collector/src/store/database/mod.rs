@@ -180,11 +180,12 @@ impl Changes {
 }
 
 /// Whether the same transaction may well succeed when it is tried again: the
-/// server gave way to another one (serialization failure, deadlock).
+/// server gave way to another one (serialization failure, deadlock), or another
+/// one was first with a row that there is one of.
 pub(super) fn is_passing(error: &StoreError) -> bool {
     match error {
         StoreError::Database(sqlx::Error::Database(error)) => {
-            matches!(error.code().as_deref(), Some("40001" | "40P01"))
+            matches!(error.code().as_deref(), Some("40001" | "40P01" | "23505"))
         }
         _ => false,
     }
