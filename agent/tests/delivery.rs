@@ -6,11 +6,11 @@ mod common;
 
 use std::fs::{self, OpenOptions};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use auditty_agent::delivery::{Spool, SpoolOptions, dial};
 use auditty_agent::sessions::sink::Sink;
-use auditty_collector::store::Scope;
+use auditty_collector::store::{HostName, Scope};
 use auditty_proto::v1::session_service_client::SessionServiceClient;
 use auditty_proto::v1::{KeyStanding, ListCommandsRequest, ListSessionsRequest, ReportRequest};
 use auditty_recording::event::{Body, Event, Gap};
@@ -319,4 +319,34 @@ async fn a_full_spool_refuses_events_and_says_so() {
         assert!(begin.elapsed() < DEADLINE);
         spool.tick(Instant::now());
     }
+}
+
+/// An agent that has nothing to say is there all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_collector_hears_of_a_recorder_that_works() {
+    let bench = Bench::new();
+    let collector = collector(&bench).await;
+    let (mut spool, _) = bench.spool().await;
+    let stop = CancellationToken::new();
+    let begin = Timestamp::now();
+    report(&spool, &collector.address, &stop);
+    upload(&spool, bench.store().await, &stop);
+    until(&mut spool, "delivery", |spool| spool.is_delivered()).await;
+    let reported = Timestamp::now();
+    let host = HostName {
+        tenant: String::new(),
+        host_id: "h1".to_owned(),
+    };
+    let mut heard = begin;
+    let wait = Instant::now();
+    while heard < reported {
+        assert!(wait.elapsed() < DEADLINE);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        spool.tick(Instant::now());
+        let last = collector.store.last_heard(&host).await.unwrap();
+        heard = last.unwrap_or(begin);
+    }
+    stop.cancel();
+    collector.stop.cancel();
+    collector.service.await.unwrap();
 }

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::access::Principal;
 use crate::countersign::Countersigner;
-use crate::store::{Batch, CommandEnd, ConnectEnd, Fact, Store, StoreError, nanoseconds};
+use crate::hearing::Hearing;
+use crate::store::{Batch, CommandEnd, ConnectEnd, Fact, HostName, Store, StoreError, nanoseconds};
 
 /// Most reports in a batch: bounds how long one transaction holds the database.
 pub const MAX_REPORTS: usize = 10_000;
@@ -38,12 +39,18 @@ pub const MAX_KEY_LEN: usize = 16 * 1024;
 pub struct Ingest {
     store: Store,
     signer: Countersigner,
+    hearing: Hearing,
 }
 
 impl Ingest {
-    /// Takes reports into this store, and signs the chain heads in them.
-    pub fn new(store: Store, signer: Countersigner) -> Self {
-        Self { store, signer }
+    /// Takes reports into this store, signs the chain heads in them, and hears of
+    /// their hosts.
+    pub fn new(store: Store, signer: Countersigner, hearing: Hearing) -> Self {
+        Self {
+            store,
+            signer,
+            hearing,
+        }
     }
 }
 
@@ -62,8 +69,17 @@ impl IngestService for Ingest {
                 "host_id: must be {host:?}, whose certificate or token this is"
             )));
         }
+        let boot_id = request.boot_id.clone();
         let mut batch = check(request, sender.tenant())
             .map_err(|malformed| Status::invalid_argument(malformed.to_string()))?;
+        let host = HostName {
+            tenant: batch.tenant.clone(),
+            host_id: batch.host_id.clone(),
+        };
+        self.hearing.heard(host, &boot_id);
+        if batch.facts.is_empty() {
+            return Ok(Response::new(v1::ReportResponse {}));
+        }
         batch.receipts = self.signer.receipts(&batch).map_err(|error| {
             tracing::error!(host_id = batch.host_id, "batch not signed: {error}");
             Status::unavailable(format!("batch not signed: {error}"))

@@ -31,6 +31,7 @@ pub mod audit;
 pub mod config;
 pub mod countersign;
 pub mod evidence;
+pub mod hearing;
 pub mod ingest;
 pub mod listen;
 pub mod query;

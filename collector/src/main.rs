@@ -72,6 +72,7 @@ async fn start(arguments: Arguments) -> anyhow::Result<()> {
             }
             println!("database         {}", config.database());
             println!("signing_key      {}", config.signing_key().display());
+            println!("silent_after     {} s", config.silence().as_secs());
             println!("allow_plaintext  {}", config.allow_plaintext());
             println!(
                 "tls              {}",
@@ -95,6 +96,7 @@ fn access(config: &Config) -> anyhow::Result<Access> {
         tls: tls.map(Arc::new),
         tokens: Arc::new(tokens),
         limits: config.limits(),
+        silence: Some(config.silence()),
     })
 }
 

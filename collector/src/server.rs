@@ -16,6 +16,7 @@ use crate::{
     audit::{Audit, AuditLog},
     countersign::Countersigner,
     evidence::Evidence,
+    hearing::{self, Hearing},
     ingest::Ingest,
     listen::{ListenAddress, Listener, Listeners},
     query::Query,
@@ -68,6 +69,9 @@ pub struct Access {
     pub tokens: Arc<Tokens>,
     /// How much one caller may ask for.
     pub limits: Limits,
+    /// How long a host may say nothing before its sessions are closed; without
+    /// it they never are.
+    pub silence: Option<Duration>,
 }
 
 /// What every listener serves.
@@ -91,6 +95,7 @@ pub async fn serve(
         tls,
         tokens,
         limits,
+        silence,
     } = access;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServiceServer<Ingest>>().await;
@@ -101,13 +106,14 @@ pub async fn serve(
         .await;
     let (audit, writing) = AuditLog::new(store.clone());
     let writing = tokio::spawn(writing);
+    let hearing = Hearing::default();
     let mut routes = Routes::builder();
     routes
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(
-            IngestServiceServer::new(Ingest::new(store.clone(), signer.clone()))
+            IngestServiceServer::new(Ingest::new(store.clone(), signer.clone(), hearing.clone()))
                 .max_decoding_message_size(MAX_REQUEST_LEN)
                 .accept_compressed(CompressionEncoding::Zstd)
                 .accept_compressed(CompressionEncoding::Gzip),
@@ -125,7 +131,7 @@ pub async fn serve(
                 .send_compressed(CompressionEncoding::Gzip),
         )
         .add_service(
-            SessionServiceServer::new(Query::new(store))
+            SessionServiceServer::new(Query::new(store.clone()))
                 .max_decoding_message_size(MAX_REQUEST_LEN)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip),
@@ -146,7 +152,13 @@ pub async fn serve(
                 tls.watch(&shutdown).await;
             }
         };
-        tokio::join!(certificates, tokens.watch(&shutdown));
+        let silence = async {
+            if let Some(silence) = silence {
+                hearing::watch(&store, silence, &shutdown).await;
+            }
+        };
+        let heard = hearing.write(&store, &shutdown);
+        tokio::join!(certificates, tokens.watch(&shutdown), heard, silence);
     };
     let serving = async {
         let (served, ()) = tokio::join!(try_join_all(serving), watching);

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use auditty_proto::v1::{Report, ReportRequest, report::Fact};
 use prost::Message as _;
@@ -32,12 +33,28 @@ pub struct OutboxState {
     pub(super) written: watch::Sender<u64>,
     /// Number of the last batch acknowledged.
     pub(super) acknowledged: watch::Sender<u64>,
+    /// Host and boot id in every request.
+    pub(super) host_id: String,
+    pub(super) boot_id: String,
+    /// When the recorder last looked at the spool.
+    alive: Mutex<Instant>,
 }
 
 impl OutboxState {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         *self.acknowledged.borrow() >= *self.written.borrow()
+    }
+
+    /// The recorder is there.
+    pub(super) fn note_alive(&self, now: Instant) {
+        *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// How long the recorder did not look at the spool.
+    pub(super) fn idle(&self) -> Duration {
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        alive.elapsed()
     }
 
     pub(super) fn batch(&self, number: u64) -> PathBuf {
@@ -48,8 +65,6 @@ impl OutboxState {
 /// The writing side.
 pub(super) struct Outbox {
     state: Arc<OutboxState>,
-    host_id: String,
-    boot_id: String,
     /// Not written yet; bounded, because nothing is appended while writing fails.
     waiting: Vec<Report>,
 }
@@ -91,9 +106,10 @@ impl Outbox {
                 first,
                 written: watch::Sender::new(last),
                 acknowledged: watch::Sender::new(first - 1),
+                host_id: host_id.to_owned(),
+                boot_id: boot_id.to_owned(),
+                alive: Mutex::new(Instant::now()),
             }),
-            host_id: host_id.to_owned(),
-            boot_id: boot_id.to_owned(),
             waiting: Vec::new(),
         })
     }
@@ -132,8 +148,8 @@ impl Outbox {
                 .count()
                 .max(1);
             let request = ReportRequest {
-                host_id: self.host_id.clone(),
-                boot_id: self.boot_id.clone(),
+                host_id: self.state.host_id.clone(),
+                boot_id: self.state.boot_id.clone(),
                 reports: self.waiting.get(..count).unwrap_or_default().to_vec(),
             };
             let encoded = request.encode_to_vec();

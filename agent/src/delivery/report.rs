@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use auditty_proto::v1::ReportRequest;
 use auditty_proto::v1::ingest_service_client::IngestServiceClient;
@@ -14,6 +15,14 @@ use tonic::{Code, Status};
 use super::backoff::Backoff;
 use super::files::{SpoolError, delete, write_whole};
 use super::outbox::OutboxState;
+
+/// After so long without a report, the collector hears that the recorder is
+/// there: it notices the silence of a host within half a minute.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// A recorder looks at the spool several times a second; after so long without,
+/// it is stuck.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// Sends reports until it is stopped. What the collector refuses as invalid
 /// goes to the dead letters; everything else is tried for ever.
@@ -43,8 +52,20 @@ impl Reporter {
     async fn send_all(&mut self) {
         let mut written = self.outbox.written.subscribe();
         let mut number = self.outbox.first;
-        // The sender lives in the outbox, which this task holds.
-        while written.wait_for(|written| *written >= number).await.is_ok() {
+        loop {
+            let news = async {
+                let news = written.wait_for(|written| *written >= number).await;
+                news.is_ok()
+            };
+            match tokio::time::timeout(HEARTBEAT, news).await {
+                Err(_) => {
+                    self.beat().await;
+                    continue;
+                }
+                Ok(true) => {}
+                // The sender lives in the outbox, which this task holds.
+                Ok(false) => return,
+            }
             let mut backoff = Backoff::default();
             while let Err(error) = self.send_batch(number, &mut backoff).await {
                 tracing::error!(%error, "a batch of reports cannot be taken from the outbox");
@@ -52,6 +73,23 @@ impl Reporter {
             }
             self.outbox.acknowledged.send_replace(number);
             number += 1;
+        }
+    }
+
+    /// Says that the recorder is there, where it is. One that is stuck is not
+    /// vouched for by the rest of the agent.
+    async fn beat(&mut self) {
+        if self.outbox.idle() > STUCK {
+            return;
+        }
+        let request = ReportRequest {
+            host_id: self.outbox.host_id.clone(),
+            boot_id: self.outbox.boot_id.clone(),
+            reports: Vec::new(),
+        };
+        match self.client.report(request).await {
+            Ok(_) => self.taken(),
+            Err(status) => self.note(&status),
         }
     }
 
@@ -113,9 +151,7 @@ impl Reporter {
         loop {
             match self.client.report(request.clone()).await {
                 Ok(_) => {
-                    if self.trouble.take().is_some() {
-                        tracing::info!("the collector takes reports again");
-                    }
+                    self.taken();
                     return Ok(());
                 }
                 Err(status) if status.code() == Code::InvalidArgument => return Err(status),
@@ -124,6 +160,12 @@ impl Reporter {
                     tokio::time::sleep(backoff.pause()).await;
                 }
             }
+        }
+    }
+
+    fn taken(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("the collector takes reports again");
         }
     }
 

@@ -205,6 +205,7 @@ impl Spool {
         if let Some(synced) = self.crew.poll() {
             self.synced(synced);
         }
+        self.outbox.state().note_alive(Instant::now());
         if !self.is_due(now) {
             return;
         }

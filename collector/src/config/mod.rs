@@ -13,6 +13,9 @@
 //! # Serve other machines over TCP without encryption: only callers with a token
 //! # are served there.
 //! allow_plaintext = false
+//! # Sessions of a host that was not heard of for so long are closed, with the
+//! # end reason `host_silent`, until it is back.
+//! silent_after_seconds = 600
 //!
 //! # TLS on all TCP addresses. The files are read again when they change.
 //! [tls]
@@ -55,7 +58,9 @@ mod access;
 
 use std::{
     fs, io,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -65,6 +70,7 @@ use access::{RawApiToken, RawLimits, RawOidc, RawTls};
 use crate::{
     access::{ApiToken, Limits, OidcSettings, TlsFiles},
     countersign,
+    hearing::DEFAULT_SILENCE,
     listen::ListenAddress,
     store::Location,
 };
@@ -73,6 +79,8 @@ use crate::{
 pub const DEFAULT_LISTEN: &str = "unix:/run/auditty/collector.sock";
 /// Where its database is unless told otherwise.
 pub const DEFAULT_DATABASE: &str = "/var/lib/auditty/collector.db";
+/// Agents report every ten seconds, and may be away for a restart.
+const SILENCE_SECONDS: RangeInclusive<u64> = 30..=30 * 86_400;
 /// Largest configuration file that is read, in bytes.
 const MAX_FILE_LEN: u64 = 1024 * 1024;
 
@@ -115,6 +123,7 @@ struct Raw {
     database: Option<String>,
     signing_key: Option<PathBuf>,
     allow_plaintext: Option<bool>,
+    silent_after_seconds: Option<u64>,
     tls: Option<RawTls>,
     oidc: Option<RawOidc>,
     #[serde(default)]
@@ -139,6 +148,7 @@ pub struct Config {
     database: Location,
     signing_key: PathBuf,
     allow_plaintext: bool,
+    silence: Duration,
     tls: Option<TlsFiles>,
     oidc: Option<OidcSettings>,
     api_tokens: Vec<ApiToken>,
@@ -182,6 +192,15 @@ impl Config {
             signing_key: signing_key.unwrap_or_else(|| countersign::default_key(&database)),
             database,
             allow_plaintext: raw.allow_plaintext.unwrap_or(false),
+            silence: match raw.silent_after_seconds {
+                None => DEFAULT_SILENCE,
+                Some(seconds) if SILENCE_SECONDS.contains(&seconds) => Duration::from_secs(seconds),
+                Some(_) => {
+                    let (least, most) = (SILENCE_SECONDS.start(), SILENCE_SECONDS.end());
+                    let reason = format!("must be {least} to {most}");
+                    return Err(wrong("silent_after_seconds", reason));
+                }
+            },
             tls: raw.tls.map(RawTls::check).transpose().map_err(named)?,
             oidc: raw.oidc.map(RawOidc::check).transpose().map_err(named)?,
             api_tokens: raw
@@ -212,6 +231,11 @@ impl Config {
     /// TCP beyond this machine is wanted without TLS.
     pub fn allow_plaintext(&self) -> bool {
         self.allow_plaintext
+    }
+
+    /// How long a host may say nothing before its sessions are closed.
+    pub fn silence(&self) -> Duration {
+        self.silence
     }
 
     /// Keys and certificates for TCP.
@@ -277,6 +301,10 @@ mod tests {
             ("listen = [\"localhost:1\"]", ["`listen`", "127.0.0.1:7443"]),
             ("listen = [\"unix:x\"]", ["`listen`", "absolute"]),
             ("listen = []", ["`listen`", "at least one"]),
+            (
+                "silent_after_seconds = 5",
+                ["`silent_after_seconds`", "30 to"],
+            ),
             ("[tls]\nkey = \"/k\"", ["certificate", "missing"]),
             (
                 "[[api_tokens]]\nname = \"x\"\nroles = [\"root\"]\ntenant = \"a\"\nsha256 = \"\"",

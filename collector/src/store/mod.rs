@@ -10,6 +10,7 @@ mod heads;
 mod host_keys;
 mod read;
 mod receipts;
+mod silent;
 mod write;
 
 use uuid::Uuid;
@@ -18,6 +19,7 @@ pub use database::Location;
 pub use fact::{Batch, CommandEnd, ConnectEnd, Fact};
 pub use host_keys::{Accepted, HostPosition};
 pub use receipts::{KnownHead, ReceiptPosition};
+pub use silent::{Heard, HostName};
 
 use database::Database;
 

@@ -12,3 +12,4 @@ mod evidence;
 mod ingest;
 mod listen;
 mod query;
+mod silence;
