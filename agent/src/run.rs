@@ -93,6 +93,8 @@ fn spool_options(config: &Config, host: &Host) -> SpoolOptions {
         key_lifetime: config.recording().key_lifetime(),
         digest_interval: config.recording().digest_interval(),
         configuration: Digest::of(format!("{config:?}").as_bytes()),
+        encryption: config.encryption().recipients().cloned().map(Arc::new),
+        report_content: config.encryption().report_content(),
     }
 }
 

@@ -96,6 +96,16 @@ pub struct Global {
     /// or `s3://bucket/prefix` [env: AUDITTY_STORE]
     #[arg(long, global = true, value_name = "URL", help_heading = "Source")]
     pub store: Option<String>,
+    /// Private key that opens encrypted recordings: a file of `age-keygen`, or an
+    /// OpenSSH private key; may be given several times
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AUDITTY_IDENTITY",
+        help_heading = "Source"
+    )]
+    pub identity: Vec<PathBuf>,
     /// S3 endpoint, for servers other than AWS
     #[arg(
         long,

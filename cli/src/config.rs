@@ -3,10 +3,12 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use auditty_recording::encryption::Identities;
 use auditty_recording::store::{S3Options, StoreConfig, StoreUrl};
 
 use crate::args::{Color, Global, Output};
 use crate::failure::{Failure, Result};
+use crate::identities;
 use crate::moment::Zone;
 
 /// Where the collector embedded in this host's agent listens.
@@ -48,6 +50,8 @@ pub struct Config {
     pub identity: Identity,
     /// A collector to compare with, beside the store that is asked.
     pub beside: Option<String>,
+    /// What encrypted recordings are read with.
+    pub keys: Identities,
     /// How S3 is reached, for stores of either mode.
     pub s3: S3Options,
     /// JSON instead of tables.
@@ -77,6 +81,7 @@ impl Config {
                 Place::Store(_) => global.collector.clone(),
             },
             place,
+            keys: identities::load(&global.identity)?,
             s3: S3Options {
                 endpoint_url: global.s3_endpoint_url.clone(),
                 region: global.s3_region.clone(),

@@ -2,6 +2,7 @@
 
 use auditty_proto::names::ShortName;
 use auditty_proto::v1;
+use auditty_recording::encryption::Recipient;
 use jiff::Timestamp;
 
 use crate::moment;
@@ -158,9 +159,28 @@ pub fn is_script(command: &v1::Command) -> bool {
     other && !command.filename.is_empty() && behind.any(|arg| *arg == command.filename)
 }
 
+/// A public key as people compare it; what is none, as it is.
+pub fn recipient(key: &str) -> String {
+    let kind = key
+        .split(' ')
+        .next()
+        .filter(|kind| kind.starts_with("ssh-"));
+    match (key.parse::<Recipient>(), kind) {
+        (Ok(key), Some(kind)) => format!("{kind} {}", key.fingerprint()),
+        (Ok(key), None) => key.fingerprint(),
+        (Err(_), _) => key.to_owned(),
+    }
+}
+
+/// What stands in place of what only the encrypted recording has.
+pub const WITHHELD: &str = "(encrypted)";
+
 /// A command's arguments as a shell would take them: `rm 'a b'` is not
 /// `rm a b`.
 pub fn command_line(command: &v1::Command) -> String {
+    if command.content_withheld {
+        return WITHHELD.to_owned();
+    }
     let words: Vec<String> = command.argv.iter().map(|word| quoted(word)).collect();
     let mut line = words.join(" ");
     if line.is_empty() {

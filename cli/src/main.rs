@@ -14,6 +14,7 @@ mod args;
 mod config;
 mod describe;
 mod failure;
+mod identities;
 mod moment;
 mod out;
 mod query;

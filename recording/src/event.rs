@@ -193,6 +193,10 @@ pub struct Input {
     /// transfer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omitted_bytes: Option<u64>,
+    /// How many bytes stand in the chunk of input behind this one, which has its
+    /// own recipients: the event with the same `seq` there has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted_bytes: Option<u64>,
 }
 
 impl Output {
@@ -210,8 +214,21 @@ impl Output {
 impl Input {
     /// Bytes that went by, stored, masked or omitted.
     pub fn len(&self) -> u64 {
-        let withheld = self.masked_bytes.unwrap_or_default();
-        self.data.0.len() as u64 + withheld + self.omitted_bytes.unwrap_or_default()
+        let elsewhere = [self.masked_bytes, self.omitted_bytes, self.encrypted_bytes];
+        let elsewhere: u64 = elsewhere.into_iter().flatten().sum();
+        self.data.0.len() as u64 + elsewhere
+    }
+
+    /// Takes out the bytes, leaving their number, for those who may not read
+    /// what was typed.
+    #[must_use]
+    pub fn withheld(&self) -> Self {
+        let bytes = self.data.0.len() as u64;
+        Self {
+            data: Bytes::default(),
+            encrypted_bytes: (bytes > 0).then_some(bytes),
+            ..self.clone()
+        }
     }
 
     /// Whether none did.

@@ -10,6 +10,8 @@
 //! <prefix>/v1/host=<host id>/date=YYYY-MM-DD/session=<uuid>/
 //!     000000.jsonl.zst        chunk 0
 //!     000001.jsonl.zst        chunk 1, …
+//!     000000.jsonl.zst.age    the same, encrypted
+//!     000001.input.jsonl.zst.age   encrypted, for others: what was typed meanwhile
 //!     manifest-000002.json    checkpoint manifest: the agent stopped after 2 chunks
 //!     manifest-000002.json.sig   its signature
 //!     manifest.json           manifest: the recording is finished
@@ -42,6 +44,7 @@
 //! previous_chain_head  chain head after the chunk before, 64 hex digits
 //! first_seq            seq of the first event
 //! created_at           RFC 3339
+//! input                true: an input chunk (see Encryption); else absent
 //! ```
 //!
 //! Every further line is an event ([`crate::event`]): `seq`, `time`, `boot_ns`,
@@ -58,7 +61,7 @@
 //! | `session_start`, `session_end` | where and how it began; why it ended, and how many processes ran on |
 //! | `login`, `grant` | who logged in and how that is known; who allowed it |
 //! | `terminal_open`, `resize` | a pty: number 0 is the client's own, others are inner ones (tmux, screen, script, sudo) with the process that holds them |
-//! | `output`, `input` | bytes of one stream at `offset`: `terminal` by its number, or a pipe; `masked_bytes` and `omitted_bytes` (file transfers) stand for bytes that are not stored |
+//! | `output`, `input` | bytes of one stream at `offset`: `terminal` by its number, or a pipe; `masked_bytes` and `omitted_bytes` (file transfers) stand for bytes that are not stored, `encrypted_bytes` for ones in the input chunk |
 //! | `exec`, `exit` | a program that started, ended |
 //! | `file` | a file was created, changed, deleted, or read where the host watches that |
 //! | `transfer` | a file went over the connection by sftp, scp, rsync or git |
@@ -71,6 +74,32 @@
 //! Of a session that does very much of one kind (20 000 events at once, 500
 //! a second for ever; files and network apart) the rest is not recorded, and a
 //! `gap` of cause `bound` has its exact number.
+//!
+//! # Encryption
+//!
+//! A host that is told to (`[encryption]`) stores chunks as
+//! [age](https://age-encryption.org/v1) files, encrypted to public keys of
+//! auditors: the age file's content is the chunk as above. Digests, hash chain,
+//! manifest and `SHA256SUMS` are over the encrypted bytes, so that everything is
+//! verified without a private key. One recording may have chunks of both forms,
+//! when the host's settings changed.
+//!
+//! Where the input has recipients of its own, an `input` event has
+//! `encrypted_bytes` (their number) in place of the bytes, and the chunk behind,
+//! the *input chunk*, holds the same events whole. It is numbered, chained and
+//! listed like any other; only its `seq` repeat some of the chunk before. Chunks
+//! without input have none.
+//!
+//! The manifest's `encryption` says to whom, from which chunk on. What stays
+//! readable for whoever has the objects: the manifest (who, where, when, grant,
+//! counts, gaps, verdict; not the command of an `exec` session, which is left
+//! out), sizes and times of chunks, key log and digests.
+//!
+//! A chunk is encrypted as a whole when it ends, because an age file is only
+//! valid with its end. A host that dies meanwhile leaves chunks of a fraction of
+//! a second each, five for each second with events at most: the recording is
+//! whole, in more objects. A running host stores as many objects as without
+//! encryption, or twice as many where input has its own recipients.
 //!
 //! # Hash chain
 //!
@@ -87,7 +116,8 @@
 //! `manifest.json` ([`crate::manifest::Manifest`]) is written last, when nothing
 //! more will be appended: `format`, `session` (who, where, when, by whose grant,
 //! verdict), `chunks` (key, number, digest, sizes, sequence and time range,
-//! chain head), `chain_head`, `gaps`, `sealed_at`, `signed_by`. A checkpoint manifest is the
+//! chain head), `chain_head`, `gaps`, `sealed_at`, `signed_by`, and `encryption`
+//! where chunks are encrypted. A checkpoint manifest is the
 //! same with `"checkpoint": true`, written when the agent stops while the
 //! session goes on; the number in its name is the number of chunks it lists.
 //! Without `manifest.json` the recording is open: the checkpoint with the
@@ -121,6 +151,13 @@
 //!
 //! ```sh
 //! zstd -dc *.jsonl.zst | jq .
+//! ```
+//!
+//! Where chunks are encrypted (`-i` takes a key file of age or an OpenSSH private
+//! key; for what was typed, `*.input.jsonl.zst.age` likewise):
+//!
+//! ```sh
+//! for chunk in *[0-9].jsonl.zst.age; do age -d -i key "$chunk"; done | zstd -dc | jq .
 //! ```
 //!
 //! Is it what was stored?
@@ -195,6 +232,9 @@ pub struct Header {
     pub first_seq: u64,
     /// When the chunk was begun.
     pub created_at: Timestamp,
+    /// It holds what the client typed in the time of the chunk before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub input: bool,
 }
 
 impl Header {

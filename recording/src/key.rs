@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! v1/host=<host id>/date=YYYY-MM-DD/session=<uuid>/000000.jsonl.zst
+//!                                                  000000.jsonl.zst.age
+//!                                                  000001.input.jsonl.zst.age
 //!                                                  manifest-000003.json(.sig)
 //!                                                  manifest.json(.sig)
 //!                                                  SHA256SUMS
@@ -28,7 +30,6 @@ pub const ROOT: &str = "v1/";
 /// name (255 bytes) on every common file system.
 pub const MAX_HOST_ID_BYTES: usize = 200;
 
-const CHUNK_SUFFIX: &str = ".jsonl.zst";
 const MANIFEST: &str = "manifest.json";
 const SHA256SUMS: &str = "SHA256SUMS";
 const SIGNATURE_SUFFIX: &str = ".sig";
@@ -99,9 +100,9 @@ impl SessionKey {
         }
     }
 
-    /// The key of chunk `number`, counted from 0.
+    /// The key of chunk `number`, counted from 0, where it is not encrypted.
     pub fn chunk(&self, number: u32) -> ObjectKey {
-        self.object(ObjectName::Chunk(number))
+        self.object(ObjectName::Chunk(number, Form::Clear))
     }
 }
 
@@ -158,12 +159,41 @@ pub fn host_folder(host_id: &str) -> String {
     format!("{ROOT}host={}/", escape::percent(host_id, ""))
 }
 
+/// In which form a chunk is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Form {
+    /// Anybody who has the object can read it.
+    Clear,
+    /// Encrypted.
+    Encrypted,
+    /// Encrypted: what was typed in the time of the chunk before.
+    EncryptedInput,
+}
+
+impl Form {
+    /// Every form, the ones with longer suffixes first.
+    const ALL: [Self; 3] = [Self::EncryptedInput, Self::Encrypted, Self::Clear];
+
+    /// Whether it takes a private key to read it.
+    pub fn is_encrypted(self) -> bool {
+        self != Self::Clear
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Clear => ".jsonl.zst",
+            Self::Encrypted => ".jsonl.zst.age",
+            Self::EncryptedInput => ".input.jsonl.zst.age",
+        }
+    }
+}
+
 /// The name of an object within a recording's folder. They are stored in this
 /// order: where a manifest is, everything that belongs to it is as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ObjectName {
     /// A chunk, counted from 0.
-    Chunk(u32),
+    Chunk(u32, Form),
     /// The signature of that [`ObjectName::Checkpoint`].
     CheckpointSignature(u32),
     /// The manifest of an unfinished recording that lists this many chunks.
@@ -190,7 +220,7 @@ impl ObjectName {
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Chunk(number) => write!(f, "{number:06}{CHUNK_SUFFIX}"),
+            Self::Chunk(number, form) => write!(f, "{number:06}{}", form.suffix()),
             Self::CheckpointSignature(chunks) => {
                 write!(f, "{}{SIGNATURE_SUFFIX}", Self::Checkpoint(*chunks))
             }
@@ -214,8 +244,8 @@ impl FromStr for ObjectName {
         let name = match text {
             MANIFEST => Some(Self::Manifest),
             SHA256SUMS => Some(Self::Sha256Sums),
-            _ => match (text.strip_suffix(CHUNK_SUFFIX), checkpoint()) {
-                (Some(number), _) => number.parse().ok().map(Self::Chunk),
+            _ => match (chunk(text), checkpoint()) {
+                (Some(chunk), _) => Some(chunk),
                 (None, Some(chunks)) => chunks.parse().ok().map(Self::Checkpoint),
                 (None, None) => None,
             },
@@ -223,6 +253,14 @@ impl FromStr for ObjectName {
         name.filter(|name| name.to_string() == text)
             .ok_or_else(|| KeyError::Malformed(text.to_owned()))
     }
+}
+
+fn chunk(text: &str) -> Option<ObjectName> {
+    let mut forms = Form::ALL.into_iter();
+    forms.find_map(|form| {
+        let number = text.strip_suffix(form.suffix())?.parse().ok()?;
+        Some(ObjectName::Chunk(number, form))
+    })
 }
 
 /// The key of one object of a recording, without the store's prefix.
@@ -274,7 +312,7 @@ mod tests {
     use jiff::Timestamp;
     use uuid::Uuid;
 
-    use super::{KeyError, ObjectKey, ObjectName, SessionKey};
+    use super::{Form, KeyError, ObjectKey, ObjectName, SessionKey};
 
     fn session(host_id: &str) -> SessionKey {
         let start: Timestamp = "2026-11-21T23:59:59Z".parse().unwrap();
@@ -295,7 +333,9 @@ mod tests {
     fn hostile_host_ids_stay_one_path_segment_and_come_back() {
         for host_id in ["..", "a/../../b", "a b\n", "100%", "host=x", "ü", "\0"] {
             for name in [
-                ObjectName::Chunk(1_000_000),
+                ObjectName::Chunk(1_000_000, Form::Clear),
+                ObjectName::Chunk(7, Form::Encrypted),
+                ObjectName::Chunk(8, Form::EncryptedInput),
                 ObjectName::Checkpoint(3),
                 ObjectName::CheckpointSignature(3),
                 ObjectName::Manifest,

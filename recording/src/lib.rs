@@ -9,6 +9,7 @@
 //! | [`event`], [`session`] | what stands on a line, and what is known of a session |
 //! | [`mod@format`], [`key`], [`digest`] | the specification, object keys, hash chain |
 //! | [`chunk`], [`manifest`] | writing and reading the objects |
+//! | [`encryption`] | who may read them |
 //! | [`signature`], [`host`] | who sealed: signatures, key log, digest chain |
 //! | [`store`] | where objects are kept: a folder, or S3 |
 //! | [`reader`] | a whole recording, with every problem found in it |
@@ -20,6 +21,7 @@
 mod bytes;
 pub mod chunk;
 pub mod digest;
+pub mod encryption;
 mod escape;
 pub mod event;
 pub mod export;

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::SealedChunk;
 use crate::digest::Digest;
+use crate::encryption::EncryptedTo;
 use crate::event::Gap;
 use crate::format::FORMAT;
 use crate::host::SignedBy;
-use crate::key::{ObjectKey, ObjectName, SessionKey};
+use crate::key::{Form, ObjectKey, ObjectName, SessionKey};
 use crate::session::Session;
 
 /// Largest manifest a reader takes, bytes: about 150,000 chunks.
@@ -60,7 +61,8 @@ pub struct ChunkEntry {
     pub sha256: Digest,
     /// Size as stored.
     pub bytes: u64,
-    /// Size of its JSON Lines.
+    /// Size of its JSON Lines; 0 of an encrypted chunk whose host lost its account
+    /// of it.
     pub uncompressed_bytes: u64,
     /// Sequence number of its first event.
     pub first_seq: u64,
@@ -75,9 +77,17 @@ pub struct ChunkEntry {
 }
 
 impl ChunkEntry {
+    /// In which form the chunk is stored.
+    pub fn form(&self) -> Form {
+        match self.key.name {
+            ObjectName::Chunk(_, form) => form,
+            _ => Form::Clear,
+        }
+    }
+
     /// The entry of a sealed chunk of `session`.
     pub fn new(session: &SessionKey, chunk: &SealedChunk) -> Self {
-        let key = session.chunk(chunk.header.chunk);
+        let key = session.object(ObjectName::Chunk(chunk.header.chunk, chunk.form));
         Self {
             chain_head: chunk.header.previous_chain_head.chain(&chunk.sha256, &key),
             key,
@@ -119,6 +129,10 @@ pub struct Manifest {
     /// Declared losses, at most [`MAX_GAPS`].
     #[serde(default)]
     pub gaps: Vec<GapEntry>,
+    /// To whom chunks are encrypted, in the order of the chunks; empty where none
+    /// is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encryption: Vec<EncryptedTo>,
     /// When this manifest was made: within the validity of the key that signed.
     pub sealed_at: Timestamp,
     /// The key that signed; absent in an unsigned manifest.
@@ -156,10 +170,18 @@ impl Manifest {
                 .unwrap_or_default(),
             chunks,
             gaps,
+            encryption: Vec::new(),
             sealed_at: Timestamp::now(),
             signed_by: None,
             checkpoint,
         }
+    }
+
+    /// The same manifest of chunks that are encrypted to these.
+    #[must_use]
+    pub fn encrypted(mut self, to: Vec<EncryptedTo>) -> Self {
+        self.encryption = to;
+        self
     }
 
     /// Its name in the recording's folder.
@@ -206,22 +228,34 @@ impl Manifest {
             return Err(ManifestError::OtherHost(host_id));
         }
         let (mut head, mut next_seq) = (Digest::ZERO, 1);
+        let mut before: Option<&ChunkEntry> = None;
         for (number, chunk) in (0..).zip(&self.chunks) {
             let wrong = |what| Err(ManifestError::Chunk { number, what });
             if chunk.number != number {
                 return wrong("its number does not follow");
             }
-            if chunk.key != folder.chunk(number) {
+            if chunk.key != folder.object(ObjectName::Chunk(number, chunk.form())) {
                 return wrong("its key is of another folder or number");
             }
-            if chunk.first_seq != next_seq || chunk.last_seq < chunk.first_seq {
+            let follows = match chunk.form() {
+                Form::EncryptedInput => before.is_some_and(|before| {
+                    before.form() == Form::Encrypted
+                        && before.first_seq <= chunk.first_seq
+                        && chunk.last_seq <= before.last_seq
+                }),
+                Form::Clear | Form::Encrypted => chunk.first_seq == next_seq,
+            };
+            if !follows || chunk.last_seq < chunk.first_seq {
                 return wrong("its sequence numbers do not follow");
             }
             head = head.chain(&chunk.sha256, &chunk.key);
             if chunk.chain_head != head {
                 return wrong("its chain head does not follow");
             }
-            next_seq = chunk.last_seq.saturating_add(1);
+            if chunk.form() != Form::EncryptedInput {
+                next_seq = chunk.last_seq.saturating_add(1);
+            }
+            before = Some(chunk);
         }
         if self.chain_head == head {
             Ok(())

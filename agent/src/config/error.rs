@@ -49,6 +49,11 @@ impl Source<'_> {
         )
     }
 
+    /// `key` has a value at `span` that cannot be used, for this reason.
+    pub(super) fn refused(&self, key: &str, span: Range<usize>, reason: String) -> ConfigError {
+        self.at(span.start, format!("`{key}`: {reason}"))
+    }
+
     /// What the TOML reader objects to.
     pub(super) fn unreadable(&self, error: &toml::de::Error) -> ConfigError {
         let start = error.span().map_or(0, |span| span.start);

@@ -5,6 +5,7 @@
 //! the file, the line and what would be accepted. `deploy/agent.toml` documents
 //! every key.
 
+mod encryption;
 mod error;
 mod host;
 mod places;
@@ -18,6 +19,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+pub use encryption::Encryption;
 pub use error::ConfigError;
 pub use host::HostIdError;
 pub use places::{Address, ClientTls, Collector};
@@ -43,6 +45,7 @@ pub struct Config {
     host: Host,
     capture: Capture,
     recording: Recording,
+    encryption: Encryption,
     store: StoreConfig,
     collector: Collector,
     grants: Grants,
@@ -76,6 +79,7 @@ impl Config {
             host: Host::check(raw.host, &source)?,
             capture: Capture::check(raw.capture, &source)?,
             recording: Recording::check(raw.recording, &source)?,
+            encryption: Encryption::check(raw.encryption, &source)?,
             store: places::store(raw.store, &source)?,
             collector: Collector::check(raw.collector, &source)?,
             grants: Grants::check(raw.grants, &source)?,
@@ -98,6 +102,11 @@ impl Config {
     /// The rhythm of a recording.
     pub fn recording(&self) -> &Recording {
         &self.recording
+    }
+
+    /// Who may read recordings.
+    pub fn encryption(&self) -> &Encryption {
+        &self.encryption
     }
 
     /// Where recordings go.
@@ -133,7 +142,9 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use auditty_recording::store::{Encryption, ObjectLock, RetentionMode, S3Options};
+    use auditty_recording::store::{
+        Encryption as ServerSide, ObjectLock, RetentionMode, S3Options,
+    };
 
     use super::*;
 
@@ -235,7 +246,7 @@ mod tests {
                 endpoint_url: Some("http://127.0.0.1:1".into()),
                 region: Some("r".into()),
                 path_style: true,
-                encryption: Encryption::Kms {
+                encryption: ServerSide::Kms {
                     key_id: Some("k".into()),
                 },
                 object_lock: ObjectLock::Explicit {
@@ -246,6 +257,46 @@ mod tests {
             },
         };
         assert_eq!(*config.unwrap().store(), expected);
+    }
+
+    #[test]
+    fn what_asks_for_encryption_and_cannot_have_it_is_refused() {
+        const KEY: &str =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN";
+        let section = |keys: &str| format!("[encryption]\n{keys}\n");
+        let config = parse(&section(&format!("recipients = [\"{KEY} alice\"]"))).unwrap();
+        let (all, input) = config.encryption().recipients().unwrap().texts();
+        assert_eq!((all, input.len()), (vec![KEY.to_owned()], 0));
+        assert!(!config.encryption().report_content());
+        assert!(parse("").unwrap().encryption().recipients().is_none());
+        let refused = |keys: &str| refusal(&section(keys));
+        assert_eq!(
+            refused("recipients = [\"nobody\"]"),
+            "agent.toml:2: `encryption.recipients`: `nobody` is no public key: give `age1…`, \
+             `ssh-ed25519 AAAA…` or `ssh-rsa AAAA…`"
+        );
+        let private = refused("recipients = [\"AGE-SECRET-KEY-1QQ\"]");
+        assert!(
+            private.contains("private key") && !private.contains("1QQ"),
+            "{private}"
+        );
+        assert!(refused("recipients = []").contains("no key in it"));
+        let alone = refused(&format!("input_recipients = [\"{KEY}\"]"));
+        assert!(alone.contains("only together with"), "{alone}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let listed = format!("recipients_file = \"{}\"", file.path().display());
+        assert!(refused(&listed).contains("no key in it"));
+        fs::write(file.path(), format!("# auditors\n{KEY}\nnonsense\n")).unwrap();
+        assert!(refused(&listed).contains("line 3 of it"));
+        fs::write(file.path(), format!("# auditors\n{KEY}\n")).unwrap();
+        assert!(
+            parse(&section(&listed))
+                .unwrap()
+                .encryption()
+                .recipients()
+                .is_some()
+        );
+        assert!(refused("recipients_file = \"/nonexistent\"").contains("cannot be read"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(super) struct RawConfig {
     pub(super) host: RawHost,
     pub(super) capture: RawCapture,
     pub(super) recording: RawRecording,
+    pub(super) encryption: RawEncryption,
     pub(super) store: RawStore,
     pub(super) collector: RawCollector,
     pub(super) grants: RawGrants,
@@ -53,6 +54,15 @@ pub(super) struct RawRecording {
     pub(super) flush_interval: Text,
     pub(super) digest_interval: Text,
     pub(super) key_lifetime: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawEncryption {
+    pub(super) recipients: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) recipients_file: Text,
+    pub(super) input_recipients: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) report_content: Option<Spanned<bool>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use auditty_recording::chunk::{ChunkReader, SealedChunk};
 use auditty_recording::digest::{Digest, Hasher};
+use auditty_recording::encryption::EncryptedTo;
 use auditty_recording::event::{Body, Event};
-use auditty_recording::key::{ObjectName, SessionKey};
+use auditty_recording::key::{Form, ObjectName, SessionKey};
 use auditty_recording::manifest::{ChunkEntry, GapEntry};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,9 @@ pub(super) struct Seal {
     pub(super) gaps: Vec<GapEntry>,
     /// Bytes of all chunks up to this one, as stored.
     pub(super) total_bytes: u64,
+    /// To whom it is encrypted, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) encrypted_to: Option<EncryptedTo>,
 }
 
 /// A session's folder.
@@ -64,6 +68,11 @@ impl Folder {
 
     pub(super) fn open_chunk(&self) -> PathBuf {
         self.path.join("open.jsonl.zst")
+    }
+
+    /// The pieces of the open chunk, where it is encrypted.
+    pub(super) fn pieces(&self) -> PathBuf {
+        self.path.join("open.pieces")
     }
 
     pub(super) fn torn_chunk(&self) -> PathBuf {
@@ -150,6 +159,16 @@ impl Folder {
         Ok(objects)
     }
 
+    /// The file of chunk `number`, in whichever form it is there.
+    pub(super) fn chunk(&self, number: u32) -> Result<Option<(ObjectName, Form)>, SpoolError> {
+        let chunks = self.objects()?.into_iter();
+        let mut found = chunks.filter_map(|name| match name {
+            ObjectName::Chunk(other, form) if other == number => Some((name, form)),
+            _ => None,
+        });
+        Ok(found.next())
+    }
+
     /// Whether anything waits for the store. Does not read a long folder to its
     /// end.
     pub(super) fn has_objects(&self) -> bool {
@@ -168,7 +187,7 @@ impl Folder {
         number: u32,
         before: u64,
     ) -> Result<Seal, SpoolError> {
-        let path = self.object(ObjectName::Chunk(number));
+        let path = self.object(ObjectName::Chunk(number, Form::Clear));
         let malformed = |problem: String| SpoolError::malformed(&path, problem);
         let (sha256, bytes) = digest(&path)?;
         let file = File::open(&path).map_err(|error| SpoolError::new("open", &path, error))?;
@@ -187,6 +206,7 @@ impl Folder {
         let header_bytes = serde_json::to_vec(&header).map_or(0, |line| line.len() as u64 + 1);
         let chunk = SealedChunk {
             header,
+            form: Form::Clear,
             sha256,
             bytes,
             uncompressed_bytes: header_bytes + uncompressed,
@@ -199,6 +219,7 @@ impl Folder {
             entry: ChunkEntry::new(key, &chunk),
             gaps,
             total_bytes: before + bytes,
+            encrypted_to: None,
         })
     }
 }
@@ -232,7 +253,7 @@ fn seal_number(name: &str) -> Option<u32> {
         .then(|| digits.parse().ok())?
 }
 
-fn digest(path: &Path) -> Result<(Digest, u64), SpoolError> {
+pub(super) fn digest(path: &Path) -> Result<(Digest, u64), SpoolError> {
     let failed = |error| SpoolError::new("read", path, error);
     let mut file = File::open(path).map_err(failed)?;
     let (mut hasher, mut bytes) = (Hasher::default(), 0);

@@ -1,5 +1,6 @@
 //! How events come into the spool.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use auditty_recording::event::{Event, GapClass};
@@ -29,6 +30,7 @@ impl Sink for Spool {
     }
 
     fn changed(&mut self, record: &SessionRecord) {
+        let record = &*self.kept(record);
         let journaled = self.journal.is_some();
         match self.entry(record) {
             Ok(session) => {
@@ -47,6 +49,7 @@ impl Sink for Spool {
     }
 
     fn keep(&mut self, record: &SessionRecord) {
+        let record = &*self.kept(record);
         if let Some(session) = self.sessions.get_mut(&record.session.session_id) {
             session.keep(record);
         }
@@ -61,6 +64,14 @@ impl Sink for Spool {
 }
 
 impl Spool {
+    /// What of a session may be kept in the clear.
+    fn kept<'r>(&self, record: &'r SessionRecord) -> Cow<'r, SessionRecord> {
+        match self.options.withholds_content() {
+            true => Cow::Owned(record.without_content()),
+            false => Cow::Borrowed(record),
+        }
+    }
+
     /// Takes an event, or says why not.
     fn take(&mut self, record: &SessionRecord, event: &Event) -> Result<(), SinkError> {
         if self.usage.is_full() {
@@ -99,7 +110,7 @@ impl Spool {
             let folder = session_folder(&self.options.directory, id);
             let kept = KeptSession {
                 key: key.to_string(),
-                record: record.clone(),
+                record: self.kept(record).into_owned(),
                 finished: false,
                 checkpoint: 0,
                 reports: 0,

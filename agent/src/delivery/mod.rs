@@ -15,9 +15,11 @@
 //! <spool>/journal                        how far the kernel's rings are recorded (see `journal`)
 //! <spool>/sessions/<uuid>/record.json    KeptSession: the session, and what is needed to go on
 //!                        /open.jsonl.zst the chunk being written
+//!                        /open.pieces   the same, encrypted (see `pieces`)
 //!                        /torn.jsonl.zst an open chunk of a dead agent, being recovered
 //!                        /NNNNNN.json    Seal of chunk NNNNNN: its manifest entry and gaps
 //!                        /NNNNNN.jsonl.zst   sealed; deleted when the store has it
+//!                        /NNNNNN(.input).jsonl.zst.age   the same, encrypted
 //!                        /manifest-NNNNNN.json(.sig), manifest.json(.sig), SHA256SUMS  likewise
 //!                        /<object>.sent  the store may have the object: no answer came
 //! <spool>/sessions/<uuid>.over/…        what is being deleted of one that is delivered
@@ -43,6 +45,14 @@
 //! A command is reported only after the chunk that holds it was synced: what
 //! the collector knows is in the recording.
 //!
+//! With `[encryption]`, the host cannot read back what happened in a session: its
+//! chunks and pieces are encrypted, and `record.json`, seals, pieces' accounts,
+//! journal and reports hold what the manifest says and counts, positions and
+//! process ids, but neither command lines nor names of files (reports do with
+//! `report_content`, and `record.json` and journal the command that was asked
+//! for). Takeover, sealing, delivery and verification need no more than that.
+//! What was written before encryption was switched on stays as it is.
+//!
 //! # What a failure costs
 //!
 //! - **Death of the agent**: nothing that is in the kernel's rings or was written
@@ -67,6 +77,7 @@ mod checkpoint;
 mod connect;
 mod crew;
 mod digests;
+mod encrypted_chunk;
 mod files;
 mod folder;
 mod host_objects;
@@ -77,9 +88,11 @@ mod notes;
 mod object;
 mod open_chunk;
 mod outbox;
+mod pieces;
 mod quarantine;
 mod rebuild;
 mod recover;
+mod recover_pieces;
 mod replay;
 mod report;
 mod reserve;

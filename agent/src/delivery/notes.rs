@@ -1,6 +1,7 @@
 //! What the spool has to say about recordings, on their timelines.
 
 use auditty_recording::event::{Body, Gap, GapCause, GapClass, Marker};
+use auditty_recording::key::Form;
 use uuid::Uuid;
 
 use super::folder::Seal;
@@ -39,10 +40,16 @@ fn rewritten(bytes: u64) -> Body {
 /// What a sealed chunk that was damaged before it could leave the host does.
 fn lost_chunk(seal: &Seal) -> Body {
     let entry = &seal.entry;
+    let events = entry.last_seq.saturating_sub(entry.first_seq) + 1;
+    // Of what was typed the events are in the chunk before, without their bytes.
+    let (class, events) = match entry.form() {
+        Form::EncryptedInput => (GapClass::Input, None),
+        Form::Clear | Form::Encrypted => (GapClass::Any, Some(events)),
+    };
     Body::Gap(Gap {
         cause: GapCause::Spool,
-        class: GapClass::Any,
-        events: Some(entry.last_seq.saturating_sub(entry.first_seq) + 1),
+        class,
+        events,
         bytes: None,
         stream: None,
         terminal: None,

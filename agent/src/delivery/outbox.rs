@@ -163,6 +163,39 @@ impl Outbox {
     }
 }
 
+/// The report without what was done: of a command that there was one, of a file
+/// what kind of access it was.
+pub(super) fn without_content(mut report: Report) -> Report {
+    use auditty_proto::v1::activity::Activity as Kind;
+    match &mut report.fact {
+        Some(Fact::Command(fact)) => {
+            if let Some(command) = &mut fact.command {
+                command.exe.clear();
+                command.filename.clear();
+                command.cwd.clear();
+                command.argv.clear();
+                command.content_withheld = true;
+            }
+        }
+        Some(Fact::Activity(fact)) => {
+            if let Some(activity) = &mut fact.activity {
+                match &mut activity.activity {
+                    Some(Kind::File(file)) => {
+                        file.path.clear();
+                        file.target.clear();
+                    }
+                    Some(Kind::Transfer(transfer)) => transfer.path.clear(),
+                    Some(Kind::Connect(connect)) => connect.unix_path.clear(),
+                    Some(Kind::Link(_) | Kind::Handoff(_)) | None => return report,
+                }
+                activity.content_withheld = true;
+            }
+        }
+        _ => {}
+    }
+    report
+}
+
 /// The report, its command line cut to what is reported.
 fn shortened(mut report: Report) -> Report {
     if let Some(Fact::Command(fact)) = &mut report.fact

@@ -6,20 +6,37 @@ use std::path::Path;
 use auditty_recording::chunk::ChunkReader;
 use auditty_recording::event::Body;
 use auditty_recording::format::Header;
-use auditty_recording::key::{ObjectName, SessionKey};
+use auditty_recording::key::{Form, ObjectName, SessionKey};
 use auditty_recording::session::{Host, Session};
 use uuid::Uuid;
 
 use super::files::SpoolError;
 use super::folder::{Folder, KeptSession};
+use super::pieces;
 use super::replay::replay;
 use crate::sessions::sink::SessionRecord;
+
+/// Reports to the collector, which takes news only: more than there ever were.
+const NEWS: u64 = 1 << 32;
 
 /// The session as its seals and chunks show it; `None` when they show nothing.
 /// Facts of chunks that have left the host are not known any more.
 pub(super) fn rebuild(folder: &Folder, id: Uuid) -> Result<Option<KeptSession>, SpoolError> {
+    // What an encrypted chunk holds is not known here; its last piece tells.
+    let (pieces, _) = pieces::read(&folder.pieces())?;
+    if let Some(last) = pieces.last().map(|whole| &whole.piece)
+        && let Some(seal) = last.seals.first()
+    {
+        return Ok(Some(KeptSession {
+            key: seal.entry.key.session.to_string(),
+            record: last.record.clone(),
+            finished: false,
+            checkpoint: 0,
+            reports: NEWS,
+        }));
+    }
     let mut chunks = folder.objects()?;
-    chunks.retain(|name| matches!(name, ObjectName::Chunk(_)));
+    chunks.retain(|name| matches!(name, ObjectName::Chunk(_, Form::Clear)));
     let mut files: Vec<_> = chunks.into_iter().map(|name| folder.object(name)).collect();
     files.extend([folder.torn_chunk(), folder.open_chunk()]);
     let headers = files.iter().filter_map(|file| header(file));
@@ -69,8 +86,7 @@ pub(super) fn rebuild(folder: &Folder, id: Uuid) -> Result<Option<KeptSession>, 
         record,
         finished: false,
         checkpoint: 0,
-        // More than it ever was: the collector takes news only.
-        reports: 1 << 32,
+        reports: NEWS,
     }))
 }
 

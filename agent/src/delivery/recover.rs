@@ -8,17 +8,19 @@ use auditty_proto::convert;
 use auditty_proto::v1::Report;
 use auditty_recording::chunk::{ChunkError, ChunkReader, ChunkWriter};
 use auditty_recording::event::{Body, Event, Gap, GapCause, GapClass, Marker};
-use auditty_recording::key::{ObjectName, SessionKey};
+use auditty_recording::key::{Form, ObjectName, SessionKey};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::crew::in_parallel;
 use super::files::{SpoolError, delete, names, rename};
-use super::folder::{Folder, KeptSession, discard_rest, gap_entry};
+use super::folder::{Folder, KeptSession, Seal, discard_rest, gap_entry};
 use super::journal::Journaled;
 use super::open_chunk::SealingChunk;
+use super::outbox::without_content;
 use super::quarantine::Quarantine;
 use super::rebuild::rebuild;
+use super::recover_pieces::{self, finish_sealing, next_seq, seal_pieces};
 use super::replay::replay;
 use super::session::SpooledSession;
 use super::signer::Signer;
@@ -135,6 +137,7 @@ impl Takeover<'_> {
             folder.discard()?;
             return Ok(None);
         }
+        finish_sealing(folder)?;
         let (mut kept, rebuilt) = match folder.read_kept() {
             Ok(kept) => (kept, false),
             Err(error) if is_damage(&error) => (self.rebuilt(folder, id, error)?, true),
@@ -153,6 +156,9 @@ impl Takeover<'_> {
             (_, Some(entry)) => kept.record.clone_from(&entry.record),
             (None, None) => {}
         }
+        if self.options.withholds_content() {
+            kept.record = kept.record.without_content();
+        }
         let key: SessionKey = kept
             .key
             .parse()
@@ -170,6 +176,10 @@ impl Takeover<'_> {
                 .iter()
                 .filter_map(|event| convert::report(id, event))
                 .collect();
+            if self.options.withholds_content() {
+                reports = reports.into_iter().map(without_content).collect();
+            }
+            reports.extend(seal_pieces(&mut session, until, self.quarantine)?);
             let lost = catch_up(&mut session, &events)?;
             if lost > 0 {
                 let gap = lost_events(&session, self.options, lost);
@@ -215,13 +225,12 @@ impl Takeover<'_> {
         let (folder, id) = (session.folder.clone(), session.key.session_id());
         for number in folder.seal_numbers()? {
             let seal = match folder.read_seal(number) {
-                Err(error)
-                    if is_damage(&error) && folder.object(ObjectName::Chunk(number)).exists() =>
-                {
+                Err(error) if is_damage(&error) && folder.chunk(number)?.is_some() => {
                     tracing::error!(session = %id, %error, "the seal of a chunk is damaged: it is made again, the file goes to quarantine");
                     let name = format!("{id}-{number:06}.json");
                     self.quarantine_if_there(&folder.seal(number), &name)?;
-                    let seal = folder.reseal(&session.key, number, session.total_bytes())?;
+                    let form = folder.chunk(number)?.map_or(Form::Clear, |(_, form)| form);
+                    let seal = self.reseal(session, number, form)?;
                     folder.write_seal(&seal)?;
                     seal
                 }
@@ -230,10 +239,10 @@ impl Takeover<'_> {
             session.follow(&seal);
         }
         for name in folder.objects()? {
-            if let ObjectName::Chunk(number) = name
+            if let ObjectName::Chunk(number, form) = name
                 && number >= session.next_chunk()
             {
-                match folder.reseal(&session.key, number, session.total_bytes()) {
+                match self.reseal(session, number, form) {
                     Ok(seal) => {
                         folder.write_seal(&seal)?;
                         session.follow(&seal);
@@ -247,6 +256,25 @@ impl Takeover<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A seal for a chunk that has none: from its events, or where these cannot be
+    /// read from what is around it.
+    fn reseal(
+        &self,
+        session: &SpooledSession,
+        number: u32,
+        form: Form,
+    ) -> Result<Seal, SpoolError> {
+        match form {
+            Form::Clear => session
+                .folder
+                .reseal(&session.key, number, session.total_bytes()),
+            Form::Encrypted | Form::EncryptedInput => {
+                let recipients = self.options.encryption.as_deref();
+                recover_pieces::reseal(session, number, form, recipients)
+            }
+        }
     }
 
     /// A damaged chunk is recovered like an open one. One behind it does not
@@ -321,10 +349,7 @@ fn catch_up(session: &mut SpooledSession, events: &[Event]) -> Result<u64, Spool
     for event in events {
         replay(&mut session.kept.record, event);
     }
-    let seals = session.folder.seals()?;
-    let next_seq = seals
-        .last()
-        .map_or(1, |seal| seal.entry.last_seq.saturating_add(1));
+    let next_seq = next_seq(&session.folder)?;
     let record = &mut session.kept.record;
     let lost = record.next_seq.saturating_sub(next_seq);
     record.next_seq = next_seq;
@@ -452,7 +477,7 @@ fn stored_already(folder: &Folder) -> Result<Option<Stored>, SpoolError> {
     let seals = folder.seals()?;
     let stored = seals
         .iter()
-        .take_while(|seal| !folder.object(ObjectName::Chunk(seal.entry.number)).exists())
+        .take_while(|seal| !folder.object(seal.entry.key.name).exists())
         .last();
     Ok(stored.map(Stored::after))
 }

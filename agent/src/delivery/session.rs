@@ -12,13 +12,15 @@ use auditty_recording::chunk::SealedChunk;
 use auditty_recording::digest::Digest;
 use auditty_recording::event::Event;
 use auditty_recording::format::{FORMAT, Header};
-use auditty_recording::key::{ObjectName, SessionKey};
+use auditty_recording::key::{Form, ObjectName, SessionKey};
 use auditty_recording::manifest::ChunkEntry;
 use jiff::Timestamp;
 
+use super::encrypted_chunk::{EncryptedChunk, EncryptedSealing, Tail};
 use super::files::{SpoolError, rename, sync_parent};
 use super::folder::{Folder, KeptSession, Seal};
 use super::open_chunk::{OpenChunk, SealingChunk};
+use super::outbox::without_content;
 use super::replay::replay;
 use super::spool::SpoolOptions;
 use super::upload::Stored;
@@ -69,6 +71,15 @@ enum Chunk {
     None,
     Open(OpenChunk),
     Sealing(SealingChunk),
+    OpenEncrypted(Box<EncryptedChunk>),
+    SealingEncrypted(EncryptedSealing),
+}
+
+impl Chunk {
+    /// It has ended, and is not in its place yet.
+    fn is_sealing(&self) -> bool {
+        matches!(self, Self::Sealing(_) | Self::SealingEncrypted(_))
+    }
 }
 
 impl SpooledSession {
@@ -111,6 +122,15 @@ impl SpooledSession {
         self.chunk = Chunk::Sealing(chunk);
     }
 
+    /// Where the next chunk goes.
+    pub(super) fn tail(&self) -> Tail {
+        Tail {
+            number: self.next_chunk,
+            chain_head: self.chain_head,
+            total_bytes: self.total_bytes,
+        }
+    }
+
     pub(super) fn chain_head(&self) -> Digest {
         self.chain_head
     }
@@ -145,7 +165,8 @@ impl SpooledSession {
     pub(super) fn write(&mut self) -> Result<(), SpoolError> {
         match &mut self.chunk {
             Chunk::Open(chunk) => chunk.write(),
-            Chunk::None | Chunk::Sealing(_) => Ok(()),
+            Chunk::OpenEncrypted(chunk) => chunk.write(&self.kept.record),
+            Chunk::None | Chunk::Sealing(_) | Chunk::SealingEncrypted(_) => Ok(()),
         }
     }
 
@@ -155,9 +176,14 @@ impl SpooledSession {
         usage: &Usage,
         event: &Event,
     ) -> Result<(), String> {
-        if matches!(self.chunk, Chunk::Sealing(_)) {
+        if self.chunk.is_sealing() {
             self.seal(usage).map_err(|error| error.to_string())?;
         }
+        let report = convert::report(self.key.session_id(), event);
+        let report = match options.withholds_content() {
+            true => report.map(without_content),
+            false => report,
+        };
         if matches!(self.chunk, Chunk::None) {
             let header = Header {
                 format: FORMAT.to_owned(),
@@ -168,18 +194,25 @@ impl SpooledSession {
                 previous_chain_head: self.chain_head,
                 first_seq: event.seq,
                 created_at: Timestamp::now(),
+                input: false,
             };
-            let chunk = OpenChunk::create(&self.folder.open_chunk(), header)
-                .map_err(|error| error.to_string())?;
-            self.chunk = Chunk::Open(chunk);
+            let chunk = match &options.encryption {
+                Some(to) => {
+                    EncryptedChunk::create(&self.folder, &self.key, to, &header, self.tail())
+                        .map(|chunk| Chunk::OpenEncrypted(Box::new(chunk)))
+                }
+                None => OpenChunk::create(&self.folder.open_chunk(), header).map(Chunk::Open),
+            };
+            self.chunk = chunk.map_err(|error| error.to_string())?;
         }
-        if let Chunk::Open(chunk) = &mut self.chunk {
-            chunk.append(event)?;
+        match &mut self.chunk {
+            Chunk::Open(chunk) => chunk.append(event)?,
+            Chunk::OpenEncrypted(chunk) => chunk.append(event, report.as_ref())?,
+            Chunk::None | Chunk::Sealing(_) | Chunk::SealingEncrypted(_) => {}
         }
         replay(&mut self.kept.record, event);
         (self.unkept, self.unjournaled) = (true, true);
-        self.reports
-            .extend(convert::report(self.key.session_id(), event));
+        self.reports.extend(report);
         Ok(())
     }
 
@@ -195,7 +228,11 @@ impl SpooledSession {
                 chunk.is_large(options.chunk_size)
                     || now.duration_since(chunk.opened) >= options.chunk_interval
             }
-            Chunk::Sealing(_) => true,
+            Chunk::OpenEncrypted(chunk) => {
+                chunk.is_large(options.chunk_size)
+                    || now.duration_since(chunk.opened) >= options.chunk_interval
+            }
+            Chunk::Sealing(_) | Chunk::SealingEncrypted(_) => true,
         }
     }
 
@@ -220,13 +257,34 @@ impl SpooledSession {
                         .map_err(|error| SpoolError::malformed(&path, error))?,
                 )
             }
+            Chunk::OpenEncrypted(mut chunk) if !chunk.is_empty() => match chunk.finish() {
+                Ok(sealing) => Chunk::SealingEncrypted(sealing),
+                Err(error) => {
+                    self.chunk = Chunk::OpenEncrypted(chunk);
+                    return Err(SpoolError::malformed(&self.folder.pieces(), error));
+                }
+            },
             other => other,
         };
+        if let Chunk::SealingEncrypted(sealing) = &mut self.chunk {
+            sealing.place(&self.folder)?;
+            usage.add(sealing.bytes());
+            usage.remove(self.counted_bytes);
+            self.counted_bytes = 0;
+            if let Chunk::SealingEncrypted(sealing) =
+                std::mem::replace(&mut self.chunk, Chunk::None)
+            {
+                sealing
+                    .chunks
+                    .iter()
+                    .for_each(|(seal, _)| self.follow(seal));
+            }
+        }
         if let Chunk::Sealing(sealing) = &mut self.chunk {
             sealing.file.settle()?;
             self.rewritten = added(self.rewritten, sealing.file.take_rewritten());
             let (chunk, gaps) = (sealing.chunk.clone(), sealing.gaps.clone());
-            let name = ObjectName::Chunk(chunk.header.chunk);
+            let name = ObjectName::Chunk(chunk.header.chunk, Form::Clear);
             let (open, sealed) = (self.folder.open_chunk(), self.folder.object(name));
             if open.exists()
                 && let Err(error) = rename(&open, &sealed)
@@ -252,6 +310,7 @@ impl SpooledSession {
             entry: ChunkEntry::new(&self.key, chunk),
             gaps,
             total_bytes: self.total_bytes + chunk.bytes,
+            encrypted_to: None,
         };
         self.folder.write_seal(&seal)?;
         self.follow(&seal);
@@ -259,9 +318,13 @@ impl SpooledSession {
     }
 
     /// The session as the collector should know it.
-    pub(super) fn report(&self, uri: &str) -> Report {
+    pub(super) fn report(&self, uri: &str, options: &SpoolOptions) -> Report {
         let stored = self.stored.clone().unwrap_or_default();
+        let encryption = options.encryption.as_ref();
+        let (recipients, input_recipients) = encryption.map(|to| to.texts()).unwrap_or_default();
         let recording = v1::Recording {
+            recipients,
+            input_recipients,
             uri: uri.to_owned(),
             chunk_count: stored.chunk_count,
             stored_byte_count: stored.bytes,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use auditty_recording::digest::Digest;
+use auditty_recording::encryption::Recipients;
 use auditty_recording::event::{Body, GapClass};
 use auditty_recording::host::DigestReason;
 use auditty_recording::store::AnyStore;
@@ -68,6 +69,17 @@ pub struct SpoolOptions {
     pub digest_interval: Duration,
     /// Digest of the settings in effect.
     pub configuration: Digest,
+    /// Who may read what happens in sessions; without anybody, it is not encrypted.
+    pub encryption: Option<Arc<Recipients>>,
+    /// With these, whether the collector is told what was done all the same.
+    pub report_content: bool,
+}
+
+impl SpoolOptions {
+    /// Whether only encrypted chunks may say what was done.
+    pub(super) fn withholds_content(&self) -> bool {
+        self.encryption.is_some() && !self.report_content
+    }
 }
 
 /// Keeps recordings and reports until they are acknowledged elsewhere.
@@ -342,7 +354,7 @@ impl Spool {
             // The session first: the collector then knows whose commands these are.
             if durable.news {
                 let uri = self.store.uri(&session.key.to_string());
-                self.outbox.push(session.report(&uri));
+                self.outbox.push(session.report(&uri, &self.options));
                 session.reported_in = UNWRITTEN;
             }
             for report in durable.reports {

@@ -153,7 +153,7 @@ impl Uploads {
         let number = seal.entry.number;
         tracing::error!(session = %id, chunk = number, events = seal.entry.last_seq - seal.entry.first_seq + 1, "a sealed chunk in the spool is damaged and can never be stored: the file goes to quarantine, verification will miss it");
         self.quarantine
-            .take(path, &format!("{id}-{number:06}.jsonl.zst"))?;
+            .take(path, &format!("{id}-{}", seal.entry.key.name))?;
         delete(&with_suffix(path, ".sent"))?;
         self.usage.remove(seal.entry.bytes);
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
@@ -403,12 +403,13 @@ impl Upload {
             .map_err(|error| SpoolError::malformed(self.folder.path(), error))?;
         let mut conflict = None;
         for name in self.folder.objects()? {
-            if !matches!(name, ObjectName::Chunk(_)) && !self.uploads.host_objects.key_is_stored() {
+            if !matches!(name, ObjectName::Chunk(..)) && !self.uploads.host_objects.key_is_stored()
+            {
                 return Ok(false);
             }
             let seal = match name {
                 // Without its seal, the chunk is not yet given free.
-                ObjectName::Chunk(number) => match self.folder.read_seal(number) {
+                ObjectName::Chunk(number, _) => match self.folder.read_seal(number) {
                     Ok(seal) => Some(seal),
                     Err(_) => return Ok(false),
                 },

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use auditty_proto::v1::ReportRequest;
 use auditty_proto::v1::ingest_service_client::IngestServiceClient;
+use auditty_recording::encryption::Recipient;
 use auditty_recording::session::Host;
 use auditty_recording::store::Inspection;
 use tonic::Code;
@@ -13,7 +14,7 @@ use tonic::Code;
 use super::ending::may_end;
 use super::process;
 use crate::capture::{self, Check, INSTRUCTION_BUDGET};
-use crate::config::{Address, Collector, Config, Grants};
+use crate::config::{Address, Collector, Config, Encryption, Grants};
 use crate::delivery::{dial, inspect};
 use crate::grants::GrantFolder;
 
@@ -41,12 +42,31 @@ pub fn check(config: &Config) -> Result<bool> {
         check_collector(config.collector(), &host).await;
     });
     println!("spool       {}", config.spool().directory().display());
+    print_list("encryption", &encryption(config.encryption()));
     check_grants(config.grants());
     println!(
         "capture     {}",
         if can_capture { "can run" } else { "CANNOT RUN" }
     );
     Ok(can_capture)
+}
+
+/// Who may read recordings.
+fn encryption(config: &Encryption) -> Vec<String> {
+    let Some(recipients) = config.recipients() else {
+        return vec!["none: who has the store's objects reads recordings".to_owned()];
+    };
+    let named = |key: &Recipient| match key.to_string().split_once(' ') {
+        Some((kind, _)) => format!("{kind} {}", key.fingerprint()),
+        None => key.fingerprint(),
+    };
+    let mut lines: Vec<String> = recipients.all().iter().map(named).collect();
+    let input = recipients.input().iter();
+    lines.extend(input.map(|key| format!("input only: {}", named(key))));
+    if config.report_content() {
+        lines.push("NOT encrypted: command lines and paths in reports to the collector".to_owned());
+    }
+    lines
 }
 
 fn check_grants(config: &Grants) {

@@ -1,6 +1,7 @@
 //! Which program each process of a session runs, inherited at fork: to name the
 //! holder of an inner terminal, and to know the host's end of a file transfer.
 
+use std::fs;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,19 @@ pub(super) struct Program {
     pub boot_ns: u64,
     /// It is the host's end of a file transfer.
     pub transport: Option<Transport>,
+}
+
+impl Program {
+    /// The program with its path, from the process itself where it was not kept.
+    pub(super) fn looked_up(&self) -> Self {
+        let mut program = self.clone();
+        if program.exe.is_empty()
+            && let Ok(exe) = fs::read_link(format!("/proc/{}/exe", self.pid))
+        {
+            program.exe = exe.to_string_lossy().into_owned();
+        }
+        program
+    }
 }
 
 impl Sessions {

@@ -177,6 +177,23 @@ impl SessionRecord {
         let least = begin.checked_add(SignedDuration::from_nanos(lasted));
         clock.wall(boot_ns).max(least.unwrap_or(begin))
     }
+
+    /// Without what was done: the command that was asked for, and which programs
+    /// run. The next agent looks those up again.
+    pub fn without_content(&self) -> Self {
+        let mut record = self.clone();
+        record.session.command.clear();
+        for (_, program) in &mut record.kernel.programs {
+            program.exe.clear();
+            if let Some(transport) = &mut program.transport {
+                transport.clear_path();
+            }
+        }
+        for moved in &mut record.kernel.moved {
+            moved.clear_path();
+        }
+        record
+    }
 }
 
 /// Why an event could not be kept.

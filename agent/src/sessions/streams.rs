@@ -151,6 +151,7 @@ impl Flow {
                 data,
                 masked_bytes,
                 omitted_bytes,
+                encrypted_bytes: None,
             }),
         }
     }

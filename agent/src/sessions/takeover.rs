@@ -266,7 +266,7 @@ impl OpenSession {
             programs: side
                 .programs
                 .iter()
-                .map(|(pid, program)| (*pid, Arc::new(program.clone())))
+                .map(|(pid, program)| (*pid, Arc::new(program.looked_up())))
                 .collect(),
             moved: side.moved,
             last_exit_boot_ns: side.last_exit_boot_ns,

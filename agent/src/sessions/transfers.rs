@@ -103,6 +103,22 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// Without what was done.
+    pub(super) fn clear_path(&mut self) {
+        if let Self::Repository { path, .. } = self {
+            path.clear();
+        }
+    }
+}
+
+impl Moved {
+    /// Without what was done.
+    pub(super) fn clear_path(&mut self) {
+        self.path.clear();
+    }
+}
+
 const GIT: [(&str, TransferDirection); 3] = [
     ("git-receive-pack", TransferDirection::Upload),
     ("git-upload-pack", TransferDirection::Download),

@@ -7,6 +7,7 @@ use auditty_collector::{
     Access, Countersigner, Listeners, Location, Store as CollectorStore, serve,
 };
 use auditty_recording::digest::Digest;
+use auditty_recording::encryption::Recipients;
 use auditty_recording::event::{Body, Event, Exec, Gap, GapCause, GapClass, Marker, SessionStart};
 use auditty_recording::session::{Host, Session, Verdict};
 use auditty_recording::store::{AnyStore, StoreConfig};
@@ -26,12 +27,15 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 pub struct Bench {
     pub folder: TempDir,
+    /// Who may read, where that is not everybody.
+    pub recipients: Option<Arc<Recipients>>,
 }
 
 impl Bench {
     pub fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
+            recipients: None,
         }
     }
 
@@ -40,6 +44,7 @@ impl Bench {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         Self {
             folder: folder.unwrap(),
+            recipients: None,
         }
     }
 
@@ -62,6 +67,8 @@ impl Bench {
             key_lifetime: Duration::from_secs(3600),
             digest_interval: Duration::from_secs(3600),
             configuration: Digest::ZERO,
+            encryption: self.recipients.clone(),
+            report_content: false,
         }
     }
 

@@ -17,6 +17,7 @@ use auditty_recording::session::Verdict;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::*;
+use crate::encrypted::Auditors;
 
 const CHILD: &str = "AUDITTY_TEST_KILLS_CHILD";
 
@@ -42,6 +43,7 @@ async fn child() {
     let folder = Path::new(&folder);
     let bench = Bench::in_memory();
     let options = SpoolOptions {
+        encryption: Auditors::of(folder).map(|auditors| auditors.recipients()),
         directory: folder.join("spool"),
         keys_directory: folder.join("keys"),
         chunk_interval: Duration::from_millis(300),
@@ -109,7 +111,18 @@ async fn child() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_recorded_once_wherever_the_agent_dies() {
+    killed_again_and_again(&Bench::in_memory(), None, kills()).await;
+}
+
+/// The agents cannot read what they take over.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_is_recorded_once_encrypted_as_well() {
     let bench = Bench::in_memory();
+    let auditors = Auditors::begin(bench.folder.path());
+    killed_again_and_again(&bench, Some(&auditors), kills() / 2).await;
+}
+
+async fn killed_again_and_again(bench: &Bench, auditors: Option<&Auditors>, kills: u32) {
     let run = || {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
@@ -119,7 +132,7 @@ async fn every_event_is_recorded_once_wherever_the_agent_dies() {
             .stderr(Stdio::piped());
         command
     };
-    for kill in 0..kills() {
+    for kill in 0..kills {
         let mut child = run().spawn().unwrap();
         // Spread over a sync, a seal, an upload, and a start.
         let alive = Duration::from_millis(60 + u64::from(kill) * 7919 % 400);
@@ -149,19 +162,21 @@ async fn every_event_is_recorded_once_wherever_the_agent_dies() {
     let keys = auditty_recording::reader::session_keys(&store, &Default::default()).await;
     for key in keys.unwrap() {
         let folder = stored(&bench.path("store"), key.session_id()).unwrap();
-        let numbers = events(&folder)
-            .into_iter()
-            .filter_map(|event| match event.body {
-                Body::Marker(marker) if marker.marker == "test" => Some(marker.message),
-                Body::Gap(gap) => Some(format!("{gap:?}")),
-                _ => None,
-            });
+        let events = match auditors {
+            Some(auditors) => auditors.events(&folder),
+            None => events(&folder),
+        };
+        let numbers = events.into_iter().filter_map(|event| match event.body {
+            Body::Marker(marker) if marker.marker == "test" => Some(marker.message),
+            Body::Gap(gap) => Some(format!("{gap:?}")),
+            _ => None,
+        });
         let expected = (0..steps).map(|number| format!("number {number}"));
         assert!(numbers.eq(expected), "{}", key.session_id());
     }
     println!(
         "{} kills, {} sessions, {steps} events each, once",
-        kills(),
+        kills,
         session_count()
     );
 }

@@ -11,6 +11,7 @@ mod common;
 
 mod crash_points;
 mod damage;
+mod encrypted;
 mod full_disk;
 mod injected;
 mod kills;

@@ -1,21 +1,24 @@
 //! The content of a recording: its events, read from the store with the
 //! viewer's own rights, and every problem found on the way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use auditty_proto::{convert, names, v1};
 use auditty_recording::chunk::Record;
+use auditty_recording::encryption::{EncryptedTo, Identities};
 use auditty_recording::event::Body;
 use auditty_recording::key::{ROOT, SessionKey};
-use auditty_recording::reader::{Item, Recording, find_session};
+use auditty_recording::reader::{Issue, Item, Recording, find_session};
 use auditty_recording::session::Session;
 use auditty_recording::store::{AnyStore, StoreError, StoreUrl};
 
 use super::store::store_failure;
 use crate::config::{Config, Place};
+use crate::describe;
 use crate::failure::{Failure, Result};
 use crate::moment::Zone;
+use crate::out;
 use crate::replay::timeline;
 
 /// Most problems that are kept in words; their number is always right.
@@ -34,7 +37,8 @@ pub struct Content {
 /// It is not there, or may not be read.
 pub async fn open(session: &v1::Session, config: &Config) -> Result<Content> {
     let (store, key) = locate(session, config).await?;
-    let content = Content::open(store, key).await.map_err(|error| {
+    let keys = config.keys.clone();
+    let content = Content::open(store, key, keys).await.map_err(|error| {
         let failure = store_failure(&error);
         match &config.place {
             Place::Store(_) => failure,
@@ -130,8 +134,15 @@ pub(super) async fn find(store: &AnyStore, id: &str) -> Result<SessionKey> {
 pub(super) async fn summary(
     store: &AnyStore,
     key: SessionKey,
+    keys: &Identities,
 ) -> std::result::Result<(v1::Session, Vec<String>), StoreError> {
-    let mut content = Content::open(store.clone(), key).await?;
+    let mut content = Content::open(store.clone(), key, keys.clone()).await?;
+    if content.recording.is_locked() {
+        let uri = content.recording.uri();
+        out::warn(&format!(
+            "{uri} goes on and is encrypted: who it is and what was done so far takes --identity"
+        ));
+    }
     Ok((content.message(), content.take_problems()))
 }
 
@@ -139,9 +150,13 @@ impl Content {
     pub(super) async fn open(
         store: AnyStore,
         key: SessionKey,
+        keys: Identities,
     ) -> std::result::Result<Self, StoreError> {
-        let recording = Recording::open(store, key).await?;
-        let problems = recording.issues().iter().map(ToString::to_string).collect();
+        let recording = Recording::open_with(store, key, keys).await?;
+        // To have no key is no problem of the recording.
+        let issues = recording.issues().iter();
+        let issues = issues.filter(|issue| !matches!(issue, Issue::Locked { .. }));
+        let problems = issues.map(ToString::to_string).collect();
         Ok(Self {
             recording,
             problems,
@@ -181,7 +196,8 @@ impl Content {
     /// for [`Content::take_problems`], and reading goes on behind them.
     ///
     /// # Errors
-    /// The store failed, or `take` did.
+    /// The store failed, or `take` did, or the recording is encrypted and no key
+    /// opens it.
     pub async fn each(
         &mut self,
         mut take: impl FnMut(&Record) -> Result<ControlFlow<()>>,
@@ -202,6 +218,7 @@ impl Content {
                         break;
                     }
                 }
+                Item::Issue(Issue::Locked { .. }) => return Err(locked(recording)),
                 Item::Issue(issue) if problems.len() < MAX_PROBLEMS => {
                     problems.push(issue.to_string());
                 }
@@ -268,10 +285,19 @@ impl Content {
         std::mem::take(&mut self.problems)
     }
 
+    /// Everybody that some chunk is encrypted to.
+    fn recipients(&self, of: impl Fn(&EncryptedTo) -> &Vec<String>) -> Vec<String> {
+        let all = self.recording.encryption().iter().flat_map(of);
+        let all: BTreeSet<String> = all.cloned().collect();
+        all.into_iter().collect()
+    }
+
     fn message(&self) -> v1::Session {
         let manifest = self.recording.manifest();
         v1::Session {
             recording: Some(v1::Recording {
+                recipients: self.recipients(|to| &to.recipients),
+                input_recipients: self.recipients(|to| &to.input_recipients),
                 uri: self.recording.uri(),
                 chunk_count: u32::try_from(self.recording.chunk_count()).unwrap_or(u32::MAX),
                 stored_byte_count: self.recording.stored_bytes(),
@@ -281,6 +307,22 @@ impl Content {
             ..self.session().into()
         }
     }
+}
+
+/// Nobody here may read the recording.
+fn locked(recording: &Recording) -> Failure {
+    let to = recording.encryption().iter().flat_map(|to| &to.recipients);
+    let to: BTreeSet<String> = to.map(|key| describe::recipient(key)).collect();
+    let to = match to.is_empty() {
+        true => String::new(),
+        false => format!(" to {}", Vec::from_iter(to).join(", ")),
+    };
+    Failure::error(format!(
+        "the recording is encrypted{to}; no key that opens it was given"
+    ))
+    .hint(
+        "--identity names the file of a private key; `sessions`, `show` and `verify` work without",
+    )
 }
 
 #[cfg(test)]

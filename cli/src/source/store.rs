@@ -3,6 +3,7 @@
 
 use auditty_proto::filter::{Comparison, Filter, Operator, Value};
 use auditty_proto::{names, page_token, v1};
+use auditty_recording::encryption::Identities;
 use auditty_recording::key::{ROOT, SessionKey};
 use auditty_recording::store::{AnyStore, StoreError, StoreUrl};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -24,6 +25,7 @@ const MAX_PAGE: usize = 1000;
 /// A store.
 pub struct Store {
     store: AnyStore,
+    keys: Identities,
     problems: Vec<String>,
 }
 
@@ -31,6 +33,7 @@ impl Store {
     pub(super) async fn open(config: &Config, url: StoreUrl) -> Result<Self> {
         Ok(Self {
             store: content::open_store(config, url).await?,
+            keys: config.keys.clone(),
             problems: Vec::new(),
         })
     }
@@ -50,9 +53,14 @@ impl Store {
         keys.retain(|key| before.is_none_or(|before| key.session_id() < before));
 
         let mut answer = v1::ListSessionsResponse::default();
-        let store = &self.store;
+        let (store, reading) = (&self.store, &self.keys);
         let mut summaries = stream::iter(keys)
-            .map(|key| async move { (key.session_id(), content::summary(store, key).await) })
+            .map(|key| async move {
+                (
+                    key.session_id(),
+                    content::summary(store, key, reading).await,
+                )
+            })
             .buffered(PARALLEL);
         let mut last = None;
         while let Some((id, summary)) = summaries.next().await {
@@ -85,7 +93,7 @@ impl Store {
 
     pub(super) async fn get_session(&mut self, id: &str) -> Result<v1::Session> {
         let key = self.key(id).await?;
-        let summary = content::summary(&self.store, key).await;
+        let summary = content::summary(&self.store, key, &self.keys).await;
         let (session, problems) = summary.map_err(|error| store_failure(&error))?;
         self.problems.extend(problems);
         Ok(session)
@@ -134,7 +142,7 @@ impl Store {
         let id = names::parse_session_name(name)
             .ok_or_else(|| Failure::usage(format!("`{name}` is no session")))?;
         let key = self.key(&id.to_string()).await?;
-        let content = Content::open(self.store.clone(), key).await;
+        let content = Content::open(self.store.clone(), key, self.keys.clone()).await;
         content.map_err(|error| store_failure(&error))
     }
 

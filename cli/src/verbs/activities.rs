@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::failure::Result;
 use crate::source::Source;
 use crate::table::{self, Column, Text};
-use crate::{moment, out};
+use crate::{describe, moment, out};
 
 /// One of the lists.
 pub(super) struct List {
@@ -48,6 +48,8 @@ pub(super) async fn run(args: &Activities, list: &List, config: &Config) -> Resu
         let rows = rows.map(|activity| (list.row)(activity, config)).collect();
         out::print(&table::render(list.columns, rows, config.colour))?;
         super::sessions::more(&answer.next_page_token);
+        let mut activities = answer.activities.iter();
+        super::tell_withheld(activities.any(|activity| activity.content_withheld));
     }
     super::report(&mut source)
 }
@@ -61,6 +63,14 @@ pub(super) fn beginning(activity: &v1::Activity, config: &Config) -> Vec<Text> {
             .into(),
         activity.pid.to_string().into(),
     ]
+}
+
+/// A path, where the source has it.
+pub(super) fn path(activity: &v1::Activity, path: String) -> Text {
+    match activity.content_withheld && path.is_empty() {
+        true => describe::WITHHELD.into(),
+        false => path.into(),
+    }
 }
 
 /// A length of time, or nothing.

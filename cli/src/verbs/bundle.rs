@@ -38,6 +38,7 @@ pub(super) async fn run(args: &Bundle, config: &Config) -> Result<()> {
 async fn pack(args: &Bundle, config: &Config) -> Result<Report> {
     let mut known = Known {
         keys: args.keys.as_deref().map(trusted).transpose()?,
+        identities: config.keys.clone(),
         ..Known::default()
     };
     let signer = args.sign_with.as_deref().map(signing_key).transpose()?;

@@ -50,6 +50,12 @@ pub(super) async fn run(args: &Commands, config: &Config) -> Result<()> {
             .collect();
         out::print(&table::render(&COLUMNS, rows, config.colour))?;
         super::sessions::more(&answer.next_page_token);
+        super::tell_withheld(
+            answer
+                .commands
+                .iter()
+                .any(|command| command.content_withheld),
+        );
     }
     super::report(&mut source)
 }

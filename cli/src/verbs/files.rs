@@ -2,7 +2,7 @@
 
 use auditty_proto::v1::{self, activity::Activity};
 
-use super::activities::{List, beginning};
+use super::activities::{self, List, beginning};
 use crate::config::Config;
 use crate::describe;
 use crate::table::{Column, Text};
@@ -26,7 +26,7 @@ fn row(activity: &v1::Activity, config: &Config) -> Vec<Text> {
     if let Some(Activity::File(file)) = &activity.activity {
         cells.push(operation(file).into());
         cells.push(describe::result(file.errno));
-        cells.push(path(file).into());
+        cells.push(activities::path(activity, path(file)));
     }
     cells
 }

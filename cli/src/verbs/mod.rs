@@ -50,6 +50,16 @@ fn report(source: &mut Source) -> Result<()> {
     report_problems(&source.take_problems())
 }
 
+/// Says where the rest is, when something stands only in encrypted recordings.
+fn tell_withheld(withheld: bool) {
+    if withheld {
+        out::warn(
+            "command lines and paths stand only in the encrypted recording: \
+             --store and --identity read it",
+        );
+    }
+}
+
 fn report_problems(problems: &[String]) -> Result<()> {
     for problem in problems {
         out::warn(problem);

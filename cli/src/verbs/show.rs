@@ -295,5 +295,15 @@ fn recorded(session: &v1::Session) -> Section {
             ),
         )
         .row("chain head", recording.chain_head.as_str());
+    let keys = [
+        ("encrypted to", &recording.recipients),
+        ("its input to", &recording.input_recipients),
+    ];
+    for (title, keys) in keys {
+        for (number, key) in keys.iter().enumerate() {
+            let title = if number == 0 { title } else { "" };
+            section.row(title, describe::recipient(key));
+        }
+    }
     section
 }

@@ -2,7 +2,7 @@
 
 use auditty_proto::v1::{self, activity::Activity};
 
-use super::activities::{List, beginning, lasted};
+use super::activities::{List, beginning, lasted, path};
 use crate::config::Config;
 use crate::describe;
 use crate::table::{Column, Text};
@@ -36,7 +36,7 @@ fn row(activity: &v1::Activity, config: &Config) -> Vec<Text> {
             mode.unwrap_or_default().into(),
             lasted(transfer.duration).into(),
             describe::result(transfer.errno),
-            transfer.path.as_str().into(),
+            path(activity, transfer.path.clone()),
         ]);
     }
     cells

@@ -42,6 +42,7 @@ async fn check(args: &Verify, config: &Config) -> Result<Report> {
             .iter()
             .map(|text| head(text))
             .collect::<Result<_>>()?,
+        identities: config.keys.clone(),
         ..Known::default()
     };
     let (store, scope) = match (&args.session, &args.host, args.date) {
@@ -143,6 +144,12 @@ fn summary(report: &Report) -> String {
         report.objects,
         report.bytes >> 20
     );
+    if report.encrypted_chunks > 0 {
+        text += &format!(
+            "{} of the chunks are encrypted and were compared as they are stored; of {} the content, too\n",
+            report.encrypted_chunks, report.opened_chunks
+        );
+    }
     for host in &report.hosts {
         let head = match host.head {
             Some(head) => format!(

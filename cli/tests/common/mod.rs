@@ -219,6 +219,7 @@ impl Store {
                 previous_chain_head: head,
                 first_seq: events[0].seq,
                 created_at: events[0].time,
+                input: false,
             };
             let mut writer = ChunkWriter::new(Vec::new(), header).unwrap();
             for event in events {
@@ -318,6 +319,7 @@ pub fn pty() -> Timeline {
                 data: Bytes(Vec::new()),
                 masked_bytes: Some(9),
                 omitted_bytes: None,
+                encrypted_bytes: None,
             }),
         )
         .output(

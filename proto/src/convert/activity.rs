@@ -40,6 +40,7 @@ pub fn activity(session_id: Uuid, event: &Event) -> Option<v1::Activity> {
         pid,
         kind: kind.into(),
         activity: Some(message),
+        content_withheld: false,
     })
 }
 

@@ -78,6 +78,7 @@ pub fn command(session_id: Uuid, seq: u64, time: Timestamp, exec: &event::Exec) 
         exit_code: None,
         signal: None,
         duration: None,
+        content_withheld: false,
     }
 }
 

@@ -2,10 +2,12 @@
 //! back with every bound enforced and every damage named.
 
 mod decompress;
+mod encrypted;
 mod reader;
 mod writer;
 
-pub use reader::{ChunkReader, Record};
+pub use encrypted::{EncryptedWriter, Line};
+pub use reader::{AnyChunk, ChunkReader, Record};
 pub use writer::{ChunkWriter, Recovered, SealedChunk};
 
 /// Longest line of a chunk in bytes, newline excluded. A line holds at most
@@ -94,6 +96,12 @@ pub enum ChunkError {
     /// A chunk without events cannot be sealed.
     #[error("the chunk holds no event")]
     NoEvents,
+    /// It is encrypted, and none of the given keys opens it.
+    #[error("the chunk is encrypted: none of the given keys opens it")]
+    Locked,
+    /// It is encrypted, and the encryption is damaged.
+    #[error("the encrypted chunk is damaged: {0}")]
+    Encryption(String),
     /// An event could not be written as JSON.
     #[error("the event cannot be written as JSON: {0}")]
     Json(serde_json::Error),

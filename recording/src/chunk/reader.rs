@@ -2,12 +2,16 @@
 
 use std::io::Read;
 
+use ::bytes::Buf as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{ChunkError, MAX_BAD_LINES, MAX_LINE_BYTES, decompress::Decompress};
+use crate::encryption::Identities;
 use crate::event::Event;
 use crate::format::{FORMAT, Header};
+use crate::key::Form;
+use crate::store::Body;
 
 /// One event line of a chunk.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,6 +182,24 @@ impl<R: Read> Iterator for ChunkReader<R> {
         }
         let line = self.next_line()?;
         Some(self.parse_event(line))
+    }
+}
+
+/// A chunk in any form, from a store.
+pub type AnyChunk = ChunkReader<Box<dyn Read + Send>>;
+
+impl AnyChunk {
+    /// Opens a chunk that is stored in this form.
+    ///
+    /// # Errors
+    /// [`ChunkError::Locked`] when none of the keys opens it, or as
+    /// [`ChunkReader::new`].
+    pub fn open(form: Form, object: Body, keys: &Identities) -> Result<Self, ChunkError> {
+        let reader = object.reader();
+        Self::new(match form.is_encrypted() {
+            true => Box::new(keys.open(reader)?),
+            false => Box::new(reader),
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use super::{ChunkError, ChunkReader, MAX_CHUNK_BYTES, MAX_LINE_BYTES};
 use crate::digest::{Digest, Hasher};
 use crate::event::Event;
 use crate::format::Header;
+use crate::key::Form;
 
 /// zstd's level. Measured by `examples/chunk_speed.rs` on two shared cores: 50 MB
 /// of coloured listings in events of 4–32 KiB are written at 320 MB/s, JSON and
@@ -30,11 +31,23 @@ pub struct ChunkWriter<W: Write> {
 
 /// First and last event of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Span {
-    first_seq: u64,
-    last_seq: u64,
-    first_time: Timestamp,
-    last_time: Timestamp,
+pub(super) struct Span {
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
+    pub(super) first_time: Timestamp,
+    pub(super) last_time: Timestamp,
+}
+
+impl Span {
+    /// Of one event.
+    pub(super) fn of(seq: u64, time: Timestamp) -> Self {
+        Self {
+            first_seq: seq,
+            last_seq: seq,
+            first_time: time,
+            last_time: time,
+        }
+    }
 }
 
 /// A chunk that never changes again.
@@ -42,6 +55,8 @@ struct Span {
 pub struct SealedChunk {
     /// Its header.
     pub header: Header,
+    /// In which form it is stored.
+    pub form: Form,
     /// Digest of the chunk as stored.
     pub sha256: Digest,
     /// Size as stored.
@@ -143,6 +158,7 @@ impl<W: Write> ChunkWriter<W> {
         let Hashing { to, hasher, bytes } = self.encoder.finish()?;
         let chunk = SealedChunk {
             header: self.header,
+            form: Form::Clear,
             sha256: hasher.finish(),
             bytes,
             uncompressed_bytes: self.uncompressed_bytes,
@@ -212,12 +228,7 @@ impl<W: Write> ChunkWriter<W> {
     }
 
     fn count(&mut self, seq: u64, time: Timestamp) {
-        let span = self.events.get_or_insert(Span {
-            first_seq: seq,
-            last_seq: seq,
-            first_time: time,
-            last_time: time,
-        });
+        let span = self.events.get_or_insert(Span::of(seq, time));
         (span.last_seq, span.last_time) = (seq, time);
     }
 

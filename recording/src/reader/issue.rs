@@ -62,6 +62,12 @@ pub enum Issue {
         /// What is wrong with it.
         error: ChunkError,
     },
+    /// A chunk is encrypted, and none of the given keys opens it.
+    #[error("{key}: the chunk is encrypted, and no key that opens it was given")]
+    Locked {
+        /// The chunk.
+        key: ObjectKey,
+    },
     /// Events are missing.
     #[error("{key}: events {first} to {last} are missing")]
     MissingEvents {

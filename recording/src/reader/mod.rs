@@ -1,6 +1,7 @@
 //! A whole recording: its objects, its session, its events in order, and every
 //! problem found on the way.
 
+mod input;
 mod issue;
 mod listing;
 mod records;
@@ -11,8 +12,9 @@ pub use issue::Issue;
 pub use listing::{Filter, ListedRecording, find_session, list_recordings, session_keys};
 pub use records::{Item, Records};
 
-use crate::key::{ObjectName, SessionKey};
-use crate::manifest::{GapEntry, MAX_MANIFEST_BYTES, Manifest};
+use crate::encryption::{EncryptedTo, Identities};
+use crate::key::{Form, ObjectKey, ObjectName, SessionKey};
+use crate::manifest::{ChunkEntry, GapEntry, MAX_MANIFEST_BYTES, Manifest};
 use crate::session::Session;
 use crate::store::{AnyStore, Listed, StoreError};
 use crate::summary::Summary;
@@ -35,9 +37,10 @@ pub struct Recording {
     state: State,
     manifest: Option<Manifest>,
     /// Chunks that the store has, with their sizes.
-    stored: BTreeMap<u32, u64>,
+    stored: BTreeMap<u32, (Form, u64)>,
     issues: Vec<Issue>,
     summary: Summary,
+    identities: Identities,
 }
 
 impl Recording {
@@ -45,6 +48,15 @@ impl Recording {
     /// checkpoint. Without either, or where chunks follow a checkpoint, those
     /// chunks are read for the session's metadata.
     pub async fn open(store: AnyStore, key: SessionKey) -> Result<Self, StoreError> {
+        Self::open_with(store, key, Identities::default()).await
+    }
+
+    /// The same, with private keys for what is encrypted.
+    pub async fn open_with(
+        store: AnyStore,
+        key: SessionKey,
+        identities: Identities,
+    ) -> Result<Self, StoreError> {
         let listed = store.list(&key.to_string()).await?;
         let mut recording = Self {
             store,
@@ -54,6 +66,7 @@ impl Recording {
             stored: BTreeMap::new(),
             issues: Vec::new(),
             summary: Summary::default(),
+            identities,
         };
         recording.load_manifest(&listed).await?;
         recording.load_session().await?;
@@ -102,7 +115,41 @@ impl Recording {
 
     /// Bytes of all chunks as stored.
     pub fn stored_bytes(&self) -> u64 {
-        self.stored.values().sum()
+        self.stored.values().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Whether any of it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        let listed = self.manifest.iter().flat_map(|manifest| &manifest.chunks);
+        let stored = self.stored.values().map(|(form, _)| *form);
+        listed
+            .map(ChunkEntry::form)
+            .chain(stored)
+            .any(Form::is_encrypted)
+    }
+
+    /// Whether opening it met an encrypted chunk that none of the keys opens: the
+    /// session's metadata is incomplete then.
+    pub fn is_locked(&self) -> bool {
+        let mut issues = self.issues.iter();
+        issues.any(|issue| matches!(issue, Issue::Locked { .. }))
+    }
+
+    /// To whom, as far as a manifest says it.
+    pub fn encryption(&self) -> &[EncryptedTo] {
+        let manifest = self.manifest.as_ref();
+        manifest.map_or(&[], |manifest| &manifest.encryption)
+    }
+
+    /// The name of a chunk: as the manifest has it, else as the store does.
+    fn chunk(&self, number: u32) -> ObjectKey {
+        // A good manifest lists chunk n at place n.
+        let manifest = self.manifest.as_ref();
+        let listed = manifest.and_then(|manifest| manifest.chunks.get(number as usize));
+        let form = listed.map(ChunkEntry::form);
+        let stored = self.stored.get(&number).map(|(form, _)| *form);
+        let form = form.or(stored).unwrap_or(Form::Clear);
+        self.key.object(ObjectName::Chunk(number, form))
     }
 
     /// All events in order, from the store.
@@ -127,8 +174,8 @@ impl Recording {
         for object in listed {
             let name = object.key.strip_prefix(&self.key.to_string());
             match name.and_then(|name| name.parse().ok()) {
-                Some(ObjectName::Chunk(number)) => {
-                    self.stored.insert(number, object.bytes);
+                Some(ObjectName::Chunk(number, form)) => {
+                    self.stored.insert(number, (form, object.bytes));
                 }
                 Some(name @ (ObjectName::Manifest | ObjectName::Checkpoint(_))) => {
                     manifests.insert(name);
@@ -177,18 +224,26 @@ impl Recording {
         }
         let mut summary = std::mem::take(&mut self.summary);
         let mut records = Records::new(self, self.chunk_numbers(first));
+        let mut locked = None;
         while let Some(item) = records.next().await? {
-            if let Item::Record(record) = item {
-                match &record.event {
-                    Some(event) => summary.apply(event),
-                    None => summary.session.counts.events += 1,
+            match item {
+                Item::Record(record) => {
+                    match &record.event {
+                        Some(event) => summary.apply(event),
+                        None => summary.session.counts.events += 1,
+                    }
+                    if summary.session.start_time == jiff::Timestamp::UNIX_EPOCH {
+                        summary.session.start_time = record.time;
+                    }
                 }
-                if summary.session.start_time == jiff::Timestamp::UNIX_EPOCH {
-                    summary.session.start_time = record.time;
+                Item::Issue(issue @ Issue::Locked { .. }) => {
+                    locked.get_or_insert(issue);
                 }
+                Item::Issue(_) => {}
             }
         }
         self.summary = summary;
+        self.issues.extend(locked);
         Ok(())
     }
 }

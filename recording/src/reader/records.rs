@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 
-use ::bytes::{Buf, buf::Reader};
-
+use super::input::InputChunk;
 use super::{Issue, Recording, State};
-use crate::chunk::{ChunkReader, Record};
+use crate::chunk::{AnyChunk, ChunkError, Record};
 use crate::digest::Digest;
-use crate::key::ObjectKey;
+use crate::key::{Form, ObjectKey, ObjectName};
 use crate::store::{Body, MAX_OBJECT_BYTES, StoreError};
 
 /// Most missing chunks in a row that are named one by one: a single object with
@@ -35,7 +34,10 @@ pub struct Records<'a> {
     /// middle.
     last_seq: Option<u64>,
     found: VecDeque<Issue>,
-    open: Option<(ObjectKey, ChunkReader<Reader<Body>>)>,
+    open: Option<(ObjectKey, AnyChunk)>,
+    /// What was typed in the time of the open chunk, where that stands elsewhere
+    /// and can be read.
+    input: Option<InputChunk>,
 }
 
 impl<'a> Records<'a> {
@@ -52,6 +54,7 @@ impl<'a> Records<'a> {
             last_seq: whole.then_some(0),
             found: VecDeque::new(),
             open: None,
+            input: None,
         }
     }
 
@@ -64,7 +67,12 @@ impl<'a> Records<'a> {
             }
             if let Some((key, reader)) = &mut self.open {
                 match reader.next() {
-                    Some(Ok(record)) => return Ok(Some(self.in_sequence(record))),
+                    Some(Ok(mut record)) => {
+                        if let Some(input) = &mut self.input {
+                            self.found.extend(input.complete(&mut record));
+                        }
+                        return Ok(Some(self.in_sequence(record)));
+                    }
                     Some(Err(error)) => {
                         let key = key.clone();
                         return Ok(Some(Item::Issue(Issue::DamagedChunk { key, error })));
@@ -72,7 +80,9 @@ impl<'a> Records<'a> {
                     None => self.open = None,
                 }
             } else if let Some(&number) = self.numbers.front() {
+                self.input = None;
                 self.next_chunk(number).await?;
+                self.next_input().await?;
             } else {
                 return Ok(None);
             }
@@ -104,18 +114,8 @@ impl<'a> Records<'a> {
 
     /// Fetches chunk `number`, checks it against manifest and chain, opens it.
     async fn next_chunk(&mut self, number: u32) -> Result<(), StoreError> {
-        let Recording {
-            store,
-            key: folder,
-            manifest,
-            state,
-            ..
-        } = self.recording;
-        let key = folder.chunk(number);
-        let body = match store.get(&key.to_string(), MAX_OBJECT_BYTES).await {
-            Err(error) if error.is_not_found() => None,
-            other => Some(other?),
-        };
+        let key = self.recording.chunk(number);
+        let body = self.fetch(&key).await?;
         self.numbers.pop_front();
         self.skipped_until(number);
         self.next_number = number.saturating_add(1);
@@ -124,29 +124,76 @@ impl<'a> Records<'a> {
             self.chain_head = None;
             return Ok(());
         };
-        let found = Digest::of(&body);
-        let chunks = manifest.iter().flat_map(|manifest| &manifest.chunks);
-        match chunks.into_iter().find(|chunk| chunk.number == number) {
+        let sha256 = self.compare(number, &key, &body);
+        self.open_chunk(key, number, sha256, body);
+        Ok(())
+    }
+
+    /// The same for the input chunk behind it, where there is one.
+    async fn next_input(&mut self) -> Result<(), StoreError> {
+        let number = self.next_number;
+        if self.numbers.front() != Some(&number)
+            || form(&self.recording.chunk(number)) != Form::EncryptedInput
+        {
+            return Ok(());
+        }
+        let key = self.recording.chunk(number);
+        let body = self.fetch(&key).await?;
+        self.numbers.pop_front();
+        self.next_number = number.saturating_add(1);
+        let Some(body) = body else {
+            self.found.push_back(Issue::MissingChunk { key });
+            self.chain_head = None;
+            return Ok(());
+        };
+        let sha256 = self.compare(number, &key, &body);
+        self.chain_head = self.chain_head.map(|head| head.chain(&sha256, &key));
+        match AnyChunk::open(Form::EncryptedInput, body, &self.recording.identities) {
+            Ok(reader) => self.input = Some(InputChunk::new(key, reader)),
+            // Who may read the rest need not be who may read this.
+            Err(ChunkError::Locked) => {}
+            Err(error) => self.found.push_back(Issue::DamagedChunk { key, error }),
+        }
+        Ok(())
+    }
+
+    /// A chunk's content; `None` when it is not there.
+    async fn fetch(&self, key: &ObjectKey) -> Result<Option<Body>, StoreError> {
+        match self
+            .recording
+            .store
+            .get(&key.to_string(), MAX_OBJECT_BYTES)
+            .await
+        {
+            Err(error) if error.is_not_found() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Compares a chunk with the manifest; its digest.
+    fn compare(&mut self, number: u32, key: &ObjectKey, body: &Body) -> Digest {
+        let found = Digest::of(body);
+        let manifest = self.recording.manifest.as_ref();
+        match manifest.and_then(|manifest| manifest.chunks.get(number as usize)) {
             Some(chunk) if chunk.sha256 != found => self.found.push_back(Issue::HashMismatch {
                 key: key.clone(),
                 expected: chunk.sha256,
                 found,
             }),
-            None if *state == State::Sealed => {
+            None if self.recording.state == State::Sealed => {
                 self.found
                     .push_back(Issue::UnlistedChunk { key: key.clone() });
             }
             _ => {}
         }
-        self.open_chunk(key, number, found, body);
-        Ok(())
+        found
     }
 
     /// Chunks between the last one and `number` are neither listed nor stored.
     fn skipped_until(&mut self, number: u32) {
         for missing in self.next_number..number {
             self.chain_head = None;
-            let key = self.recording.key.chunk(missing);
+            let key = self.recording.chunk(missing);
             self.found.push_back(Issue::MissingChunk { key });
             if self.found.len() >= MAX_SKIPPED {
                 break;
@@ -155,11 +202,16 @@ impl<'a> Records<'a> {
     }
 
     fn open_chunk(&mut self, key: ObjectKey, number: u32, sha256: Digest, body: Body) {
-        let reader = match ChunkReader::new(body.reader()) {
+        let reader = match AnyChunk::open(form(&key), body, &self.recording.identities) {
             Ok(reader) => reader,
             Err(error) => {
                 self.chain_head = self.chain_head.map(|head| head.chain(&sha256, &key));
-                self.found.push_back(Issue::DamagedChunk { key, error });
+                self.found.push_back(match error {
+                    // What was typed, behind a chunk that is missing.
+                    ChunkError::Locked if form(&key) == Form::EncryptedInput => return,
+                    ChunkError::Locked => Issue::Locked { key },
+                    error => Issue::DamagedChunk { key, error },
+                });
                 return;
             }
         };
@@ -181,6 +233,16 @@ impl<'a> Records<'a> {
                 .push_back(Issue::BrokenChain { key: key.clone() });
         }
         self.chain_head = Some(before.chain(&sha256, &key));
-        self.open = Some((key, reader));
+        // Its events would come again.
+        if form(&key) != Form::EncryptedInput {
+            self.open = Some((key, reader));
+        }
+    }
+}
+
+fn form(key: &ObjectKey) -> Form {
+    match key.name {
+        ObjectName::Chunk(_, form) => form,
+        _ => Form::Clear,
     }
 }

@@ -101,6 +101,10 @@ pub struct Report {
     pub sealed_sessions: u64,
     /// Recordings without a final manifest.
     pub open_sessions: u64,
+    /// Encrypted chunks: verified as they are stored.
+    pub encrypted_chunks: u64,
+    /// Of these, those whose content was read with a private key as well.
+    pub opened_chunks: u64,
     /// Objects read.
     pub objects: u64,
     /// Their bytes.
@@ -140,6 +144,8 @@ impl Report {
             true => self.sealed_sessions += 1,
             false => self.open_sessions += 1,
         }
+        self.encrypted_chunks += checked.encrypted;
+        self.opened_chunks += checked.opened;
         self.objects += checked.objects;
         self.bytes += checked.bytes;
     }

@@ -10,8 +10,10 @@
 //! | [`keys`] | key logs: every key certified by the one before |
 //! | [`digests`] | digest chains: none missing, none replaced; what they saw |
 //! | [`session`] | a recording: signed, whole, in order, and as digests saw it |
+//! | [`encrypted`] | what encrypted chunks hold, where a private key is given |
 
 mod digests;
+mod encrypted;
 mod findings;
 mod keys;
 mod open_chunk;
@@ -28,6 +30,7 @@ pub use keys::{HostKeys, LoggedKey};
 pub use trust::{TrustError, TrustedKey, TrustedKeys};
 
 use crate::digest::Digest;
+use crate::encryption::Identities;
 use crate::escape;
 use crate::host::LogId;
 use crate::key::{ROOT, SessionKey, host_folder};
@@ -99,6 +102,9 @@ pub struct KnownChain {
     pub chain_head: Digest,
     /// Who saw it, and when, in words.
     pub by: String,
+    /// Private keys: what is encrypted to them is read and compared with the
+    /// manifest as well. Nothing else takes them.
+    pub identities: Identities,
 }
 
 /// How far a verification has got.
@@ -252,7 +258,12 @@ async fn verify_host(
     let mut again = Vec::new();
     {
         let mut checks = stream::iter(&sessions)
-            .map(async |key| (key, session::verify(store, key, &keys, &digests).await))
+            .map(async |key| {
+                (
+                    key,
+                    session::verify(store, key, &keys, &digests, &known.identities).await,
+                )
+            })
             .buffered(PARALLEL);
         let mut done = 0;
         while let Some((key, checked)) = checks.next().await {
@@ -270,7 +281,7 @@ async fn verify_host(
         // They may have gone on in the meantime, under another key.
         Sworn { keys, digests, .. } = Sworn::load(store, host_id, days, known).await?;
         for key in again {
-            let checked = session::verify(store, key, &keys, &digests).await;
+            let checked = session::verify(store, key, &keys, &digests, &known.identities).await;
             notes.append(checked.notes);
         }
     }

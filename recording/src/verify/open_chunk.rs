@@ -1,11 +1,10 @@
 //! Chunks that no good manifest lists: read to their end.
 
-use ::bytes::Buf;
-
 use super::{FindingKind, Notes};
-use crate::chunk::{ChunkError, ChunkReader};
+use crate::chunk::{AnyChunk, ChunkError};
 use crate::digest::Digest;
-use crate::key::ObjectKey;
+use crate::encryption::Identities;
+use crate::key::{Form, ObjectKey, ObjectName};
 use crate::store::Body;
 
 /// What has to come before a chunk.
@@ -17,17 +16,53 @@ pub(super) struct Before {
     pub(super) last_seq: Option<u64>,
 }
 
-/// Notes what is wrong with a chunk; the sequence number of its last event.
-pub(super) fn check(key: &ObjectKey, body: Body, before: Before, notes: &mut Notes) -> Option<u64> {
-    let reader = match ChunkReader::new(body.reader()) {
+/// What a chunk turned out to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    pub(super) encrypted: bool,
+    /// Its content was read.
+    pub(super) opened: bool,
+    /// The sequence number of the last event so far; `None` when that is not
+    /// known.
+    pub(super) last_seq: Option<u64>,
+}
+
+/// Notes what is wrong with a chunk.
+pub(super) fn check(
+    key: &ObjectKey,
+    body: Body,
+    before: Before,
+    identities: &Identities,
+    notes: &mut Notes,
+) -> Found {
+    let form = match key.name {
+        ObjectName::Chunk(_, form) => form,
+        _ => Form::Clear,
+    };
+    let mut found = Found {
+        encrypted: form.is_encrypted(),
+        ..Found::default()
+    };
+    let reader = match AnyChunk::open(form, body, identities) {
         Ok(reader) => reader,
+        Err(ChunkError::Locked) => return found,
         Err(error) => {
             damaged(key, &error, notes);
-            return None;
+            return found;
         }
     };
+    found.opened = true;
+    found.last_seq = match form {
+        // Its events stand in the chunk before.
+        Form::EncryptedInput => before.last_seq,
+        Form::Clear | Form::Encrypted => read(key, reader, before, notes),
+    };
+    found
+}
+
+fn read(key: &ObjectKey, reader: AnyChunk, before: Before, notes: &mut Notes) -> Option<u64> {
     let header = reader.header();
-    let own = key.session.chunk(header.chunk) == *key
+    let own = matches!(key.name, ObjectName::Chunk(number, _) if number == header.chunk)
         && header.session_id == key.session.session_id()
         && header.host_id == key.session.host_id();
     if !own {
@@ -63,7 +98,7 @@ pub(super) fn check(key: &ObjectKey, body: Body, before: Before, notes: &mut Not
     last
 }
 
-fn damaged(key: &ObjectKey, error: &ChunkError, notes: &mut Notes) {
+pub(super) fn damaged(key: &ObjectKey, error: &ChunkError, notes: &mut Notes) {
     let kind = match error {
         ChunkError::Truncated { .. } | ChunkError::UnfinishedLine { .. } | ChunkError::Empty => {
             FindingKind::Truncated

@@ -1,14 +1,16 @@
 //! One recording: signed, whole, in order, and as digests saw it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::digests::{Digests, SeenWhat};
 use super::keys::{HostKeys, Signed};
 use super::open_chunk::{self, Before};
-use super::{FindingKind, Notes, fetch};
+use super::{FindingKind, Notes, encrypted, fetch};
 use crate::digest::Digest;
-use crate::key::{ObjectName, SessionKey};
+use crate::encryption::Identities;
+use crate::key::{Form, ObjectName, SessionKey};
 use crate::manifest::{ChunkEntry, MAX_MANIFEST_BYTES, Manifest};
+use crate::session::{Counts, Verdict};
 use crate::signature::{MANIFEST_NAMESPACE, MAX_SIGNATURE_BYTES};
 use crate::store::{AnyStore, Body, MAX_OBJECT_BYTES};
 
@@ -26,6 +28,9 @@ pub(super) struct Checked {
     pub(super) sealed: bool,
     pub(super) objects: u64,
     pub(super) bytes: u64,
+    /// Encrypted chunks, and those of them that were read.
+    pub(super) encrypted: u64,
+    pub(super) opened: u64,
 }
 
 /// Verifies a recording.
@@ -34,12 +39,15 @@ pub(super) async fn verify(
     key: &SessionKey,
     keys: &HostKeys,
     digests: &Digests,
+    identities: &Identities,
 ) -> Checked {
     let mut check = Check {
         store,
         key,
         keys,
         digests,
+        identities,
+        counts: Some(Counts::default()),
         stored: BTreeMap::new(),
         hashes: BTreeMap::new(),
         manifests: BTreeMap::new(),
@@ -54,10 +62,16 @@ struct Check<'a> {
     key: &'a SessionKey,
     keys: &'a HostKeys,
     digests: &'a Digests,
+    /// For the content of encrypted chunks.
+    identities: &'a Identities,
+    /// What the events of encrypted chunks add up to; `None` when not all were
+    /// read.
+    counts: Option<Counts>,
     /// Objects in the folder, with their sizes.
     stored: BTreeMap<ObjectName, u64>,
-    /// SHA-256 of the chunks.
-    hashes: BTreeMap<u32, Digest>,
+    /// Names and SHA-256 of the chunks that were read: where there are several of
+    /// one number, of the one that is listed, or the first.
+    hashes: BTreeMap<u32, (ObjectName, Digest)>,
     /// Digests of the manifests, and the manifests that are good.
     manifests: BTreeMap<ObjectName, (Digest, Option<Manifest>)>,
     checked: Checked,
@@ -225,71 +239,137 @@ impl Check<'_> {
     async fn check_chunks(&mut self) {
         let entries = self.entries().to_vec();
         let stored = self.stored.keys().filter_map(|name| match name {
-            ObjectName::Chunk(number) => Some(*number),
+            ObjectName::Chunk(number, form) => Some((*number, *form)),
             _ => None,
         });
-        let stored: Vec<u32> = stored.collect();
-        let end = stored.last().map_or(0, |last| last.saturating_add(1));
+        let stored: Vec<(u32, Form)> = stored.collect();
+        let numbers: BTreeSet<u32> = stored.iter().map(|(number, _)| *number).collect();
+        let end = numbers.last().map_or(0, |last| last.saturating_add(1));
         let listed = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        self.name_missing(&stored, end.max(listed));
+        self.name_missing(&numbers, end.max(listed));
         let mut before = Before {
             chain_head: Some(Digest::ZERO),
             last_seq: Some(0),
         };
         let mut wrong = Vec::new();
-        for (position, number) in (0..).zip(stored) {
-            let name = ObjectName::Chunk(number);
+        let mut position = 0;
+        for (number, form) in stored {
+            let name = ObjectName::Chunk(number, form);
             let Some(body) = self.get(name, MAX_OBJECT_BYTES).await else {
+                self.counts = None;
                 continue;
             };
             let sha256 = Digest::of(&body);
-            self.hashes.insert(number, sha256);
-            match entries.get(number as usize) {
+            let entry = entries.get(number as usize);
+            match entry.filter(|entry| entry.key.name == name) {
                 Some(entry) => {
-                    if entry.sha256 != sha256 {
-                        wrong.push((number, entry.sha256, entry.bytes, body.len() as u64));
+                    self.hashes.insert(number, (name, sha256));
+                    match entry.sha256 == sha256 {
+                        true => self.check_content(entry, body, before),
+                        false => {
+                            self.counts = None;
+                            wrong.push((number, entry.sha256, entry.bytes, body.len() as u64));
+                        }
                     }
                     before.last_seq = Some(entry.last_seq);
                     before.chain_head = Some(entry.chain_head);
                 }
                 None => {
+                    self.hashes.entry(number).or_insert((name, sha256));
                     if position != number {
                         (before.chain_head, before.last_seq) = (None, None);
                     }
-                    self.check_unlisted(number, body, &mut before);
+                    self.check_unlisted(name, sha256, body, &mut before);
                 }
             }
+            position = number.saturating_add(1);
         }
         for (number, expected, bytes, found_bytes) in wrong {
             self.classify(number, expected, bytes, found_bytes);
         }
+        self.check_counts();
     }
 
-    fn name_missing(&mut self, stored: &[u32], end: u32) {
+    /// Whether an encrypted chunk holds what the manifest says of it, where a key
+    /// opens it. What is not encrypted is bound by its digest, and can be read by
+    /// anybody.
+    fn check_content(&mut self, entry: &ChunkEntry, body: Body, before: Before) {
+        if !entry.form().is_encrypted() {
+            self.counts = None;
+            return;
+        }
+        self.checked.encrypted += 1;
+        let counts = self.counts.as_mut();
+        let notes = &mut self.checked.notes;
+        match encrypted::check(
+            entry,
+            body,
+            before.chain_head,
+            self.identities,
+            counts,
+            notes,
+        ) {
+            true => self.checked.opened += 1,
+            false if entry.form() == Form::Encrypted => self.counts = None,
+            false => {}
+        }
+    }
+
+    /// Whether the manifest's counts are those of the events.
+    fn check_counts(&mut self) {
+        let name = ObjectName::Manifest;
+        let Some((_, Some(manifest))) = self.manifests.get(&name) else {
+            return;
+        };
+        // What a crash has lost is counted, and stands in no chunk.
+        let listed = manifest.session.counts;
+        let whole = manifest.session.verdict == Verdict::Complete && listed.gaps == 0;
+        if let Some(counts) = self.counts
+            && whole
+            && self.checked.opened > 0
+            && counts != listed
+        {
+            let detail = format!("it counts {listed:?}; the chunks hold {counts:?}");
+            self.find(FindingKind::Malformed, name, detail);
+        }
+    }
+
+    fn name_missing(&mut self, stored: &BTreeSet<u32>, end: u32) {
         let mut named = 0;
-        let mut there = stored.iter().copied().peekable();
-        for number in 0..end {
-            if there.next_if_eq(&number).is_some() {
-                continue;
-            }
+        for number in (0..end).filter(|number| !stored.contains(number)) {
             named += 1;
             if named > MAX_NAMED {
                 return;
             }
-            let name = ObjectName::Chunk(number);
+            let name = self.name(number);
             self.find(FindingKind::Missing, name, "the chunk is missing");
         }
     }
 
-    /// A chunk behind the newest good manifest.
-    fn check_unlisted(&mut self, number: u32, body: Body, before: &mut Before) {
-        let name = ObjectName::Chunk(number);
+    /// The name of a chunk: as a good manifest has it, or else the store.
+    fn name(&self, number: u32) -> ObjectName {
+        let listed = self.entries().get(number as usize);
+        let stored = self.hashes.get(&number);
+        let name = listed.map(|entry| entry.key.name);
+        name.or(stored.map(|(name, _)| *name))
+            .unwrap_or(ObjectName::Chunk(number, Form::Clear))
+    }
+
+    /// A chunk behind the newest good manifest, or beside what it lists.
+    fn check_unlisted(
+        &mut self,
+        name: ObjectName,
+        sha256: Digest,
+        body: Body,
+        before: &mut Before,
+    ) {
         let sealed = matches!(
             self.manifests.get(&ObjectName::Manifest),
             Some((_, Some(_)))
         );
-        if sealed {
-            let copy = self.copy_of(number);
+        let listed = |number: u32| self.entries().len() > number as usize;
+        if sealed || matches!(name, ObjectName::Chunk(number, _) if listed(number)) {
+            let copy = self.copy_of(name, sha256);
             match copy {
                 Some(other) => {
                     let detail = format!("it is a copy of chunk {other:06}");
@@ -300,8 +380,11 @@ impl Check<'_> {
             return;
         }
         let key = self.key.object(name);
-        let sha256 = Digest::of(&body);
-        let last_seq = open_chunk::check(&key, body, *before, &mut self.checked.notes);
+        let notes = &mut self.checked.notes;
+        let found = open_chunk::check(&key, body, *before, self.identities, notes);
+        self.checked.encrypted += u64::from(found.encrypted);
+        self.checked.opened += u64::from(found.encrypted && found.opened);
+        let last_seq = found.last_seq;
         *before = Before {
             chain_head: before.chain_head.map(|head| head.chain(&sha256, &key)),
             last_seq,
@@ -309,19 +392,21 @@ impl Check<'_> {
     }
 
     /// Another chunk that should have, or has, this one's content.
-    fn copy_of(&self, number: u32) -> Option<u32> {
-        let sha256 = self.hashes.get(&number)?;
-        let entry = self.entries().iter().find(|entry| entry.sha256 == *sha256);
+    fn copy_of(&self, name: ObjectName, sha256: Digest) -> Option<u32> {
+        let entry = self.entries().iter().find(|entry| entry.sha256 == sha256);
         entry
+            .filter(|entry| entry.key.name != name)
             .map(|entry| entry.number)
-            .filter(|other| *other != number)
     }
 
     /// What happened to a chunk that is not what the manifest says.
     fn classify(&mut self, number: u32, expected: Digest, bytes: u64, found_bytes: u64) {
-        let (kind, detail) = match self.copy_of(number) {
+        let name = self.name(number);
+        let hash = |number: u32| self.hashes.get(&number).map(|(_, sha256)| *sha256);
+        let found = hash(number).unwrap_or_default();
+        let (kind, detail) = match self.copy_of(name, found) {
             Some(other) => {
-                let in_place = self.hashes.get(&other) == self.hashes.get(&number);
+                let in_place = hash(other) == hash(number);
                 let kind = match in_place {
                     true => FindingKind::Duplicated,
                     false => FindingKind::Reordered,
@@ -337,7 +422,7 @@ impl Check<'_> {
                 format!("its SHA-256 is not {expected}, as the manifest says"),
             ),
         };
-        self.find(kind, ObjectName::Chunk(number), detail);
+        self.find(kind, name, detail);
     }
 
     /// What a checkpoint lists, every later manifest has to begin with.
@@ -415,7 +500,7 @@ impl Check<'_> {
             Some(found) if *found == head => {}
             Some(_) => {
                 let detail = format!("its chain head is not the one that {by} saw");
-                self.find(FindingKind::Changed, ObjectName::Chunk(last), detail);
+                self.find(FindingKind::Changed, self.name(last), detail);
             }
             None => {
                 let detail = format!(
@@ -423,7 +508,7 @@ impl Check<'_> {
                     heads.len()
                 );
                 let first = u32::try_from(heads.len()).unwrap_or(u32::MAX);
-                self.find(FindingKind::RolledBack, ObjectName::Chunk(first), detail);
+                self.find(FindingKind::RolledBack, self.name(first), detail);
             }
         }
     }
@@ -441,9 +526,9 @@ impl Check<'_> {
             self.manifests.get(&ObjectName::Manifest),
             Some((_, Some(_)))
         );
-        while let (false, Some(sha256)) = (sealed, self.hashes.get(&number)) {
+        while let (false, Some((name, sha256))) = (sealed, self.hashes.get(&number)) {
             let before = heads.last().copied().unwrap_or(Digest::ZERO);
-            heads.push(before.chain(sha256, &self.key.chunk(number)));
+            heads.push(before.chain(sha256, &self.key.object(*name)));
             number += 1;
         }
         heads

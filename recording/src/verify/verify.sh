@@ -1,31 +1,40 @@
 #!/bin/sh
 # Verifies recordings with zstd, jq, sha256sum and ssh-keygen alone.
 #
-#   sh verify.sh [-a] [FOLDER [ALLOWED_SIGNERS]]
+#   sh verify.sh [-a] [-i IDENTITY] [FOLDER [ALLOWED_SIGNERS]]
 #
 # FOLDER is a copy of a store, or a part of it: the folder above `v1/` (default:
 # the one of this script). ALLOWED_SIGNERS has the hosts' keys, from somewhere
 # that you trust; without it the key logs in FOLDER are believed. -a: FOLDER is
 # a whole store, and every recording that a digest lists has to be there.
+# -i: a private key, of age or OpenSSH: what is encrypted to it is decrypted with
+# `age` and compared with the manifest. The rest takes no key.
 #
 # Prints what is wrong, one object a line. Exits with 0 when nothing is, with 1
 # when something is, with 2 when it cannot be checked.
 set -u
 export TZ=UTC LC_ALL=C
 
-whole=no
-[ "${1:-}" = -a ] && { whole=yes; shift; }
+whole=no; identity=
+while :; do
+    case ${1:-} in
+        -a) whole=yes; shift ;;
+        -i) identity=$(readlink -f "${2:-}") || exit 2; shift 2
+            [ -r "$identity" ] || { echo "cannot read the identity" >&2; exit 2; } ;;
+        *) break ;;
+    esac
+done
 cd "${1:-$(dirname "$0")}" || exit 2
 given=
 [ -n "${2:-}" ] && { given=$(readlink -f "$OLDPWD/$2" 2>/dev/null || true); [ -r "$given" ] || given=$2; }
 [ -z "$given" ] || [ -r "$given" ] || { echo "cannot read $given" >&2; exit 2; }
-for tool in zstd jq sha256sum ssh-keygen; do
+for tool in zstd jq sha256sum ssh-keygen ${identity:+age}; do
     command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 2; }
 done
 [ -d v1 ] || { echo "there is no v1/ in $PWD" >&2; exit 2; }
 tmp=$(mktemp -d) || exit 2
 trap 'rm -rf "$tmp"' EXIT
-: >"$tmp/failed"; : >"$tmp/signers"; : >"$tmp/listed"
+: >"$tmp/failed"; : >"$tmp/signers"; : >"$tmp/listed"; : >"$tmp/unread"
 
 fail() { echo "WRONG  $1: $2" | tr -c '[:print:]\n' '?'; echo x >>"$tmp/failed"; }
 sha() { sha256sum <"$1" | cut -d' ' -f1; }
@@ -37,6 +46,17 @@ signed() {
     ssh-keygen -Y verify -f "$3" -I "$4" -n "$2" ${5:+-O "verify-time=$5"} \
         -s "$1.sig" <"$1" >"$tmp/said" 2>&1 || {
         fail "$1" "its signature is not good: $(tail -n 1 "$tmp/said")"; return 1; }
+}
+# plain CHUNK: its lines; 3 when the key is not for it
+plain() {
+    case $1 in
+        *.age) [ -n "$identity" ] || return 3
+            age -d -i "$identity" "$1" >"$tmp/opened" 2>"$tmp/said" || {
+                grep -q 'no identity matched' "$tmp/said" && return 3
+                tail -n 1 "$tmp/said" | sed 's/.*error: //' >"$tmp/why"; mv "$tmp/why" "$tmp/said"; return 1; }
+            zstd -dcq "$tmp/opened" 2>"$tmp/said" ;;
+        *) zstd -dcq "$1" 2>"$tmp/said" ;;
+    esac
 }
 in_order() { sed 's|\(.*/\)\([0-9]*\)\(\.json\)$|\2 \1\2\3|' | sort -n | cut -d' ' -f2-; }
 
@@ -116,18 +136,31 @@ for session in v1/host=*/date=*/session=*/; do
         esac
         [ "$(sha "$key")" = "$sha256" ] || fail "$key" "its SHA-256 is not $sha256"
     done <"$tmp/sums"
-    for chunk in "$session"*.jsonl.zst; do
+    for chunk in "$session"*.jsonl.zst "$session"*.jsonl.zst.age; do
+        [ -e "$chunk" ] || continue
         grep -q " $chunk\$" "$tmp/sums" || fail "$chunk" "the manifest does not list it"
     done
     (cd "$session" && sha256sum --status --strict -c SHA256SUMS) || fail "${session}SHA256SUMS" "sha256sum -c does not accept it"
     # Chain heads of the headers, and events without a hole.
-    { printf '%064d\n' 0; jq -r '.chunks[].chain_head' "$manifest"; } >"$tmp/heads"
+    { printf '%064d\n' 0; jq -r '.chunks[].chain_head' "$manifest"; } | sed '$d' >"$tmp/heads"
+    : >"$tmp/found"; : >"$tmp/seqs"; : >"$tmp/locked"
     cut -c67- "$tmp/sums" | while read -r chunk; do
-        zstd -dcq "$chunk" 2>"$tmp/said" || fail "$chunk" "$(tail -n 1 "$tmp/said")"
-    done >"$tmp/events"
-    jq -r 'select(.kind == "header") | .previous_chain_head' "$tmp/events" >"$tmp/found" 2>/dev/null
-    sed '$d' "$tmp/heads" | cmp -s - "$tmp/found" || fail "$session" "its chunks do not follow each other (hash chain)"
-    jq 'select(.kind != "header") | .seq' "$tmp/events" 2>/dev/null | awk '$1 != NR { exit 1 }' ||
+        plain "$chunk" >"$tmp/events"
+        case $? in
+            0) ;;
+            3) echo "$chunk" >>"$tmp/unread"; echo - >>"$tmp/found"
+                case $chunk in *.input.*) ;; *) echo "$chunk" >>"$tmp/locked" ;; esac
+                continue ;;
+            *) fail "$chunk" "$(tail -n 1 "$tmp/said")" ;;
+        esac
+        jq -r 'select(.kind == "header") | .previous_chain_head' "$tmp/events" >>"$tmp/found" 2>/dev/null
+        # What was typed stands in the chunk before, too.
+        case $chunk in *.input.*) continue ;; esac
+        jq 'select(.kind != "header") | .seq' "$tmp/events" >>"$tmp/seqs" 2>/dev/null
+    done
+    paste -d ' ' "$tmp/heads" "$tmp/found" | awk '$2 != "-" && $1 != $2 { exit 1 }' ||
+        fail "$session" "its chunks do not follow each other (hash chain)"
+    [ -s "$tmp/locked" ] || awk '$1 != NR { exit 1 }' "$tmp/seqs" ||
         fail "$session" "its events have a hole"
 done
 
@@ -158,5 +191,6 @@ if [ -s "$tmp/failed" ]; then
     exit 1
 fi
 [ $sessions != 0 ] || { echo "there is no finished recording in $PWD" >&2; exit 2; }
+[ ! -s "$tmp/unread" ] || echo "ENCRYPTED: the content of $(wc -l <"$tmp/unread") chunks was not read, -i gives a key"
 echo "VERIFIED: $sessions recordings, $(wc -l <"$tmp/signers") keys, $(wc -l <"$tmp/listed") listings, $receipts receipts"
 [ -n "$given" ] || echo "The keys come from the same folder: compare them with ones that you trust."

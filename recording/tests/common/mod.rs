@@ -56,6 +56,7 @@ pub fn input(bytes: &[u8], masked_bytes: Option<u64>) -> Body {
         data: Bytes(bytes.to_vec()),
         masked_bytes,
         omitted_bytes: None,
+        encrypted_bytes: None,
     })
 }
 
@@ -224,6 +225,7 @@ pub fn header(key: &SessionKey, chunk: u32, head: Digest, first_seq: u64) -> Hea
         previous_chain_head: head,
         first_seq,
         created_at: start(),
+        input: false,
     }
 }
 

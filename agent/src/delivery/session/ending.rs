@@ -3,8 +3,10 @@
 
 use std::fs;
 
+use auditty_recording::encryption::EncryptedTo;
 use auditty_recording::key::ObjectName;
 use auditty_recording::manifest::{ChunkEntry, GapEntry, Manifest};
+use auditty_recording::session::Session;
 
 use super::super::files::{SpoolError, rename, with_suffix, write_synced, write_whole};
 use super::super::folder::KeptSession;
@@ -27,9 +29,10 @@ impl SpooledSession {
             return Ok(None);
         }
         self.seal(usage)?;
-        let (chunks, gaps) = self.chunks()?;
-        let session = self.kept.record.session.clone();
-        Ok(Some(Manifest::sealed(session, chunks, gaps)))
+        let listed = self.chunks()?;
+        let session = self.listed_session(&listed);
+        let manifest = Manifest::sealed(session, listed.chunks, listed.gaps);
+        Ok(Some(manifest.encrypted(listed.encryption)))
     }
 
     /// Signs the manifest: the objects that it becomes.
@@ -106,8 +109,10 @@ impl SpooledSession {
         if self.next_chunk == self.kept.checkpoint {
             return Ok(());
         }
-        let (chunks, gaps) = self.chunks()?;
-        let mut manifest = Manifest::checkpoint(self.kept.record.session.clone(), chunks, gaps);
+        let listed = self.chunks()?;
+        let session = self.listed_session(&listed);
+        let manifest = Manifest::checkpoint(session, listed.chunks, listed.gaps);
+        let mut manifest = manifest.encrypted(listed.encryption);
         let name = manifest.name();
         let path = self.folder.object(name);
         let (json, signature) = signer.seal(&mut manifest, &path)?;
@@ -132,12 +137,38 @@ impl SpooledSession {
         (self.kept.finished && !complete) || manifest_waits()
     }
 
-    fn chunks(&self) -> Result<(Vec<ChunkEntry>, Vec<GapEntry>), SpoolError> {
-        let (mut chunks, mut gaps) = (Vec::new(), Vec::new());
+    fn chunks(&self) -> Result<Listed, SpoolError> {
+        let mut listed = Listed::default();
         for seal in self.folder.seals()? {
-            chunks.push(seal.entry);
-            gaps.extend(seal.gaps);
+            listed.chunks.push(seal.entry);
+            listed.gaps.extend(seal.gaps);
+            let same = |a: &EncryptedTo, b: &EncryptedTo| {
+                a.recipients == b.recipients && a.input_recipients == b.input_recipients
+            };
+            if let Some(to) = seal.encrypted_to
+                && !listed.encryption.last().is_some_and(|last| same(last, &to))
+            {
+                listed.encryption.push(to);
+            }
         }
-        Ok((chunks, gaps))
+        Ok(listed)
     }
+
+    /// The session for a manifest, which anybody can read: of an encrypted
+    /// recording without the command that was asked for.
+    fn listed_session(&self, listed: &Listed) -> Session {
+        let mut session = self.kept.record.session.clone();
+        if !listed.encryption.is_empty() {
+            session.command.clear();
+        }
+        session
+    }
+}
+
+/// What a manifest lists.
+#[derive(Default)]
+struct Listed {
+    chunks: Vec<ChunkEntry>,
+    gaps: Vec<GapEntry>,
+    encryption: Vec<EncryptedTo>,
 }

@@ -68,17 +68,26 @@ impl SpooledSession {
         &mut self,
         usage: &Usage,
     ) -> Result<Option<SyncJob>, SpoolError> {
-        if self.is_syncing() || matches!(self.chunk, Chunk::Sealing(_)) {
+        if self.is_syncing() || self.chunk.is_sealing() {
             return Ok(None);
         }
         let mut data = None;
-        if let Chunk::Open(chunk) = &mut self.chunk {
-            data = chunk.begin_sync()?;
-            self.rewritten = added(self.rewritten, chunk.take_rewritten());
-            let bytes = chunk.stored_bytes();
-            usage.add(bytes.saturating_sub(self.counted_bytes));
-            self.counted_bytes = bytes;
+        let mut bytes = self.counted_bytes;
+        match &mut self.chunk {
+            Chunk::Open(chunk) => {
+                data = chunk.begin_sync()?;
+                self.rewritten = added(self.rewritten, chunk.take_rewritten());
+                bytes = chunk.stored_bytes();
+            }
+            Chunk::OpenEncrypted(chunk) => {
+                data = chunk.begin_sync(&self.kept.record)?;
+                self.rewritten = added(self.rewritten, chunk.take_rewritten());
+                bytes = chunk.stored_bytes();
+            }
+            Chunk::None | Chunk::Sealing(_) | Chunk::SealingEncrypted(_) => {}
         }
+        usage.add(bytes.saturating_sub(self.counted_bytes));
+        self.counted_bytes = bytes;
         let news = self.unreported;
         let mut record = None;
         if news || self.updated {
@@ -137,6 +146,7 @@ impl SpooledSession {
     ) -> Result<(), SpoolError> {
         match (data, &mut self.chunk) {
             (Some((sync, result)), Chunk::Open(chunk)) => chunk.end_sync(&sync, result),
+            (Some((sync, result)), Chunk::OpenEncrypted(chunk)) => chunk.end_sync(&sync, result),
             (Some((_, result)), _) => result,
             (None, _) => Ok(()),
         }

@@ -86,6 +86,8 @@ impl Bench {
             key_lifetime: Duration::from_secs(3600),
             digest_interval: Duration::from_secs(3600),
             configuration: Digest::ZERO,
+            encryption: None,
+            report_content: false,
         };
         let (spool, _) = Spool::open(spool, Arc::clone(&store), None).unwrap();
         let (uploads, stop) = (spool.uploads(), CancellationToken::new());

@@ -298,6 +298,7 @@ pub fn activity(session: u64, seq: u64) -> v1::Activity {
         }),
         pid: 100 + (seq % 3) as u32,
         kind,
+        content_withheld: false,
         activity: Some(body),
     }
 }
