@@ -30,6 +30,11 @@ impl Traces {
         }
     }
 
+    /// Files of an agent that hold `word`; it need not run.
+    pub fn on_disk(agent: &Agent, word: &str) -> Result<Vec<String>> {
+        holders(agent.folder(), word)
+    }
+
     /// Everything that holds `word`.
     pub fn find(&self, word: &str) -> Result<Vec<String>> {
         let mut found = holders(&self.folder, word)?;

@@ -6,7 +6,7 @@ use super::{NETWORK_HINT, Outcome, announce};
 use crate::workspace;
 
 /// Package and reason.
-const PACKAGES: [(&str, &str); 35] = [
+const PACKAGES: [(&str, &str); 36] = [
     (
         "gcc",
         "links Rust programs and compiles the C parts of zstd, SQLite and aws-lc",
@@ -25,6 +25,7 @@ const PACKAGES: [(&str, &str); 35] = [
     ("tmux", "sessions open inner terminals with it"),
     ("strace", "the independent witness of execs"),
     ("zstd", "the stock reader of chunks"),
+    ("age", "the stock reader of encrypted ones"),
     ("jq", "the stock reader of their lines"),
     ("asciinema", "plays exported recordings"),
     ("iproute2", "shows the sockets the tests look at"),
