@@ -5,11 +5,12 @@ use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage as _, Value};
 
-const SCHEMAS: [&str; 7] = [
+const SCHEMAS: [&str; 8] = [
     "auditty/v1/access.proto",
     "auditty/v1/activity.proto",
     "auditty/v1/audit_service.proto",
     "auditty/v1/evidence_service.proto",
+    "auditty/v1/grant_service.proto",
     "auditty/v1/session.proto",
     "auditty/v1/session_service.proto",
     "auditty/v1/ingest_service.proto",
@@ -30,7 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut prost = tonic_prost_build::Config::new();
     prost.enable_type_names();
-    prost.btree_map([".auditty.v1.Host.labels"]);
+    prost.btree_map([
+        ".auditty.v1.Host.labels",
+        ".auditty.v1.AccessGrant.host_labels",
+    ]);
     let descriptors = compiler.file_descriptor_set();
     tonic_prost_build::configure().compile_fds_with_config(descriptors, prost)?;
     Ok(())

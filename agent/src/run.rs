@@ -48,6 +48,7 @@ use crate::capture::pins::Pins;
 use crate::capture::{self, Attach, Capture, Options, now_boot_ns, queue};
 use crate::config::{self, Config, Files};
 use crate::delivery::{AgentLock, Journaled, Reporter, Spool, SpoolOptions, Uploader, Watch, dial};
+use crate::grants::{Followed, Follower};
 use crate::sessions::Restart;
 use crate::sessions::sink::SessionRecord;
 use collector::EmbeddedCollector;
@@ -72,8 +73,11 @@ pub fn run(config: &Config) -> Result<()> {
     let options = spool_options(config, &host);
     let (spool, resumable) = Spool::open(options, Arc::clone(&store), takeover.journal.as_ref())
         .context("opening the spool")?;
-    let tasks = Tasks::start(&runtime, config, &host, &spool, store)?;
-    let outcome = record(&runtime, config, &host, takeover, spool, resumable);
+    let followed = Followed::default();
+    let tasks = Tasks::start(&runtime, config, &host, &spool, store, followed.clone())?;
+    let outcome = record(
+        &runtime, config, &host, takeover, spool, resumable, followed,
+    );
     runtime.block_on(tasks.stop());
     outcome
 }
@@ -161,6 +165,7 @@ fn record(
     takeover: Takeover,
     mut spool: Spool,
     resumable: Vec<SessionRecord>,
+    followed: Followed,
 ) -> Result<()> {
     if config.capture().input() == config::Input::Full {
         tracing::warn!(
@@ -189,7 +194,14 @@ fn record(
     let goes_on = rings.is_some();
     let marks = handover.map(|handover| handover.marks).unwrap_or_default();
     let state = config.host().state_directory();
-    let recorder = Recorder::new(host.clone(), config.grants(), spool, batches, marks, state);
+    let recorder = Recorder::new(
+        host.clone(),
+        (config.grants(), followed),
+        spool,
+        batches,
+        marks,
+        state,
+    );
     let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
     let capture = {
         let stop = Arc::clone(&stop);
@@ -259,6 +271,7 @@ impl Tasks {
         host: &Host,
         spool: &Spool,
         store: AnyStore,
+        followed: Followed,
     ) -> Result<Self> {
         let _inside = runtime.enter();
         let (collector, address) = runtime
@@ -266,6 +279,9 @@ impl Tasks {
             .context("starting the collector")?;
         let channel = dial(&address).context("the collector's address")?;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let kept = config.host().state_directory().join("collector-grants");
+        let follower = Follower::new(channel.clone(), &host.host_id, &kept, followed);
+        tracker.spawn(follower.run(stop.clone()));
         tracker.spawn(Reporter::new(spool.outbox(), channel).run(stop.clone()));
         // A folder has no settings that could change behind the agent's back.
         if matches!(config.store().url, StoreUrl::S3 { .. }) {

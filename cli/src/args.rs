@@ -1,6 +1,7 @@
 //! What can be typed, exactly as it was typed. What it means is decided in
 //! [`crate::config`].
 
+mod grants;
 mod keys;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use grants::{CreateGrant, GrantVerb, Grants, ImportGrants, ListGrants};
 pub use keys::{Keys, KeysVerb};
 
 use crate::moment;
@@ -193,6 +195,8 @@ pub enum Verb {
     Network(Activities),
     /// Who asked the collector for what, newest first; refused calls too
     Audit(Audit),
+    /// Approved accesses: list, create, revoke them
+    Grants(Grants),
     /// Play a session in this terminal
     Replay(Replay),
     /// Write a session in another format

@@ -49,6 +49,11 @@ impl Text {
             tone,
         }
     }
+
+    /// As it is, without its tone.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
 }
 
 impl<T: Into<String>> From<T> for Text {

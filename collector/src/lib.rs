@@ -23,7 +23,8 @@
 //! The way of a report: [`ingest`] checks a whole batch, [`store`] puts it into
 //! one transaction, and the answer goes out after the commit. The way of a
 //! question: [`query`] reads the filter, [`store`] turns it into SQL with bound
-//! values.
+//! values. [`grants`] keeps what is approved and tells the agents; [`webhook`]
+//! takes it from platforms without gRPC.
 #![forbid(unsafe_code)]
 
 pub mod access;
@@ -31,12 +32,14 @@ pub mod audit;
 pub mod config;
 pub mod countersign;
 pub mod evidence;
+pub mod grants;
 pub mod hearing;
 pub mod ingest;
 pub mod listen;
 pub mod query;
 pub mod server;
 pub mod store;
+pub mod webhook;
 
 pub use countersign::Countersigner;
 pub use listen::{ListenAddress, ListenError, Listeners};

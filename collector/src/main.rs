@@ -11,6 +11,7 @@ use auditty_collector::{
     access::{Tls, Tokens},
     config::{Config, Flags},
     serve,
+    webhook::{Secrets, Webhook},
 };
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,6 +84,12 @@ async fn start(arguments: Arguments) -> anyhow::Result<()> {
                 config.oidc().map_or("off", |oidc| &oidc.issuer)
             );
             println!("api_tokens       {}", config.api_tokens().len());
+            if let Some(webhook) = config.webhook() {
+                let secrets = Secrets::load(&webhook.secrets)?;
+                for address in &webhook.listen {
+                    println!("webhook          {address}, secrets of {secrets:?}");
+                }
+            }
             access.tokens.refresh().await?;
             Ok(())
         }
@@ -97,7 +104,19 @@ fn access(config: &Config) -> anyhow::Result<Access> {
         tokens: Arc::new(tokens),
         limits: config.limits(),
         silence: Some(config.silence()),
+        webhook: None,
     })
+}
+
+/// Binds what grants are pushed to, where that is wanted.
+async fn webhook(config: &Config, may_be_reached: bool) -> anyhow::Result<Option<Webhook>> {
+    let Some(settings) = config.webhook() else {
+        return Ok(None);
+    };
+    Ok(Some(Webhook {
+        secrets: Secrets::load(&settings.secrets)?,
+        listeners: Listeners::bind(&settings.listen, may_be_reached).await?,
+    }))
 }
 
 /// Every connection is an open file, and the usual bound is 1024.
@@ -115,11 +134,12 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     allow_many_connections();
-    let access = access(config)?;
+    let mut access = access(config)?;
     let store = Store::open(config.database()).await?;
     let signer = Countersigner::open(config.signing_key())?;
     let may_be_reached = access.tls.is_some() || config.allow_plaintext();
     let listeners = Listeners::bind(config.listen(), may_be_reached).await?;
+    access.webhook = webhook(config, may_be_reached).await?;
     let stopped = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {

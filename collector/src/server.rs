@@ -5,22 +5,25 @@ use std::{sync::Arc, time::Duration};
 
 use auditty_proto::v1::{
     self, audit_service_server::AuditServiceServer, evidence_service_server::EvidenceServiceServer,
-    ingest_service_server::IngestServiceServer, session_service_server::SessionServiceServer,
+    grant_service_server::GrantServiceServer, ingest_service_server::IngestServiceServer,
+    session_service_server::SessionServiceServer,
 };
 use futures::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 
 use crate::{
-    access::{self, Gate, Limits, Tls, Tokens},
+    access::{self, Gate, Limits, Protocols, Tls, Tokens},
     audit::{Audit, AuditLog},
     countersign::Countersigner,
     evidence::Evidence,
+    grants::Grants,
     hearing::{self, Hearing},
     ingest::Ingest,
     listen::{ListenAddress, Listener, Listeners},
     query::Query,
     store::Store,
+    webhook::{Pushes, Webhook},
 };
 
 /// Largest request, after decompression.
@@ -72,6 +75,8 @@ pub struct Access {
     /// How long a host may say nothing before its sessions are closed; without
     /// it they never are.
     pub silence: Option<Duration>,
+    /// Where grants are pushed over plain HTTP.
+    pub webhook: Option<Webhook>,
 }
 
 /// What every listener serves.
@@ -96,6 +101,7 @@ pub async fn serve(
         tokens,
         limits,
         silence,
+        webhook,
     } = access;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServiceServer<Ingest>>().await;
@@ -104,8 +110,10 @@ pub async fn serve(
     health
         .set_serving::<EvidenceServiceServer<Evidence>>()
         .await;
+    health.set_serving::<GrantServiceServer<Grants>>().await;
     let (audit, writing) = AuditLog::new(store.clone());
     let writing = tokio::spawn(writing);
+    let (grants, following) = Grants::new(store.clone(), shutdown.clone());
     let hearing = Hearing::default();
     let mut routes = Routes::builder();
     routes
@@ -131,17 +139,35 @@ pub async fn serve(
                 .send_compressed(CompressionEncoding::Gzip),
         )
         .add_service(
+            GrantServiceServer::new(grants.clone())
+                .max_decoding_message_size(MAX_REQUEST_LEN)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
             SessionServiceServer::new(Query::new(store.clone()))
                 .max_decoding_message_size(MAX_REQUEST_LEN)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip),
         );
+    let gate = Gate::new(Arc::clone(&tokens), limits, audit);
+    let end = &shutdown;
+    let pushing = webhook.map(|Webhook { listeners, secrets }| {
+        let pushes = Pushes::new(grants, gate.clone(), secrets);
+        let bound = listeners.bound.into_iter();
+        bound.map({
+            let tls = tls.clone();
+            move |(address, listener)| {
+                serve_pushes(address, listener, pushes.clone(), tls.clone(), end)
+            }
+        })
+    });
+    let pushing = try_join_all(pushing.into_iter().flatten());
     let services = Services {
         routes: routes.routes(),
-        gate: Gate::new(Arc::clone(&tokens), limits, audit),
+        gate,
         tls: tls.clone(),
     };
-    let end = &shutdown;
     let serving = listeners
         .bound
         .into_iter()
@@ -158,14 +184,21 @@ pub async fn serve(
             }
         };
         let heard = hearing.write(&store, &shutdown);
-        tokio::join!(certificates, tokens.watch(&shutdown), heard, silence);
+        tokio::join!(
+            certificates,
+            tokens.watch(&shutdown),
+            following,
+            heard,
+            silence
+        );
     };
     let serving = async {
-        let (served, ()) = tokio::join!(try_join_all(serving), watching);
+        let served = async { tokio::try_join!(try_join_all(serving), pushing).map(|_| ()) };
+        let (served, ()) = tokio::join!(served, watching);
         served
     };
     let served = tokio::select! {
-        served = serving => served.map(|_| ()),
+        served = serving => served,
         () = deadline(&shutdown) => {
             tracing::warn!("requests still in work after {SHUTDOWN_DEADLINE:?} were dropped");
             Ok(())
@@ -214,10 +247,38 @@ async fn serve_one(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(services.routes)
         .serve_with_incoming_shutdown(
-            Box::pin(access::incoming(&listener, services.tls)),
+            Box::pin(access::incoming(&listener, services.tls, Protocols::Grpc)),
             shutdown.cancelled(),
         )
         .await;
     // A socket's file goes with the listener.
+    served.map_err(|source| ServeError::Transport { address, source })
+}
+
+/// The webhook, which is no gRPC service: what is sent there ends in `pushes`.
+async fn serve_pushes(
+    address: ListenAddress,
+    listener: Listener,
+    pushes: Pushes,
+    tls: Option<Arc<Tls>>,
+    shutdown: &CancellationToken,
+) -> Result<(), ServeError> {
+    tracing::info!("grants are pushed to {address}");
+    let served = Server::builder()
+        .accept_http1(true)
+        .layer(pushes)
+        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .timeout(REQUEST_TIMEOUT)
+        .max_connection_age(CONNECTION_AGE)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(Routes::default())
+        .serve_with_incoming_shutdown(
+            Box::pin(access::incoming(&listener, tls, Protocols::Http)),
+            shutdown.cancelled(),
+        )
+        .await;
     served.map_err(|source| ServeError::Transport { address, source })
 }

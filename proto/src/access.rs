@@ -27,18 +27,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agents_report_and_do_nothing_else() {
-        let agents: Vec<_> = METHODS
+    fn agents_report_follow_grants_and_do_nothing_else() {
+        let agents = METHODS
             .iter()
-            .filter(|method| method.roles.contains(&v1::Role::Agent))
-            .collect();
-        assert!(
-            agents
-                .iter()
-                .any(|method| method.path == "/auditty.v1.IngestService/Report")
+            .filter(|method| method.roles.contains(&v1::Role::Agent));
+        let mut paths: Vec<_> = agents.map(|method| method.path).collect();
+        paths.sort_unstable();
+        assert_eq!(
+            paths,
+            [
+                "/auditty.v1.GrantService/WatchGrants",
+                "/auditty.v1.IngestService/Report"
+            ]
         );
-        for method in agents {
-            assert_eq!(method.roles, [v1::Role::Agent], "{}", method.path);
+        let report = method("/auditty.v1.IngestService/Report").unwrap();
+        assert_eq!(report.roles, [v1::Role::Agent]);
+    }
+
+    #[test]
+    fn grants_are_written_by_platforms_and_admins() {
+        for name in ["CreateGrant", "RevokeGrant"] {
+            let path = format!("/auditty.v1.GrantService/{name}");
+            let roles = method(&path).unwrap().roles;
+            assert_eq!(roles, [v1::Role::GrantWriter, v1::Role::Admin]);
         }
     }
 

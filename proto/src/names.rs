@@ -64,6 +64,11 @@ pub fn session_name(session_id: impl std::fmt::Display) -> String {
     format!("sessions/{session_id}")
 }
 
+/// Resource name of a grant.
+pub fn grant_name(request_id: &str) -> String {
+    format!("grants/{request_id}")
+}
+
 /// Resource name of a command.
 pub fn command_name(session_id: impl std::fmt::Display, seq: u64) -> String {
     format!("sessions/{session_id}/commands/{seq}")

@@ -187,3 +187,55 @@ fn two_grants_that_match_are_ambiguous_and_an_old_one_is_expired() -> Result<()>
     assert_eq!(recordings[1].session()["grant"]["status"], "expired");
     stage.end()
 }
+
+/// As an access platform does it: through the collector, while the session runs.
+#[test]
+fn the_collector_grants_and_revokes() -> Result<()> {
+    let setting = Setting {
+        grants: "when_over = \"end\"".to_owned(),
+        ..Setting::default()
+    };
+    let stage = Stage::with(Scene::new()?, &setting)?;
+    let cli = stage.agent.cli();
+    let mut shell = stage.client().shell()?;
+    shell.ready()?;
+    let becomes = |wanted: &str| {
+        wait_for(wanted, SOON, || {
+            let listed = cli.json(&["sessions", "--grant-status", wanted])?;
+            let session = listed["sessions"].get(0).cloned();
+            Ok(session)
+        })
+    };
+    becomes("ungranted")?;
+    let create = |approver: &str| {
+        let ask = ["grants", "create", "r-9", "--approver", approver];
+        let user = ["--user", &stage.user.name, "--host-label", "env=test"];
+        cli.text(&[&ask[..], &user].concat())
+    };
+    create("bob@example.com")?;
+    create("bob@example.com")?;
+    // Another grant with its request id is none.
+    let refused = format!("{:#}", create("eve@example.com").unwrap_err());
+    assert!(refused.contains("another grant"), "{refused}");
+    let grant = &becomes("granted")?["grant"]["grant"];
+    assert_eq!(grant["requestId"], "r-9");
+    assert_eq!(grant["approvers"][0], "bob@example.com");
+    cli.text(&["grants", "revoke", "r-9", "--reason", "done"])?;
+    // Nobody types: its sshd hangs up.
+    shell.finish(SOON)?;
+    becomes("revoked")?;
+    let recording = stage.recording()?;
+    let session = recording.session();
+    assert_eq!(session["end_reason"], "grant_over");
+    assert!(session["grant"]["outlived_at"].is_string());
+    let story = recording.of("grant");
+    let story: Vec<_> = story.iter().map(|grant| &grant["status"]).collect();
+    assert_eq!(story, ["ungranted", "granted", "revoked"]);
+    let shown = cli.text(&["grants", "show", "r-9"])?;
+    for word in ["REVOKED", "done", "env=test"] {
+        assert!(shown.contains(word), "{shown}");
+    }
+    assert!(cli.text(&["grants", "list"])?.contains("r-9"));
+    assert_eq!(cli.text(&["grants", "list", "--in-force"])?, "no grants\n");
+    stage.end()
+}

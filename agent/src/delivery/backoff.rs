@@ -13,13 +13,13 @@ pub(super) const LONGEST: Duration = Duration::from_secs(60);
 /// Doubles with every failure, up to a cap, spread so that a fleet does not
 /// come back all at once.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// The pause after another failure.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let whole = FIRST
             .saturating_mul(1 << self.failures.min(16))
             .min(LONGEST);

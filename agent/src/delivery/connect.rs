@@ -17,6 +17,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A batch is written to disk by the collector before it answers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A collector that vanished while it is listened to is noticed after the two
+/// together.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A channel that connects when it is used, and again when it was lost.
 pub fn dial(address: &Address) -> Result<Channel, Error> {
     let endpoint = |uri: String| {
@@ -24,6 +29,8 @@ pub fn dial(address: &Address) -> Result<Channel, Error> {
             endpoint
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(REQUEST_TIMEOUT)
+                .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+                .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         })
     };
     match address {

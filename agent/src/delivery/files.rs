@@ -74,7 +74,7 @@ pub(super) fn create_file(path: &Path) -> Result<File, SpoolError> {
 }
 
 /// Writes a file durably that is not there under its name before it is whole.
-pub(super) fn write_whole(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
     let unfinished = with_suffix(path, ".new");
     write_synced(&unfinished, content)?;
     rename(&unfinished, path)

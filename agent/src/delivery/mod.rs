@@ -107,8 +107,10 @@ mod upload;
 mod usage;
 mod watch;
 
+pub(crate) use backoff::Backoff;
 pub use connect::dial;
 pub use files::SpoolError;
+pub(crate) use files::write_whole;
 pub use host_objects::HostObjects;
 pub use journal::{Journaled, Point};
 pub use lock::AgentLock;

@@ -10,8 +10,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::file::{self, GrantFileError};
-use super::{GrantBook, GrantRule};
+use auditty_grants::{GrantFileError, GrantRule, file};
 
 /// A directory with more files is not what it is meant to be.
 const MAX_FILES: usize = 10_000;
@@ -114,12 +113,6 @@ impl GrantFolder {
     /// The grants of all files.
     pub fn rules(&self) -> impl Iterator<Item = &GrantRule> {
         self.files.values().flat_map(|known| &known.rules)
-    }
-
-    /// The grants as a book.
-    pub fn book(&self) -> GrantBook {
-        let complete = self.errors().is_empty();
-        GrantBook::new(self.rules().cloned().collect(), complete)
     }
 }
 

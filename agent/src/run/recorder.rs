@@ -19,7 +19,7 @@ use crate::capture::ring::Marks;
 use crate::capture::{Batch, BatchReceiver, Declared, is_alive, now_boot_ns};
 use crate::config::{Grants, WhenOver};
 use crate::delivery::{Point, Spool};
-use crate::grants::GrantFolder;
+use crate::grants::{Followed, Sources};
 use crate::sessions::{Clock, Limits, Restart, Sessions, SystemUsers};
 
 /// How often time alone is looked at.
@@ -48,7 +48,7 @@ const LOOKS_FOR_THE_DEAD: u32 = 3;
 /// Sessions on one side, the spool on the other.
 pub(super) struct Recorder {
     sessions: Sessions,
-    grants: GrantFolder,
+    grants: Sources,
     when_over: WhenOver,
     spool: Spool,
     batches: BatchReceiver,
@@ -67,19 +67,17 @@ impl Recorder {
     /// `marks` is where the capture begins in the kernel's rings.
     pub(super) fn new(
         host: Host,
-        grants: &Grants,
+        (grants, followed): (&Grants, Followed),
         spool: Spool,
         batches: BatchReceiver,
         marks: Marks,
         state_directory: &Path,
     ) -> Self {
-        let mut folder = GrantFolder::new(grants.directory());
-        folder.refresh();
-        tell(&folder);
-        let book = folder.book();
+        let mut sources = Sources::new(grants.directory(), followed);
+        let book = sources.book();
         Self {
             sessions: Sessions::new(host, clock(), SystemUsers, book, Limits::default()),
-            grants: folder,
+            grants: sources,
             when_over: grants.when_over(),
             spool,
             batches,
@@ -205,10 +203,8 @@ impl Recorder {
     }
 
     fn reload_grants(&mut self) {
-        if self.grants.refresh() {
-            tell(&self.grants);
-            self.sessions
-                .set_grants(self.grants.book(), &mut self.spool);
+        if let Some(book) = self.grants.refresh() {
+            self.sessions.set_grants(book, &mut self.spool);
         }
     }
 
@@ -241,12 +237,4 @@ impl Recorder {
 
 fn clock() -> Clock {
     Clock::new(now_boot_ns(), Timestamp::now())
-}
-
-fn tell(grants: &GrantFolder) {
-    for error in grants.errors() {
-        tracing::error!(%error, "a grant file is not used");
-    }
-    let count = grants.rules().count();
-    tracing::info!(grants = count, directory = %grants.directory().display(), "grants read");
 }

@@ -7,7 +7,7 @@ use super::Sessions;
 use super::lineage::{Owner, SessionKey};
 use super::session::OpenSession;
 use super::sink::Sink;
-use crate::grants::{GrantBook, Subject};
+use auditty_grants::{GrantBook, Subject};
 
 /// Times a server is asked to end before it is made to.
 const ASKED: u32 = 2;

@@ -57,7 +57,7 @@ use auditty_recording::session::{Host, Session};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::capture::event::{Fact, KernelEvent};
-use crate::grants::GrantBook;
+use auditty_grants::GrantBook;
 use connection::Connection;
 use lineage::{Owner, Processes, Roots, SessionKey};
 use network::Socket;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use auditty_agent::capture::now_boot_ns;
 use auditty_agent::delivery::{Spool, SpoolOptions};
-use auditty_agent::grants::GrantBook;
 use auditty_agent::sessions::{Clock, Limits, Restart, Sessions, SystemUsers};
+use auditty_grants::GrantBook;
 use auditty_recording::event::{Body, EndReason, GapCause, Stream};
 use auditty_recording::session::{Host, Verdict};
 use jiff::Timestamp;

@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for one answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer, bytes: 1000 commands of 32 KiB.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
+pub(super) const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 const HINT: &str = "is it running, and may you reach it? --collector ADDR asks another one, \
                     --store URL reads a bucket or folder without any collector";
@@ -31,14 +31,17 @@ const HINT: &str = "is it running, and may you reach it? --collector ADDR asks a
 /// A collector.
 pub struct Collector {
     address: String,
-    client: SessionServiceClient<InterceptedService<Channel, Bearer>>,
-    audit: AuditServiceClient<InterceptedService<Channel, Bearer>>,
-    evidence: EvidenceServiceClient<InterceptedService<Channel, Bearer>>,
+    client: SessionServiceClient<Known>,
+    audit: AuditServiceClient<Known>,
+    evidence: EvidenceServiceClient<Known>,
 }
+
+/// A connection that shows who asks with every call.
+pub(super) type Known = InterceptedService<Channel, Bearer>;
 
 /// Shows a token with every call.
 #[derive(Clone)]
-struct Bearer(Option<AsciiMetadataValue>);
+pub(super) struct Bearer(Option<AsciiMetadataValue>);
 
 impl Bearer {
     fn new(token: Option<&str>) -> Result<Self> {
@@ -63,23 +66,14 @@ impl Interceptor for Bearer {
 impl Collector {
     /// Connects to `unix:/path`, `http://host:port` or `https://host:port`.
     pub async fn connect(address: &str, identity: &Identity) -> Result<Self> {
-        let bearer = Bearer::new(identity.token.as_deref())?;
-        let connected = match address.strip_prefix("unix:") {
-            Some(path) => connect_unix(path.trim_start_matches("//").to_owned()).await,
-            None => connect_tcp(address, identity).await?,
-        };
-        let channel = connected.map_err(|error| {
-            let reason = failure::chain(&error);
-            Failure::error(format!("cannot reach the collector at {address}: {reason}")).hint(HINT)
-        })?;
+        let channel = connect(address, identity).await?;
         Ok(Self {
             address: address.to_owned(),
-            client: SessionServiceClient::with_interceptor(channel.clone(), bearer.clone())
+            evidence: EvidenceServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
-            audit: AuditServiceClient::with_interceptor(channel.clone(), bearer.clone())
+            client: SessionServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
-            evidence: EvidenceServiceClient::with_interceptor(channel, bearer)
-                .max_decoding_message_size(MAX_ANSWER_BYTES),
+            audit: AuditServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES),
         })
     }
 
@@ -185,23 +179,38 @@ impl Collector {
     }
 
     fn failure(&self, status: &Status) -> Failure {
-        let message = status.message();
-        match status.code() {
-            Code::NotFound => Failure::not_found(message),
-            Code::InvalidArgument => Failure::usage(message),
-            Code::PermissionDenied | Code::Unauthenticated => {
-                let address = &self.address;
-                Failure::error(format!("the collector at {address} refuses: {message}"))
-            }
-            code => {
-                let address = &self.address;
-                Failure::error(format!(
-                    "the collector at {address} failed: {code}: {message}"
-                ))
-                .hint(HINT)
-            }
-        }
+        failed(&self.address, status)
     }
+}
+
+/// What the collector at `address` means by a status.
+pub(super) fn failed(address: &str, status: &Status) -> Failure {
+    let message = status.message();
+    match status.code() {
+        Code::NotFound => Failure::not_found(message),
+        Code::InvalidArgument | Code::AlreadyExists => Failure::usage(message),
+        Code::PermissionDenied | Code::Unauthenticated => {
+            Failure::error(format!("the collector at {address} refuses: {message}"))
+        }
+        code => Failure::error(format!(
+            "the collector at {address} failed: {code}: {message}"
+        ))
+        .hint(HINT),
+    }
+}
+
+/// Connects to `unix:/path`, `http://host:port` or `https://host:port`.
+pub(super) async fn connect(address: &str, identity: &Identity) -> Result<Known> {
+    let bearer = Bearer::new(identity.token.as_deref())?;
+    let connected = match address.strip_prefix("unix:") {
+        Some(path) => connect_unix(path.trim_start_matches("//").to_owned()).await,
+        None => connect_tcp(address, identity).await?,
+    };
+    let channel = connected.map_err(|error| {
+        let reason = failure::chain(&error);
+        Failure::error(format!("cannot reach the collector at {address}: {reason}")).hint(HINT)
+    })?;
+    Ok(InterceptedService::new(channel, bearer))
 }
 
 type Connected = std::result::Result<Channel, transport::Error>;

@@ -3,11 +3,13 @@
 
 mod collector;
 mod content;
+mod grants;
 mod store;
 
 use auditty_proto::{names, v1};
 
 pub use content::{Content, locate, open as open_content, open_store};
+pub use grants::Grants;
 pub use store::store_failure;
 
 use crate::config::{Config, Place};

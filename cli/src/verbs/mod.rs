@@ -7,6 +7,7 @@ mod commands;
 mod completions;
 mod export;
 mod files;
+mod grants;
 mod keys;
 mod network;
 mod receipts;
@@ -36,6 +37,7 @@ pub async fn run(verb: Verb, config: &Config) -> Result<()> {
         Verb::Transfers(args) => activities::run(&args, &transfers::LIST, config).await,
         Verb::Network(args) => activities::run(&args, &network::LIST, config).await,
         Verb::Audit(args) => audit::run(&args, config).await,
+        Verb::Grants(args) => grants::run(&args, config).await,
         Verb::Replay(args) => replay::run(&args, config).await,
         Verb::Export(args) => export::run(&args, config).await,
         Verb::Verify(args) => verify::run(&args, config).await,

@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tonic::transport::server::Connected;
 
 use super::{Peer, Principal, Tls, certificate, local};
@@ -32,6 +32,15 @@ const UNKNOWN: usize = 1024;
 /// Pause after a failed accept, such as no free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocols {
+    /// gRPC: HTTP/2.
+    Grpc,
+    /// HTTP/1.1 as well.
+    Http,
+}
+
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
@@ -46,6 +55,7 @@ pub(crate) struct Connection {
 pub(crate) fn incoming(
     listener: &Listener,
     tls: Option<Arc<Tls>>,
+    protocols: Protocols,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let known = Arc::new(Semaphore::new(KNOWN));
     let unknown = Arc::new(Semaphore::new(UNKNOWN));
@@ -56,7 +66,9 @@ pub(crate) fn incoming(
             async move {
                 let (io, peer) = match accepted {
                     Accepted::Unix(unix) => on_unix(unix),
-                    Accepted::Tcp(tcp, address) => on_tcp(tcp, address, tls.as_deref()).await?,
+                    Accepted::Tcp(tcp, address) => {
+                        on_tcp(tcp, address, tls.as_deref(), protocols).await?
+                    }
                 };
                 let slots = match peer.principal {
                     Some(_) => known,
@@ -126,6 +138,7 @@ async fn on_tcp(
     tcp: TcpStream,
     address: SocketAddr,
     tls: Option<&Tls>,
+    protocols: Protocols,
 ) -> Option<(Box<dyn Io>, Peer)> {
     let _ = tcp.set_nodelay(true);
     let mut peer = Peer {
@@ -144,7 +157,13 @@ async fn on_tcp(
         }
         return Some((Box::new(tcp), peer));
     };
-    let handshake = TlsAcceptor::from(tls.config()).accept(tcp);
+    let mut config = tls.config();
+    if protocols == Protocols::Http {
+        let mut own = ServerConfig::clone(&config);
+        own.alpn_protocols.push(b"http/1.1".to_vec());
+        config = Arc::new(own);
+    }
+    let handshake = TlsAcceptor::from(config).accept(tcp);
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {

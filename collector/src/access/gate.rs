@@ -77,6 +77,66 @@ impl Gate {
     }
 }
 
+/// For requests that are no gRPC calls.
+impl Gate {
+    /// Who sent a request, if it may call the method at `path`.
+    pub(crate) fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        peer: &Peer,
+    ) -> Result<Principal, (Option<Principal>, Status)> {
+        let principal = self.shared.admit(path, headers, peer)?;
+        principal.ok_or_else(|| {
+            let status = Status::unauthenticated("who you are is not known");
+            (None, status)
+        })
+    }
+
+    /// Takes a request from what somebody may ask for who proved nothing yet.
+    pub(crate) fn take(&self, peer: &Peer) -> Result<(), Status> {
+        let caller = match peer.ip {
+            Some(address) => address.ip().to_string(),
+            None => peer.address.clone(),
+        };
+        match self.shared.buckets.take(&caller, Instant::now()) {
+            true => Ok(()),
+            false => Err(Status::resource_exhausted(TOO_MANY)),
+        }
+    }
+
+    /// The record of a request, as far as it is known before it is answered.
+    pub(crate) fn record(
+        method: &str,
+        headers: &HeaderMap,
+        peer: &Peer,
+        principal: Option<&Principal>,
+    ) -> v1::AuditRecord {
+        record(method, headers, peer, principal)
+    }
+
+    /// Records what was asked and what came of it. Without the record there is
+    /// no answer.
+    pub(crate) async fn answered(
+        &self,
+        record: v1::AuditRecord,
+        asked: &str,
+        problem: Option<&Status>,
+    ) -> Result<(), Status> {
+        let asked = asked.get(..asked.floor_char_boundary(MAX_ASKED_LEN));
+        let asked = asked.unwrap_or_default().to_owned();
+        self.shared.conclude(record, asked, problem).await
+    }
+
+    /// Records a refused request, or counts it.
+    pub(crate) async fn refused(&self, record: v1::AuditRecord, status: &Status) {
+        self.shared.refused(record, status).await;
+    }
+}
+
+/// What is said to who asks too often.
+const TOO_MANY: &str = "too many requests; wait a moment";
+
 /// Refused calls of one caller that are recorded, the others are counted.
 const REFUSALS: Limits = Limits {
     requests_per_second: 1.0,
@@ -110,19 +170,27 @@ impl Shared {
     /// Records an answered call; without its record it gets no answer.
     async fn answered(
         &self,
-        mut record: v1::AuditRecord,
+        record: v1::AuditRecord,
         asked: &Asked,
         answer: Response<Body>,
     ) -> Response<Body> {
         let status = Status::from_header_map(answer.headers());
-        let code = status.as_ref().map_or(Code::Ok, Status::code);
-        record.outcome = name(code);
-        record.detail = status.map_or_else(String::new, |status| status.message().to_owned());
-        record.request = asked.text();
-        match self.audit.record(record).await {
+        match self.conclude(record, asked.text(), status.as_ref()).await {
             Ok(()) => answer,
             Err(status) => status.into_http(),
         }
+    }
+
+    async fn conclude(
+        &self,
+        mut record: v1::AuditRecord,
+        asked: String,
+        status: Option<&Status>,
+    ) -> Result<(), Status> {
+        record.outcome = code_name(status.map_or(Code::Ok, Status::code));
+        record.detail = status.map_or_else(String::new, |status| status.message().to_owned());
+        record.request = asked;
+        self.audit.record(record).await
     }
 
     /// Records a refused call, or counts it.
@@ -135,7 +203,7 @@ impl Shared {
             self.unrecorded_refusals.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        record.outcome = name(status.code());
+        record.outcome = code_name(status.code());
         record.detail = status.message().to_owned();
         record.unrecorded_refusal_count = self.unrecorded_refusals.swap(0, Ordering::Relaxed);
         // It is refused all the same; the log of the program has it.
@@ -160,7 +228,7 @@ impl Shared {
             (Err(_), None) => peer.address.clone(),
         };
         if !self.buckets.take(&caller, Instant::now()) {
-            let status = Status::resource_exhausted("too many requests; wait a moment");
+            let status = Status::resource_exhausted(TOO_MANY);
             return Err((principal.ok(), status));
         }
         let principal = principal.map_err(nobody)?;
@@ -243,7 +311,7 @@ fn record(
 }
 
 /// `PERMISSION_DENIED` for `PermissionDenied`.
-fn name(code: Code) -> String {
+pub(crate) fn code_name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {
         if letter.is_ascii_uppercase() && !name.is_empty() {

@@ -34,7 +34,8 @@ pub use limits::Limits;
 pub use tls::{Tls, TlsError, TlsFiles};
 pub use tokens::{ApiToken, Jwks, OidcSettings, Tokens, TokensError, role};
 
-pub(crate) use connection::incoming;
+pub(crate) use connection::{Protocols, incoming};
+pub(crate) use gate::code_name;
 
 /// Somebody whose identity was proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub enum Proof {
     ApiToken,
     /// A token of an identity provider.
     Jwt,
+    /// A signature with a shared secret.
+    Signature,
 }
 
 impl fmt::Display for Proof {
@@ -69,6 +72,7 @@ impl fmt::Display for Proof {
             Self::Certificate => "certificate",
             Self::ApiToken => "api_token",
             Self::Jwt => "jwt",
+            Self::Signature => "signature",
         })
     }
 }

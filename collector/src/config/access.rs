@@ -1,10 +1,15 @@
-//! `[tls]`, `[oidc]`, `[[api_tokens]]` and `[limits]`: who may connect.
+//! `[tls]`, `[oidc]`, `[[api_tokens]]`, `[webhook]` and `[limits]`: who may
+//! connect.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
-use crate::access::{ApiToken, Jwks, Limits, OidcSettings, TlsFiles, role};
+use crate::{
+    access::{ApiToken, Jwks, Limits, OidcSettings, TlsFiles, role},
+    listen::ListenAddress,
+    webhook::SecretFile,
+};
 
 /// What is accepted for a role.
 const ROLES: &str = "agent, viewer, auditor, grant-writer or admin";
@@ -40,6 +45,31 @@ pub(super) struct RawApiToken {
     roles: Vec<String>,
     tenant: String,
     sha256: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWebhook {
+    listen: Vec<String>,
+    #[serde(default)]
+    secrets: Vec<RawSecret>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSecret {
+    name: String,
+    tenant: String,
+    file: PathBuf,
+}
+
+/// `[webhook]`: where grants are pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookSettings {
+    /// Where, at least one address.
+    pub listen: Vec<ListenAddress>,
+    /// Shared secrets.
+    pub secrets: Vec<SecretFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -123,6 +153,37 @@ impl RawApiToken {
             roles,
             tenant: some_tenant(self.tenant, "api_tokens.tenant")?,
             sha256,
+        })
+    }
+}
+
+impl RawWebhook {
+    pub(super) fn check(self) -> Result<WebhookSettings, Wrong> {
+        let listen = self
+            .listen
+            .iter()
+            .map(|address| address.parse::<ListenAddress>());
+        let listen: Vec<_> = listen
+            .collect::<Result<_, _>>()
+            .map_err(|reason| ("webhook.listen", reason))?;
+        if listen.is_empty() {
+            let reason = "must name at least one address, such as \"0.0.0.0:7444\"";
+            return Err(("webhook.listen", reason.to_owned()));
+        }
+        let secrets = self.secrets.into_iter().map(|secret| {
+            if secret.name.is_empty() {
+                let reason = "must not be empty".to_owned();
+                return Err(("webhook.secrets.name", reason));
+            }
+            Ok(SecretFile {
+                name: secret.name,
+                tenant: some_tenant(secret.tenant, "webhook.secrets.tenant")?,
+                path: secret.file,
+            })
+        });
+        Ok(WebhookSettings {
+            listen,
+            secrets: secrets.collect::<Result<_, Wrong>>()?,
         })
     }
 }

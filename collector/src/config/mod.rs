@@ -44,6 +44,15 @@
 //! tenant = "acme"
 //! sha256 = "…"
 //!
+//! # Where access platforms push grants as JSON, POST /v1/grants: with tokens or
+//! # client certificates as above, or signed with a shared secret.
+//! [webhook]
+//! listen = ["0.0.0.0:7444"]
+//! [[webhook.secrets]]
+//! name = "access-platform"
+//! tenant = "acme"
+//! file = "/etc/auditty/webhook.secret"
+//!
 //! # For each caller.
 //! [limits]
 //! requests_per_second = 100
@@ -65,7 +74,8 @@ use std::{
 
 use serde::Deserialize;
 
-use access::{RawApiToken, RawLimits, RawOidc, RawTls};
+pub use access::WebhookSettings;
+use access::{RawApiToken, RawLimits, RawOidc, RawTls, RawWebhook};
 
 use crate::{
     access::{ApiToken, Limits, OidcSettings, TlsFiles},
@@ -128,6 +138,7 @@ struct Raw {
     oidc: Option<RawOidc>,
     #[serde(default)]
     api_tokens: Vec<RawApiToken>,
+    webhook: Option<RawWebhook>,
     #[serde(default)]
     limits: RawLimits,
 }
@@ -152,6 +163,7 @@ pub struct Config {
     tls: Option<TlsFiles>,
     oidc: Option<OidcSettings>,
     api_tokens: Vec<ApiToken>,
+    webhook: Option<WebhookSettings>,
     limits: Limits,
 }
 
@@ -209,6 +221,11 @@ impl Config {
                 .map(RawApiToken::check)
                 .collect::<Result<_, _>>()
                 .map_err(named)?,
+            webhook: raw
+                .webhook
+                .map(RawWebhook::check)
+                .transpose()
+                .map_err(named)?,
             limits: raw.limits.check().map_err(named)?,
         })
     }
@@ -251,6 +268,11 @@ impl Config {
     /// Tokens handed out by hand.
     pub fn api_tokens(&self) -> &[ApiToken] {
         &self.api_tokens
+    }
+
+    /// Where grants are pushed.
+    pub fn webhook(&self) -> Option<&WebhookSettings> {
+        self.webhook.as_ref()
     }
 
     /// How much one caller may ask for.
@@ -313,6 +335,14 @@ mod tests {
             (
                 "[oidc]\nissuer = \"i\"\naudience = \"a\"\njwks = \"http://x\"\ntenant = \"*\"\n[oidc.roles]",
                 ["`oidc.jwks`", "https://"],
+            ),
+            (
+                "[webhook]\nlisten = []",
+                ["`webhook.listen`", "at least one"],
+            ),
+            (
+                "[webhook]\nlisten = [\"[::1]:1\"]\n[[webhook.secrets]]\nname = \"x\"\ntenant = \"\"\nfile = \"/s\"",
+                ["`webhook.secrets.tenant`", "name one"],
             ),
             ("[limits]\nburst = 0", ["`limits.burst`", "1000000"]),
             ("database = \"mysql://x\"", ["`database`", "postgres://"]),

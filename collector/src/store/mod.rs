@@ -6,6 +6,7 @@ mod audit;
 mod database;
 mod fact;
 mod filters;
+mod grants;
 mod heads;
 mod host_keys;
 mod read;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 pub use database::Location;
 pub use fact::{Batch, CommandEnd, ConnectEnd, Fact};
+pub use grants::{Change, GrantRevision};
 pub use host_keys::{Accepted, HostPosition};
 pub use receipts::{KnownHead, ReceiptPosition};
 pub use silent::{Heard, HostName};

@@ -29,6 +29,7 @@ fn report(number: u64, revision: u64, chunks: u32, head: &[u8]) -> v1::Report {
         chunk_count: chunks,
         stored_byte_count: 1,
         chain_head: Digest::of(head).to_string(),
+        ..v1::Recording::default()
     });
     changed_report(session, revision)
 }

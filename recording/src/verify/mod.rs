@@ -76,6 +76,9 @@ pub struct Known {
     pub heads: Vec<KnownHead>,
     /// Chain heads that were seen before, such as a collector's.
     pub chain_heads: Vec<KnownChain>,
+    /// Private keys: what is encrypted to them is read and compared with the
+    /// manifest as well. Nothing else takes them.
+    pub identities: Identities,
 }
 
 /// A key log entry as its host has registered it with a collector.
@@ -102,9 +105,6 @@ pub struct KnownChain {
     pub chain_head: Digest,
     /// Who saw it, and when, in words.
     pub by: String,
-    /// Private keys: what is encrypted to them is read and compared with the
-    /// manifest as well. Nothing else takes them.
-    pub identities: Identities,
 }
 
 /// How far a verification has got.

@@ -4,8 +4,8 @@ use auditty_recording::event::EndReason;
 use auditty_recording::session::{GrantStatus, SessionKind};
 
 use super::rig::{MONITOR, MS, Rig, SHELL, SSHD};
-use crate::grants::{GrantBook, GrantRule};
 use crate::sessions::Limits;
+use auditty_grants::{GrantBook, GrantRule};
 
 /// A grant for alice, until this many seconds after the rig's beginning.
 fn grant(id: &str, seconds: Option<u32>) -> GrantRule {

@@ -2,8 +2,8 @@ use auditty_recording::session::{AuthMethod, Evidence, Grant, GrantStatus, Sessi
 
 use super::rig::{CHILD, MONITOR, Rig, SHELL, SSHD};
 use crate::capture::event::{ConnectionStart, Exec, Fact, Fd};
-use crate::grants::{GrantBook, GrantRule};
 use crate::sessions::Limits;
+use auditty_grants::{GrantBook, GrantRule};
 
 fn grant(id: &str, user: &str) -> GrantRule {
     GrantRule {

@@ -11,9 +11,9 @@ use crate::capture::event::{
     ConnectionStart, Direction, Exec, Fact, Fd, KernelEvent, Loss, LossCause, LossClass,
     MonitorMessage, PipeData, TerminalData, WindowSize,
 };
-use crate::grants::GrantBook;
 use crate::sessions::sink::{SessionRecord, Sink, SinkError};
 use crate::sessions::{Clock, Limits, Sessions, UserNames};
+use auditty_grants::GrantBook;
 
 pub const MS: u64 = 1_000_000;
 pub const MONITOR: u32 = 100;

@@ -3,8 +3,8 @@ use auditty_recording::session::{SessionKind, Verdict};
 
 use super::rig::{Rig, SHELL, SSHD};
 use crate::capture::event::{Direction, Fact, Fd, PipeData, WindowSize};
-use crate::grants::GrantBook;
 use crate::sessions::Limits;
+use auditty_grants::GrantBook;
 
 #[test]
 fn adjacent_pieces_are_joined_and_characters_stay_whole() {

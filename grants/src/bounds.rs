@@ -11,6 +11,8 @@ const MAX_TEXT_LEN: usize = 4096;
 const MAX_APPROVERS: usize = 100;
 /// Most users, keys, certificates, hosts or labels.
 const MAX_SELECTORS: usize = 1000;
+/// All texts of a grant together, bytes.
+const MAX_GRANT_LEN: usize = 64 * 1024;
 
 impl GrantRule {
     /// What is too long or too many, if anything is.
@@ -49,9 +51,19 @@ impl GrantRule {
         let listed = listed.chain(self.host_labels.keys());
         let listed = listed.chain(self.host_labels.values());
         let listed = listed.chain(self.certificates.iter().flat_map(|c| &c.key_id));
-        let longest = listed.map(String::len).max().unwrap_or_default();
-        (longest > MAX_TEXT_LEN).then(|| {
-            format!("an entry of a list is {longest} bytes long, at most {MAX_TEXT_LEN} are kept")
-        })
+        let listed = listed.chain(self.certificates.iter().flat_map(|c| &c.ca));
+        let mut longest = 0;
+        let mut sum: usize = texts.iter().map(|(_, text, _)| text.len()).sum();
+        for text in listed {
+            longest = text.len().max(longest);
+            sum += text.len();
+        }
+        if longest > MAX_TEXT_LEN {
+            return Some(format!(
+                "an entry of a list is {longest} bytes long, at most {MAX_TEXT_LEN} are kept"
+            ));
+        }
+        (sum > MAX_GRANT_LEN)
+            .then(|| format!("the grant is {sum} bytes long, at most {MAX_GRANT_LEN} are kept"))
     }
 }

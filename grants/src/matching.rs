@@ -93,12 +93,15 @@ impl GrantBook {
         if before.outlived_at.is_some() {
             return now;
         }
+        let mut several = now.candidates.iter();
+        let all_gone =
+            self.complete || !now.candidates.is_empty() && several.all(|id| self.is_withdrawn(id));
         if let Some(grant) = &mut now.grant
-            && self.complete
+            && self.is_withdrawn(&grant.request_id)
             && !is_over(grant, subject.now)
         {
             grant.revoked_at = Some(subject.now);
-        } else if now.grant.is_none() && self.complete {
+        } else if now.grant.is_none() && all_gone {
             // Several there were, and none is left.
             (now.status, now.outlived_at) = (GrantStatus::Revoked, Some(subject.now));
             return now;

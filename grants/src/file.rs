@@ -27,7 +27,8 @@ pub struct GrantFileError {
 }
 
 impl GrantFileError {
-    pub(super) fn of_file(path: &Path, message: String) -> Self {
+    /// About a file as a whole.
+    pub fn of_file(path: &Path, message: String) -> Self {
         Self {
             path: path.to_owned(),
             line: 0,
@@ -121,12 +122,24 @@ impl TryFrom<RawGrant> for GrantRule {
 
 impl GrantRule {
     /// What is wrong with it, if anything is.
-    fn fault(&self) -> Option<String> {
+    pub fn fault(&self) -> Option<String> {
         let Self {
             grant,
             certificates,
             ..
         } = self;
+        if grant.request_id.trim().is_empty() {
+            return Some("`request_id` must not be empty".into());
+        }
+        if grant.request_id.chars().any(char::is_control) {
+            return Some("`request_id` must not hold control characters".into());
+        }
+        if grant.approvers.is_empty() || grant.approvers.iter().any(|a| a.trim().is_empty()) {
+            return Some("`approvers` must name at least one, and no empty one".into());
+        }
+        if let Some(key) = self.keys.iter().find(|key| !is_fingerprint(key)) {
+            return Some(format!("`keys`: {key:?} {NOT_A_FINGERPRINT}"));
+        }
         if self.unix_users.is_empty() && self.keys.is_empty() && certificates.is_empty() {
             return Some(
                 "names no login: give `unix_users`, `keys`, `certificates` or `certificate_ids`"
@@ -140,7 +153,7 @@ impl GrantRule {
         }
         let authorities = certificates.iter().filter_map(|c| c.ca.as_ref());
         if let Some(ca) = authorities.into_iter().find(|ca| !is_fingerprint(ca)) {
-            return Some(format!("{ca:?} {NOT_A_FINGERPRINT}"));
+            return Some(format!("`certificates`: {ca:?} {NOT_A_FINGERPRINT}"));
         }
         if let (Some(from), Some(until)) = (grant.valid_from, grant.valid_until)
             && from >= until
@@ -160,7 +173,7 @@ struct Several {
 }
 
 /// The grants of the file at `path` with this text.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<GrantRule>, GrantFileError> {
+pub fn parse(path: &Path, text: &str) -> Result<Vec<GrantRule>, GrantFileError> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let parsed = match extension {
         Some("json") => parse_json(text).map_err(|error| {
