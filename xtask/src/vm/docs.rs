@@ -56,6 +56,9 @@ pub fn write() -> Result<()> {
                 release = console.kernel().to_owned();
             }
         }
+        if release.is_empty() {
+            continue;
+        }
         let mode = preempt.unwrap_or("without a choice");
         machines += &format!("| {machine} | `{release}` | {mode} | {openssh} |\n");
     }

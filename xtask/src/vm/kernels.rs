@@ -72,6 +72,11 @@ const EVERY_WAY: &[(&str, Usual)] = &[
     ("tracepoint", Usual::Nothing),
     ("uprobe", Usual::Nothing),
 ];
+const EVERY_WAY_STRESSED: &[(&str, Usual)] = &[
+    ("kernel-function", Usual::Stress),
+    ("tracepoint", Usual::Nothing),
+    ("uprobe", Usual::Nothing),
+];
 const STRESSED: &[(&str, Usual)] = &[("kernel-function", Usual::Stress)];
 const LEFT: &[(&str, Usual)] = &[("kernel-function", Usual::Nothing)];
 
@@ -133,7 +138,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: Some("full"),
         parameters: "preempt=full",
-        modes: EVERY_WAY,
+        modes: EVERY_WAY_STRESSED,
     },
     Kernel {
         name: "7.2-lazy",
