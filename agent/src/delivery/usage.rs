@@ -93,12 +93,14 @@ impl Usage {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Looks how much room the disk has; bytes.
+    /// Looks how much room the disk has. Returns what its blocks take, bytes: one
+    /// large file needs no more.
     pub(super) fn measure(&self, spool: &Path) -> u64 {
-        if let Ok(disk) = statvfs(spool) {
-            self.0.available.store(free(&disk), Ordering::Relaxed);
-        }
-        self.0.available.load(Ordering::Relaxed)
+        let Ok(disk) = statvfs(spool) else {
+            return 0;
+        };
+        self.0.available.store(free(&disk), Ordering::Relaxed);
+        blocks(&disk)
     }
 
     /// The disk was found full, or has room again.
@@ -197,7 +199,7 @@ impl Usage {
 /// blocks: each that is left counts as one block, but for those that are kept.
 fn free(disk: &Statvfs) -> u64 {
     let block = disk.fragment_size();
-    let blocks = disk.blocks_available().saturating_mul(block);
+    let blocks = blocks(disk);
     match disk.files() {
         // It has no bound of its own for them.
         0 => blocks,
@@ -207,6 +209,10 @@ fn free(disk: &Statvfs) -> u64 {
             blocks.min(files.saturating_mul(block))
         }
     }
+}
+
+fn blocks(disk: &Statvfs) -> u64 {
+    disk.blocks_available().saturating_mul(disk.fragment_size())
 }
 
 /// Enters a stage at `begins`, leaves it a step below; the change.
