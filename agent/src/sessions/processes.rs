@@ -236,16 +236,22 @@ impl Sessions {
         }
     }
 
-    /// sshd gives a session's own process a pty, or pipes; a program it runs for
-    /// itself in a POSIX session of its own (as `pam_exec` does) has neither. Of an
-    /// adopted process the descriptors may have changed since; but what the monitor
-    /// runs while another process serves the client is none.
+    /// sshd gives a session's own process a pty, or pipes, and a POSIX session of
+    /// its own. PAM's modules do the same with what they run in a login, as root:
+    /// that is no user's before it is complete, nor what the monitor of another
+    /// process runs. Of an adopted process the descriptors may have changed since.
     fn is_root(&self, id: u64, parent: u32, exec: &Exec) -> bool {
-        // The process itself, the monitor, and the one that serves.
-        let serves_others =
-            |connection: &Connection| connection.described.pid == parent && connection.servers > 2;
-        let monitors = self.connections.get(&id).is_some_and(serves_others);
-        exec.session_leader && (is_connected(exec) || (exec.adopted && !monitors))
+        let is_sshds_own = |connection: &Connection| {
+            let is_monitors = connection.described.pid == parent;
+            // The process itself, the monitor, and the one that serves.
+            let serves_others = connection.servers > 2;
+            let is_monitored = || connection.identity.is_monitored(&*self.users);
+            connection.trusted
+                && ((connection.identity.is_asked() && exec.uid == 0)
+                    || (is_monitors && ((exec.adopted && serves_others) || is_monitored())))
+        };
+        let own = self.connections.get(&id).is_some_and(is_sshds_own);
+        exec.session_leader && !own && (exec.adopted || is_connected(exec))
     }
 
     /// dropbear gives a command without a terminal pipes, and no POSIX session of

@@ -183,8 +183,7 @@ fn a_decided_end_is_told_before_the_agent_stops() {
     assert!(rig.session(0).finished);
 }
 
-/// What PAM runs in a login looks like a session's own process, once nobody has
-/// seen it start.
+/// What PAM runs in a login looks like a session's own process.
 #[test]
 fn what_sshd_runs_in_a_login_is_no_session_of_its_own() {
     for (others, sessions) in [(true, 0), (false, 1)] {
@@ -205,5 +204,29 @@ fn what_sshd_runs_in_a_login_is_no_session_of_its_own() {
         });
         rig.end_of_batch();
         assert_eq!(rig.count(), sessions);
+    }
+}
+
+#[test]
+fn what_pam_runs_is_no_session_before_the_login_and_after() {
+    let pipes = [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(2)];
+    for (user, after) in [("\x05alice", 0), ("\x04root", 1)] {
+        let mut rig = Rig::new();
+        rig.connect(MONITOR, ConnectionStart::default());
+        rig.fork(MONITOR, CHILD);
+        rig.monitor(CHILD, 8, format!("\0\0\0{user}").as_bytes());
+        rig.fork(MONITOR, 130);
+        rig.exec_with(130, &["permit"], |exec| {
+            (exec.session_leader, exec.fds, exec.uid) = (true, pipes, 0);
+        });
+        rig.exit(130, 0);
+        rig.monitor(MONITOR, 13, b"\0\0\0\x01");
+        rig.exit(CHILD, 0);
+        assert_eq!(rig.count(), 0);
+        // Root is served by the monitor itself.
+        rig.fork(MONITOR, 131);
+        rig.root(131, &["command"], pipes);
+        rig.end_of_batch();
+        assert_eq!(rig.count(), after, "{user}");
     }
 }
