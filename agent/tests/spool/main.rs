@@ -1,4 +1,4 @@
-//! The spool on disks and stores that fail.
+//! The spool and what delivers from it, also on disks and to stores that fail.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,6 +11,7 @@ mod common;
 
 mod crash_points;
 mod damage;
+mod delivery;
 mod encrypted;
 mod full_disk;
 mod injected;

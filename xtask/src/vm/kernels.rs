@@ -106,7 +106,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: Some("none"),
         parameters: "preempt=none vm_tracefs=agent",
-        modes: EVERY_WAY,
+        modes: EVERY_WAY_STRESSED,
     },
     Kernel {
         name: "6.1-full",

@@ -1,8 +1,5 @@
 //! The spool, the uploader and the reporter on real files, a real collector and
 //! stock tools.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
-
-mod common;
 
 use std::fs::{self, OpenOptions};
 use std::process::Command;
@@ -19,7 +16,7 @@ use jiff::Timestamp;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
-use common::*;
+use crate::common::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_arrives_whole_in_store_and_collector_and_leaves_the_spool() {
