@@ -90,7 +90,7 @@ pub const MATRIX: [Kernel; 9] = [
         userland: BOOKWORM,
         preempt: None,
         parameters: "",
-        modes: EVERY_WAY,
+        modes: EVERY_WAY_STRESSED,
     },
     Kernel {
         name: "6.1",
