@@ -45,6 +45,10 @@ fn nothing_is_lost(happens: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Sta
         recording.bytes("output", "terminal")? == login.stdout,
         "what was shown is not what was recorded"
     );
+    for exec in recording.of("exec") {
+        let complete = exec["argv_truncated"] != true && exec["argv"] != serde_json::json!([]);
+        assert!(complete, "{exec}");
+    }
     let expected: Vec<String> = (1..=COMMANDS).map(|i| i.to_string()).collect();
     let run: Vec<String> = recording
         .argvs()

@@ -123,7 +123,14 @@ impl Scan {
                 continue;
             };
             if processes.adopt(pid.unsigned_abs(), kind)? {
-                self.announce(pid, kind, &mut events);
+                let announced = self.announce(pid, kind);
+                // One that ended during the look was told of before, or never
+                // belonged to what is recorded; in the table it would stay for
+                // whoever gets its number next.
+                match self.still_runs(pid) {
+                    true => events.extend(announced),
+                    false => processes.forget(pid.unsigned_abs())?,
+                }
             }
         }
         Ok(events)
@@ -202,12 +209,18 @@ impl Scan {
         })
     }
 
-    fn announce(&self, pid: i32, kind: Process, events: &mut Vec<KernelEvent>) {
+    fn still_runs(&self, pid: i32) -> bool {
+        let running = self.running.get(&pid);
+        running.is_some_and(|running| is_alive(pid.unsigned_abs(), running.start_boot_ns))
+    }
+
+    fn announce(&self, pid: i32, kind: Process) -> Vec<KernelEvent> {
+        let mut events = Vec::new();
         let Some(running) = self.running.get(&pid) else {
-            return;
+            return events;
         };
         if kind.kind == PROCESS_LISTENER {
-            return;
+            return events;
         }
         let event = |fact| KernelEvent {
             boot_ns: running.start_boot_ns,
@@ -236,6 +249,7 @@ impl Scan {
             }));
         }
         events.push(event(Fact::Exec(Box::new(exec(running, kind)))));
+        events
     }
 }
 
@@ -335,10 +349,12 @@ pub fn is_alive(pid: u32, start_boot_ns: u64) -> bool {
     let started = stat
         .starttime
         .saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1));
-    // A zombie has ended; only its parent has not looked yet.
+    // A zombie has ended, and only its parent has not looked yet; unless it is the
+    // first thread of several.
+    let ended = matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1;
     // A process is forked a moment before anyone is told: one with this pid that
     // started no later is the same, one that started later has taken its pid.
-    started <= start_boot_ns.saturating_add(TICK_NS) && !matches!(stat.state, 'Z' | 'X')
+    started <= start_boot_ns.saturating_add(TICK_NS) && !ended
 }
 
 #[cfg(test)]

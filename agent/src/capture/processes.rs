@@ -91,6 +91,20 @@ impl Processes {
         }
     }
 
+    /// Takes a process out again that ended while it was added.
+    pub fn forget(&mut self, pid: u32) -> Result<(), CaptureError> {
+        match self.processes.remove(&pid) {
+            Ok(()) => Ok(()),
+            Err(aya::maps::MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                Ok(())
+            }
+            Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(CaptureError::Adopt(error.to_string())),
+        }
+    }
+
     /// Makes sure that every process in the table is watched. A word of the watch
     /// table is written as a whole, which can undo what a program did to a
     /// neighbour at that moment: hence until nothing is left to do.
