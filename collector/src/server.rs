@@ -225,6 +225,18 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
+/// A server with what one connection may take, whatever it is for.
+fn bounded() -> Server {
+    Server::builder()
+        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .timeout(REQUEST_TIMEOUT)
+        .max_connection_age(CONNECTION_AGE)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
 async fn serve_one(
     address: ListenAddress,
     listener: Listener,
@@ -236,15 +248,8 @@ async fn serve_one(
         _ => "",
     };
     tracing::info!("listening on {address}{secured}");
-    let served = Server::builder()
+    let served = bounded()
         .layer(services.gate)
-        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
-        .timeout(REQUEST_TIMEOUT)
-        .max_connection_age(CONNECTION_AGE)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(services.routes)
         .serve_with_incoming_shutdown(
             Box::pin(access::incoming(&listener, services.tls, Protocols::Grpc)),
@@ -264,16 +269,9 @@ async fn serve_pushes(
     shutdown: &CancellationToken,
 ) -> Result<(), ServeError> {
     tracing::info!("grants are pushed to {address}");
-    let served = Server::builder()
+    let served = bounded()
         .accept_http1(true)
         .layer(pushes)
-        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
-        .timeout(REQUEST_TIMEOUT)
-        .max_connection_age(CONNECTION_AGE)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(Routes::default())
         .serve_with_incoming_shutdown(
             Box::pin(access::incoming(&listener, tls, Protocols::Http)),

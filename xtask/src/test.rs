@@ -7,10 +7,13 @@ use crate::{buf, build, report::Report, setup, vm, workspace};
 /// Runs every test that can run on this machine
 ///
 /// Sets up and builds what is missing, then: `unit`, the tests of every crate,
-/// with a real S3 server for those that store; `lint`, rustfmt, clippy (for the
-/// kernel programs on their own target) and buf; `e2e`, real logins to a real
-/// sshd, one test after the other; `capture`, the capture suite on this machine's
-/// kernel; `vm`, the same on other kernels, emulated. The last line counts; anything that failed makes the exit status non-zero.
+/// with a real S3 server for those that store; `lint`, rustfmt, clippy (which
+/// compiles all that is tested; the kernel programs on their own target) and buf;
+/// `e2e`, real logins to a real sshd, one test after the other; `capture`, the
+/// capture suite on this machine's kernel; `vm`, on other kernels, emulated: the
+/// whole suite on one, on the others the part under stress (`cargo xtask vm` runs
+/// more). The last line counts; anything that failed makes the exit status
+/// non-zero.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Run only these
@@ -39,6 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let chosen = |suite| arguments.only.is_empty() || arguments.only.contains(&suite);
     let filter = arguments.filter.as_deref();
     let mut report = Report::default();
+    workspace::lint_builds();
     if chosen(Suite::Lint) && filter.is_none() {
         lint(&mut report)?;
     }
@@ -102,25 +106,13 @@ fn lint(report: &mut Report) -> Result<()> {
         "lint: rustfmt",
         workspace::cargo()?.args(["fmt", "--all", "--check"]),
     );
-    let deny = ["--", "-D", "warnings"];
+    let tests = ["test", "--release", "--locked", "--no-run"];
+    report.check("lint: clippy, building", workspace::cargo()?.args(tests));
     report.check(
-        "lint: clippy",
+        "lint: clippy, building the end-to-end tests",
         workspace::cargo()?
-            .args(["clippy", "--release", "--locked", "--all-targets"])
-            .args(deny),
-    );
-    report.check(
-        "lint: clippy of the end-to-end tests",
-        workspace::cargo()?
-            .args([
-                "clippy",
-                "--release",
-                "--locked",
-                "--all-targets",
-                "-p",
-                "auditty-tests",
-            ])
-            .args(deny),
+            .args(tests)
+            .args(["--package", "auditty-tests"]),
     );
     report.check(
         "lint: clippy of the kernel programs",
@@ -140,7 +132,7 @@ fn lint(report: &mut Report) -> Result<()> {
                 "-Z",
                 "build-std=core",
             ])
-            .args(deny)
+            .args(["--", "-D", "warnings"])
             .env("RUSTC_BOOTSTRAP", "1")
             .env(
                 "RUSTFLAGS",

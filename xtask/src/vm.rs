@@ -32,6 +32,9 @@ use self::{
 };
 use crate::{build, report::Report, setup, workspace};
 
+/// How often the power is cut in `cargo xtask test`.
+const POWER_CUTS: u32 = 20;
+
 /// Runs the capture suite on other kernels
 ///
 /// Boots each kernel of the matrix in QEMU, emulated, so that no virtualization
@@ -185,10 +188,7 @@ pub fn suite(report: &mut Report) -> Result<()> {
         return Ok(());
     }
     btf::check(report);
-    report.skip(
-        "power loss",
-        "only with `cargo xtask vm --power-cuts 20`, for the time it takes",
-    );
+    power::run(report, 1, POWER_CUTS);
     println!("\n== vm: the capture suite on other kernels");
     match boot_all(&Arguments::default()) {
         Ok(results) => {

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -33,10 +34,27 @@ fn search_path() -> Result<OsString> {
     env::join_paths(folders).context("PATH cannot be extended")
 }
 
+static LINTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on clippy compiles what is built of the workspace, and denies
+/// warnings. Its driver is the compiler with more lints (and without the
+/// optimizations of MIR): a check of its own would compile every dependency once
+/// more.
+pub fn lint_builds() {
+    LINTED.store(true, Ordering::Relaxed);
+}
+
 /// A command in the root of the checkout, with the tools in its `PATH`.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
     let mut command = Command::new(program);
     command.current_dir(root()?).env("PATH", search_path()?);
+    if LINTED.load(Ordering::Relaxed) {
+        // As `cargo clippy -- -D warnings` sets them.
+        command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env(
+            "CLIPPY_ARGS",
+            "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__",
+        );
+    }
     Ok(command)
 }
 

@@ -14,7 +14,7 @@ use auditty_recording::key::SessionKey;
 use auditty_recording::manifest::{ChunkEntry, GapEntry};
 use jiff::Timestamp;
 
-use super::files::{SpoolError, delete, rename, with_suffix, write_synced};
+use super::files::{SpoolError, delete, rename, unfinished, write_synced};
 use super::folder::{Folder, Seal, gap_entry};
 use super::open_chunk::MAX_UNCOMPRESSED_BYTES;
 use super::pieces::Piece;
@@ -267,7 +267,7 @@ impl EncryptedSealing {
     /// of the chunk itself, written behind that of its input, decides: without it
     /// the next agent takes the pieces, with it what is prepared here.
     pub(super) fn place(&mut self, folder: &Folder) -> Result<(), SpoolError> {
-        let prepared = |seal: &Seal| with_suffix(&folder.object(seal.entry.key.name), ".new");
+        let prepared = |seal: &Seal| unfinished(&folder.object(seal.entry.key.name));
         if !self.sealed {
             for (seal, file) in &self.chunks {
                 write_synced(&prepared(seal), file)?;

@@ -75,9 +75,14 @@ pub(super) fn create_file(path: &Path) -> Result<File, SpoolError> {
 
 /// Writes a file durably that is not there under its name before it is whole.
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
-    let unfinished = with_suffix(path, ".new");
+    let unfinished = unfinished(path);
     write_synced(&unfinished, content)?;
     rename(&unfinished, path)
+}
+
+/// Where a file is until it is whole.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    with_suffix(path, ".new")
 }
 
 /// Writes a file and syncs it. An old one with this name goes: after a failed

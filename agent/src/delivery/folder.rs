@@ -12,7 +12,7 @@ use auditty_recording::key::{Form, ObjectName, SessionKey};
 use auditty_recording::manifest::{ChunkEntry, GapEntry};
 use serde::{Deserialize, Serialize};
 
-use super::files::{SpoolError, create_file, create_folder, names, with_suffix, write_whole};
+use super::files::{SpoolError, create_file, create_folder, names, unfinished, with_suffix, write_whole};
 use crate::sessions::sink::SessionRecord;
 
 const RECORD: &str = "record.json";
@@ -91,8 +91,12 @@ impl Folder {
         self.path.join(format!("{number:06}.json"))
     }
 
+    /// The record; where a host went down before one was under its name, the one
+    /// that was on its way there.
     pub(super) fn read_kept(&self) -> Result<KeptSession, SpoolError> {
-        read_json(&self.path.join(RECORD))
+        let record = self.record();
+        read_json(&record)
+            .or_else(|damage| read_json(&unfinished(&record)).map_err(|_| damage))
     }
 
     pub(super) fn write_kept(&self, kept: &KeptSession) -> Result<(), SpoolError> {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::files::{SpoolError, with_suffix};
+use super::files::{SpoolError, unfinished};
 use crate::capture::ring::Marks;
 use crate::capture::{Declared, Handover};
 use crate::sessions::Connections;
@@ -220,7 +220,7 @@ impl Journal {
     fn rewrite(&mut self) -> Result<(), SpoolError> {
         self.file = None;
         let text = serialized(&self.state.line(), &self.path)?;
-        let new = with_suffix(&self.path, ".new");
+        let new = unfinished(&self.path);
         let failed = |error| SpoolError::new("write", &new, error);
         fs::write(&new, &text).map_err(failed)?;
         let file = OpenOptions::new().append(true).open(&new).map_err(failed)?;

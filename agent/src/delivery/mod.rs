@@ -35,7 +35,7 @@
 //! its last flush.
 //!
 //! A file gets its name by a rename after it was synced, so that whatever has a
-//! final name is whole; `*.new` is not. No two files have to agree: a seal
+//! final name is whole; `*.new` may not be. No two files have to agree: a seal
 //! without its chunk is a stored chunk; a chunk without its seal is one whose
 //! agent died in between, and gets its seal at the next start. `record.json`
 //! with `finished` is the commit point of a recording's end: manifest and

@@ -214,8 +214,12 @@ impl Takeover<'_> {
         let Some(kept) = rebuild(folder, id)? else {
             return Err(damage);
         };
-        tracing::error!(session = %id, error = %damage, "the record of a session is damaged: it is rebuilt from its chunks, the file goes to quarantine");
-        self.quarantine_if_there(&folder.record(), &format!("{id}-record.json"))?;
+        tracing::error!(session = %id, error = %damage, "the record of a session is damaged: it is rebuilt from its chunks, what is in the file goes to quarantine");
+        let record = folder.record();
+        // An empty one holds nothing to look into later.
+        if fs::metadata(&record).is_ok_and(|file| file.len() > 0) {
+            self.quarantine.take(&record, &format!("{id}-record.json"))?;
+        }
         Ok(kept)
     }
 

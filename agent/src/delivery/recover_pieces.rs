@@ -10,7 +10,7 @@ use auditty_recording::key::{Form, ObjectName};
 use auditty_recording::manifest::ChunkEntry;
 use jiff::Timestamp;
 
-use super::files::{SpoolError, delete, names, rename, with_suffix, write_synced};
+use super::files::{SpoolError, delete, names, rename, unfinished, write_synced};
 use super::folder::{Folder, Seal, digest};
 use super::pieces::{self, WholePiece};
 use super::quarantine::Quarantine;
@@ -109,7 +109,7 @@ fn seal_piece(
             return Ok(false);
         }
         let object = folder.object(seal.entry.key.name);
-        let prepared = with_suffix(&object, ".new");
+        let prepared = unfinished(&object);
         write_synced(&prepared, chunk)?;
         folder.write_seal(seal)?;
         rename(&prepared, &object)?;

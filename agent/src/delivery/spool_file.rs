@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{SpoolError, create_file, delete, sync_parent, with_suffix};
+use super::files::{SpoolError, create_file, delete, sync_parent, unfinished};
 
 /// Fewer, larger writes.
 const WRITE_BYTES: usize = 64 << 10;
@@ -178,7 +178,7 @@ impl SpoolFile {
 
     /// A durable file with the same content, in the place of this one.
     fn write_anew(&self) -> Result<File, SpoolError> {
-        let path = with_suffix(&self.path, ".new");
+        let path = unfinished(&self.path);
         // Another file, not the same one emptied.
         delete(&path)?;
         let mut file = create_file(&path)?;
@@ -310,7 +310,7 @@ mod tests {
         file.write_all(b"one").unwrap();
         let lost = file.begin_sync().unwrap().unwrap();
         assert!(file.end_sync(&lost, failed(&path)).is_err());
-        let blocked = with_suffix(&path, ".new");
+        let blocked = unfinished(&path);
         fs::create_dir_all(blocked.join("x")).unwrap();
         assert!(file.begin_sync().is_err());
         assert!(file.accepts().is_err());

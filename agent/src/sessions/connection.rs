@@ -8,7 +8,7 @@ use auditty_recording::session::{self, Host};
 use serde::{Deserialize, Serialize};
 
 use super::forwards::HeldForwards;
-use super::identity::Identity;
+use super::identity::{Identity, UserNames};
 use super::lineage::SessionKey;
 use super::links::Parent;
 use super::sink::ConnectionRecord;
@@ -106,6 +106,12 @@ pub struct StreamLoss {
 }
 
 impl Connection {
+    /// Whether this process only watches another, which serves the user: what it
+    /// does then is sshd's own.
+    pub(super) fn is_monitor(&self, pid: u32, users: &dyn UserNames) -> bool {
+        pid == self.described.pid && self.identity.is_monitored(users)
+    }
+
     pub(super) fn new(host: &Host, id: u64, pid: u32, start: Option<&ConnectionStart>) -> Self {
         let client = start.and_then(|start| start.client);
         let server = start.and_then(|start| start.server);

@@ -68,8 +68,7 @@ impl Connection {
     /// sshd did this for itself, not on the client's behalf.
     fn is_sshds_own(&self, event: &KernelEvent, users: &dyn UserNames) -> bool {
         let early = self.login_boot_ns.is_some_and(|done| event.boot_ns < done);
-        let monitor = || event.pid == self.described.pid && self.identity.is_monitored(users);
-        self.trusted && (self.identity.is_asked() || early || monitor())
+        self.trusted && (self.identity.is_asked() || early || self.is_monitor(event.pid, users))
     }
 
     /// When the wait for its first session began.

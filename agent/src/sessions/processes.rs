@@ -242,13 +242,14 @@ impl Sessions {
     /// process runs. Of an adopted process the descriptors may have changed since.
     fn is_root(&self, id: u64, parent: u32, exec: &Exec) -> bool {
         let is_sshds_own = |connection: &Connection| {
-            let is_monitors = connection.described.pid == parent;
             // The process itself, the monitor, and the one that serves.
             let serves_others = connection.servers > 2;
-            let is_monitored = || connection.identity.is_monitored(&*self.users);
+            let is_adopted =
+                exec.adopted && serves_others && connection.described.pid == parent;
             connection.trusted
                 && ((connection.identity.is_asked() && exec.uid == 0)
-                    || (is_monitors && ((exec.adopted && serves_others) || is_monitored())))
+                    || is_adopted
+                    || connection.is_monitor(parent, &*self.users))
         };
         let own = self.connections.get(&id).is_some_and(is_sshds_own);
         exec.session_leader && !own && (exec.adopted || is_connected(exec))

@@ -145,24 +145,14 @@ impl Sessions {
         }
         self.learn_server(event);
         let last = self.last_on_pty(id, pts);
-        if let Some(session) = last.and_then(|key| self.sessions.get_mut(&key)) {
-            session.sighted = true;
-        }
-        let key = match last {
-            // Too early for the next session on this pty, whose first bytes
-            // carry the size as well, and too late for this one.
-            Some(key) if self.sessions.get(&key).is_some_and(root_exited) => return,
-            Some(key) => Some(key),
-            None => {
-                let key = self.open_on_pty(id, boot_ns, pts, Seed::default(), sink);
-                if let Some(session) = key.and_then(|key| self.sessions.get_mut(&key)) {
-                    session.sighted = true;
-                }
-                key
-            }
-        };
+        let key = last.or_else(|| self.open_on_pty(id, boot_ns, pts, Seed::default(), sink));
         if let Some((session, mut out)) = key.and_then(|key| self.open(key, sink)) {
-            session.resize(&mut out, boot_ns, CLIENT_TERMINAL, size);
+            session.sighted = true;
+            // After its root's end it is too late for this session, and too early
+            // for the next on this pty, whose first bytes carry the size as well.
+            if !root_exited(session) {
+                session.resize(&mut out, boot_ns, CLIENT_TERMINAL, size);
+            }
         }
     }
 

@@ -31,6 +31,27 @@ pub struct Bench {
     pub recipients: Option<Arc<Recipients>>,
 }
 
+/// A spool and keys in this folder, and nothing that time alone would do.
+pub fn spool_options(folder: &Path) -> SpoolOptions {
+    SpoolOptions {
+        directory: folder.join("spool"),
+        max_bytes: 1 << 30,
+        shed: Vec::new(),
+        reserve: 1 << 20,
+        chunk_interval: Duration::from_secs(3600),
+        chunk_size: 4 << 20,
+        flush_interval: Duration::from_millis(10),
+        host_id: "h1".into(),
+        boot_id: "b1".into(),
+        keys_directory: folder.join("keys"),
+        key_lifetime: Duration::from_secs(3600),
+        digest_interval: Duration::from_secs(3600),
+        configuration: Digest::ZERO,
+        encryption: None,
+        report_content: false,
+    }
+}
+
 impl Bench {
     pub fn new() -> Self {
         Self {
@@ -54,21 +75,8 @@ impl Bench {
 
     pub fn options(&self) -> SpoolOptions {
         SpoolOptions {
-            directory: self.path("spool"),
-            max_bytes: 1 << 30,
-            shed: Vec::new(),
-            reserve: 1 << 20,
-            chunk_interval: Duration::from_secs(3600),
-            chunk_size: 4 << 20,
-            flush_interval: Duration::from_millis(10),
-            host_id: "h1".into(),
-            boot_id: "b1".into(),
-            keys_directory: self.path("keys"),
-            key_lifetime: Duration::from_secs(3600),
-            digest_interval: Duration::from_secs(3600),
-            configuration: Digest::ZERO,
             encryption: self.recipients.clone(),
-            report_content: false,
+            ..spool_options(self.folder.path())
         }
     }
 

@@ -85,6 +85,29 @@ async fn a_damaged_record_is_rebuilt_from_the_chunks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_on_its_way_to_its_name_counts() {
+    let bench = Bench::in_memory();
+    let (mut spool, _) = bench.spool().await;
+    let mut taker = Taker::begin(&mut spool);
+    assert!(taker.give(&mut spool, marker(1)));
+    spool.changed(&taker.record);
+    let folder = bench.session_folder(&taker.record);
+    let (record, open) = (folder.join("record.json"), folder.join("open.jsonl.zst"));
+    until(&mut spool, "a sync", |spool| {
+        !spool.is_syncing() && open.metadata().is_ok_and(|file| file.len() > 0)
+    })
+    .await;
+    drop(spool);
+    // What a power loss leaves that comes before the first sync is over.
+    fs::rename(&record, folder.join("record.json.new")).unwrap();
+    fs::write(&record, "").unwrap();
+    fs::write(&open, "").unwrap();
+    let given = taker.given;
+    assert_eq!(delivered(&bench, &taker).await, (0, given));
+    assert!(quarantined(&bench).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_seal_is_made_again() {
     let bench = Bench::in_memory();
     let (taker, given) = left_behind(&bench).await;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use auditty_agent::delivery::{Spool, SpoolOptions, Uploader, Uploads};
+use auditty_agent::delivery::{Spool, Uploader, Uploads};
 use auditty_agent::sessions::sink::{SessionRecord, Sink};
 use auditty_recording::digest::Digest;
 use auditty_recording::event::{Body as EventBody, Event, Marker};
@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::layer::{Fault, Layer, Plan};
 use super::server;
+use crate::common::spool_options;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -72,24 +73,7 @@ impl Bench {
         let store: AnyStore =
             Arc::new(S3Store::with_config(&shared, &bucket, &prefix, &options).unwrap());
         let folder = tempfile::tempdir().unwrap();
-        let spool = SpoolOptions {
-            directory: folder.path().join("spool"),
-            max_bytes: 1 << 30,
-            shed: Vec::new(),
-            reserve: 1 << 20,
-            chunk_interval: Duration::from_secs(3600),
-            chunk_size: 4 << 20,
-            flush_interval: Duration::from_millis(10),
-            host_id: "h1".into(),
-            boot_id: "b1".into(),
-            keys_directory: folder.path().join("keys"),
-            key_lifetime: Duration::from_secs(3600),
-            digest_interval: Duration::from_secs(3600),
-            configuration: Digest::ZERO,
-            encryption: None,
-            report_content: false,
-        };
-        let (spool, _) = Spool::open(spool, Arc::clone(&store), None).unwrap();
+        let (spool, _) = Spool::open(spool_options(folder.path()), Arc::clone(&store), None).unwrap();
         let (uploads, stop) = (spool.uploads(), CancellationToken::new());
         let host_objects = spool.host_objects();
         tokio::spawn({
