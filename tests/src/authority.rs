@@ -21,12 +21,14 @@ impl Authority {
     pub fn new(folder: PathBuf) -> Result<Self> {
         fs::create_dir_all(folder.join("issued"))?;
         fs::write(folder.join("index.txt"), "")?;
+        fs::write(folder.join("number"), "01\n")?;
         fs::write(
             folder.join("ca.conf"),
             "[ca]\ndefault_ca = it\n[it]\ndatabase = index.txt\nnew_certs_dir = issued\n\
              rand_serial = yes\ncertificate = ca.pem\nprivate_key = ca.key\ndefault_md = sha256\n\
              default_days = 30\ndefault_crl_days = 30\nunique_subject = no\npolicy = any\n\
-             copy_extensions = copy\n[any]\ncommonName = supplied\n",
+             copy_extensions = copy\ncrlnumber = number\ncrl_extensions = list\n\
+             [list]\nauthorityKeyIdentifier = keyid\n[any]\ncommonName = supplied\n",
         )?;
         let authority = Self { folder };
         authority.openssl(

@@ -10,15 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use auditty_tests::{
-    SOON, Scene, Stage,
-    agent::Setting,
-    authority::Authority,
-    binary,
-    cli::Cli,
-    process::Process,
-    scene::output,
-    sshd::free_port,
-    wait_for,
+    SOON, Scene, Stage, agent::Setting, authority::Authority, binary, cli::Cli, process::Process,
+    scene::output, sshd::free_port, wait_for,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;

@@ -12,7 +12,9 @@ use auditty_recording::key::{Form, ObjectName, SessionKey};
 use auditty_recording::manifest::{ChunkEntry, GapEntry};
 use serde::{Deserialize, Serialize};
 
-use super::files::{SpoolError, create_file, create_folder, names, unfinished, with_suffix, write_whole};
+use super::files::{
+    SpoolError, create_file, create_folder, names, unfinished, with_suffix, write_whole,
+};
 use crate::sessions::sink::SessionRecord;
 
 const RECORD: &str = "record.json";
@@ -95,8 +97,7 @@ impl Folder {
     /// that was on its way there.
     pub(super) fn read_kept(&self) -> Result<KeptSession, SpoolError> {
         let record = self.record();
-        read_json(&record)
-            .or_else(|damage| read_json(&unfinished(&record)).map_err(|_| damage))
+        read_json(&record).or_else(|damage| read_json(&unfinished(&record)).map_err(|_| damage))
     }
 
     pub(super) fn write_kept(&self, kept: &KeptSession) -> Result<(), SpoolError> {

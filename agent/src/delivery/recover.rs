@@ -218,7 +218,8 @@ impl Takeover<'_> {
         let record = folder.record();
         // An empty one holds nothing to look into later.
         if fs::metadata(&record).is_ok_and(|file| file.len() > 0) {
-            self.quarantine.take(&record, &format!("{id}-record.json"))?;
+            self.quarantine
+                .take(&record, &format!("{id}-record.json"))?;
         }
         Ok(kept)
     }

@@ -244,8 +244,7 @@ impl Sessions {
         let is_sshds_own = |connection: &Connection| {
             // The process itself, the monitor, and the one that serves.
             let serves_others = connection.servers > 2;
-            let is_adopted =
-                exec.adopted && serves_others && connection.described.pid == parent;
+            let is_adopted = exec.adopted && serves_others && connection.described.pid == parent;
             connection.trusted
                 && ((connection.identity.is_asked() && exec.uid == 0)
                     || is_adopted

@@ -14,7 +14,7 @@ use std::{
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
 };
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
@@ -165,7 +165,12 @@ impl Contents {
                     // People come with tokens.
                     .allow_unauthenticated()
                     .build()
-                    .map_err(|error| wrong(path, error.to_string()))?;
+                    .map_err(|error| match (&error, &files.client_crl) {
+                        (VerifierBuilderError::InvalidCrl(_), Some(list)) => {
+                            wrong(list, format!("{error} (it must be a list of version 2)"))
+                        }
+                        _ => wrong(path, error.to_string()),
+                    })?;
                 builder.with_client_cert_verifier(verifier)
             }
             _ => builder.with_no_client_auth(),

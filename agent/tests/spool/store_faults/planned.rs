@@ -73,7 +73,8 @@ impl Bench {
         let store: AnyStore =
             Arc::new(S3Store::with_config(&shared, &bucket, &prefix, &options).unwrap());
         let folder = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(spool_options(folder.path()), Arc::clone(&store), None).unwrap();
+        let (spool, _) =
+            Spool::open(spool_options(folder.path()), Arc::clone(&store), None).unwrap();
         let (uploads, stop) = (spool.uploads(), CancellationToken::new());
         let host_objects = spool.host_objects();
         tokio::spawn({
