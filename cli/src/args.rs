@@ -186,6 +186,8 @@ pub enum Verb {
     Show(Show),
     /// List the programs a session started
     Commands(Commands),
+    /// Find commands across all sessions, newest first
+    Search(Search),
     /// List what a session did to files: created, changed, deleted, and looked
     /// at where the host records that
     Files(Activities),
@@ -226,6 +228,9 @@ pub struct Sessions {
     /// Started before this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Going on at some moment of the minute that begins at this time
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
     /// How the login stands to the grants
     #[arg(long, value_name = "STATUS", value_parser = ["granted", "ungranted", "expired", "revoked", "ambiguous"])]
     pub grant_status: Option<String>,
@@ -280,6 +285,43 @@ pub struct Show {
 pub struct Commands {
     /// The session
     pub session: String,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+const SEARCH_HELP: &str = "\
+TEXT is any part of a command line: its arguments with one space between them,
+ASCII letters in either case. Put it behind `--` when it begins with a hyphen.
+
+--filter takes fields of the command (exe, filename, cwd, command_line, uid, euid,
+exit_code, signal, pid …) and every field of its session, as `session.approver`:
+  auditty search useradd --filter 'euid = 0 AND session.grant_status = ungranted'
+
+A collector has an index. With --store every recording that may match is read, the
+newest session first: --since of the session (`session.start_time`), --host and
+--until keep that short.";
+
+/// `auditty search`.
+#[derive(Args, Debug)]
+#[command(after_help = SEARCH_HELP)]
+pub struct Search {
+    /// A part of the command line; without it, all commands
+    pub text: Option<String>,
+    /// Unix user that logged in
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Name of the host
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Its exit code
+    #[arg(long, value_name = "CODE")]
+    pub exit_code: Option<u32>,
+    /// Started at this time or later: `2h` (ago), `2026-01-31 12:00`, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Started before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
     #[command(flatten)]
     pub page: Page,
 }

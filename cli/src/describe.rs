@@ -172,8 +172,8 @@ pub fn recipient(key: &str) -> String {
     }
 }
 
-/// What stands in place of what only the encrypted recording has.
-pub const WITHHELD: &str = "(encrypted)";
+/// What stands in place of what only the recording has.
+pub const WITHHELD: &str = "(in the recording alone)";
 
 /// A command's arguments as a shell would take them: `rm 'a b'` is not
 /// `rm a b`.

@@ -16,6 +16,8 @@ pub enum Kind {
     NotFound,
     /// The recording is damaged; what is good was shown: exit code 4.
     Integrity,
+    /// No key opens the recording: exit code 1.
+    Locked,
     /// A verification found something wrong: exit code 1.
     Findings,
     /// A verification could not be done: exit code 2.
@@ -51,6 +53,16 @@ impl Failure {
         Self::new(Kind::Integrity, message)
     }
 
+    /// No key opens the recording.
+    pub fn locked(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Locked, message)
+    }
+
+    /// Whether it is that no key opens the recording.
+    pub fn is_locked(&self) -> bool {
+        self.kind == Kind::Locked
+    }
+
     /// A failure of the given kind.
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
         Self {
@@ -79,7 +91,7 @@ impl Failure {
     /// Exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Error | Kind::Findings => 1,
+            Kind::Error | Kind::Locked | Kind::Findings => 1,
             Kind::Usage | Kind::Unchecked => 2,
             Kind::NotFound => 3,
             Kind::Integrity => 4,

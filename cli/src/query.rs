@@ -1,8 +1,8 @@
 //! Options of the lists → the filter language of `auditty.v1`.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::args::{Audit, Sessions};
+use crate::args::{Audit, Search, Sessions};
 use crate::failure::{Failure, Result};
 use crate::moment::Zone;
 
@@ -36,6 +36,51 @@ pub fn sessions(args: &Sessions, zone: &Zone) -> Result<String> {
         .into_iter()
         .filter_map(|(what, value)| Some(format!("{what} {}", quoted(&value?))))
         .collect();
+    parts.extend(args.page.filter.clone());
+    Ok(parts.join(" AND "))
+}
+
+/// The minute that `auditty sessions --at` asks for.
+///
+/// # Errors
+/// A time that is none.
+pub fn minute(args: &Sessions, zone: &Zone) -> Result<Option<(Timestamp, Timestamp)>> {
+    let Some(text) = &args.at else {
+        return Ok(None);
+    };
+    let from = zone.parse(text, Timestamp::now()).map_err(Failure::usage)?;
+    let until = from.checked_add(SignedDuration::from_mins(1));
+    Ok(Some((from, until.map_err(Failure::usage)?)))
+}
+
+/// The filter that the options of `auditty search` ask for.
+///
+/// # Errors
+/// A time that is none.
+pub fn search(args: &Search, zone: &Zone) -> Result<String> {
+    let now = Timestamp::now();
+    let mut parts = Vec::new();
+    let comparisons = [
+        ("command_line :", &args.text),
+        ("session.user =", &args.user),
+        ("session.hostname =", &args.host),
+    ];
+    for (what, value) in comparisons {
+        parts.extend(
+            value
+                .iter()
+                .map(|value| format!("{what} {}", quoted(value))),
+        );
+    }
+    if let Some(code) = args.exit_code {
+        parts.push(format!("exit_code = {code}"));
+    }
+    for (operator, text) in [(">=", &args.since), ("<", &args.until)] {
+        if let Some(text) = text {
+            let at = zone.parse(text, now).map_err(Failure::usage)?;
+            parts.push(format!("start_time {operator} {}", quoted(&at.to_string())));
+        }
+    }
     parts.extend(args.page.filter.clone());
     Ok(parts.join(" AND "))
 }
@@ -85,7 +130,7 @@ fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use auditty_proto::filter::Filter;
+    use auditty_proto::filter::{CommandSearch, Filter};
     use auditty_proto::v1;
     use clap::Parser;
 
@@ -120,6 +165,28 @@ mod tests {
         let parsed = Filter::sessions(&text).unwrap();
         assert_eq!(parsed.comparisons.len(), 12, "{text}");
         assert_eq!(filter(&[]), "");
+    }
+
+    #[test]
+    fn every_option_of_a_search_becomes_a_comparison_that_parses() {
+        let options = [
+            "auditty",
+            "search",
+            "rm \"-rf\"",
+            "--user=bob",
+            "--host=web-1",
+            "--exit-code=1",
+            "--since=2026-01-31",
+            "--until=1h",
+            "--filter=session.verdict = lossy",
+        ];
+        let Verb::Search(args) = Cli::parse_from(options).verb else {
+            unreachable!()
+        };
+        let text = super::search(&args, &Zone::new(true)).unwrap();
+        let search = CommandSearch::parse(&text).unwrap();
+        let (command, session) = (search.command.comparisons, search.session.comparisons);
+        assert_eq!((command.len(), session.len()), (4, 3), "{text}");
     }
 
     #[test]

@@ -155,6 +155,74 @@ fn commands_keep_their_arguments_apart() {
 }
 
 #[test]
+fn a_search_reads_every_recording() {
+    let store = Store::filled();
+    let text = store.run(&["search", "RM -RF"]).good();
+    for part in [
+        &PTY[..13],
+        "alice",
+        "web-1",
+        "1000>0",
+        "REQ-7",
+        "rm -rf 'a b'",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let json = store.run(&["search", "--output=json"]).json();
+    let commands = json["commands"].as_array().unwrap();
+    assert_eq!(commands.len(), 2, "{json}");
+    assert_eq!(
+        commands[0]["session"]["name"],
+        format!("sessions/{HOSTILE}")
+    );
+    assert_eq!(commands[1]["session"]["user"], "alice");
+    let first = store.run(&["search", "--limit=1", "--output=json"]).json();
+    let token = first["nextPageToken"].as_str().unwrap();
+    let second = store.run(&[
+        "search",
+        "--limit=1",
+        "--output=json",
+        "--page-token",
+        token,
+    ]);
+    let second = second.json();
+    assert_eq!(first["commands"][0], json["commands"][0]);
+    assert_eq!(second["commands"][0], json["commands"][1]);
+    assert_eq!(second["nextPageToken"], serde_json::Value::Null);
+    for none in [
+        &["search", "nothing of the kind"][..],
+        &["search", "rm", "--user", "bob"],
+        &["search", "rm", "--exit-code", "0"],
+        &["search", "rm", "--until", "2025-10-13"],
+        &["search", "rm", "--filter", "session.verdict = interrupted"],
+    ] {
+        assert_eq!(store.run(none).good(), "no commands\n", "{none:?}");
+    }
+    let wrong = store.run(&["search", "--filter", "user = alice"]);
+    assert_eq!(wrong.code, 2, "{wrong:?}");
+    assert!(wrong.err.contains("`session.user`"), "{wrong:?}");
+}
+
+#[test]
+fn sessions_of_a_minute_are_those_going_on_in_it() {
+    let store = Store::filled();
+    let ids = |at: &str| {
+        let json = store.run(&["sessions", "--at", at, "--output=json"]).json();
+        let sessions = json["sessions"].as_array().cloned().unwrap_or_default();
+        let ids = sessions
+            .iter()
+            .map(|s| s["sessionId"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(ids("2025-10-14 08:00"), [PIPES, HOSTILE, PTY]);
+    // One lasted longer than a minute.
+    assert_eq!(ids("2025-10-14 08:01"), [PTY]);
+    assert_eq!(ids("2025-10-14 07:59:30"), [PIPES, HOSTILE, PTY]);
+    assert!(ids("2025-10-14 07:59").is_empty() && ids("2025-10-14 08:02").is_empty());
+}
+
+#[test]
 fn nothing_hostile_reaches_the_output() {
     let store = Store::filled();
     for arguments in [
@@ -163,6 +231,9 @@ fn nothing_hostile_reaches_the_output() {
         &["show", HOSTILE],
         &["commands", HOSTILE],
         &["commands", HOSTILE, "--output", "json"],
+        &["search"],
+        &["search", "--output", "json"],
+        &["search", "--filter", "x\u{1b}[2J"],
         &["replay", HOSTILE],
         &["replay", HOSTILE, "--from", "1s"],
         &["replay", PIPES],

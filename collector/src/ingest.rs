@@ -289,6 +289,11 @@ fn check_command(
         let most = format!("must have at most {MAX_COMMAND_LEN} bytes");
         return malformed("command.command", most);
     }
+    if command.argv.iter().any(|argument| argument.contains('\0')) {
+        return malformed("command.command.argv", "must not contain NUL");
+    }
+    // That is said in answers, of what the session itself has reported.
+    command.session = None;
     let exit_code = command.exit_code.take();
     let signal = command.signal.take();
     let duration = command.duration.take();

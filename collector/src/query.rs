@@ -1,16 +1,19 @@
 //! `SessionService`: reads requests, asks the store, gives pages.
 
 use auditty_proto::{
-    filter::{Filter, FilterError},
+    filter::{CommandSearch, Filter, FilterError},
     names, page_token,
     v1::{self, session_service_server::SessionService},
 };
+use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
     access::{Asked, Principal},
-    store::{Page, Scope, SessionPosition, Store, StoreError, nanoseconds},
+    store::{
+        CommandPosition, GoingOn, Page, Scope, SessionPosition, Store, StoreError, nanoseconds,
+    },
 };
 
 const DEFAULT_SESSIONS: usize = 50;
@@ -44,12 +47,21 @@ impl SessionService for Query {
             page_size,
             page_token,
             filter: filter_text,
+            going_on_from_time,
+            going_on_until_time,
         } = request.into_inner();
         let limit = limit(page_size, DEFAULT_SESSIONS)?;
         let filter = Filter::sessions(&filter_text).map_err(invalid_filter)?;
-        let scope = ["ListSessions", &filter_text];
+        let going_on = GoingOn {
+            from_ns: time("going_on_from_time", going_on_from_time)?,
+            until_ns: time("going_on_until_time", going_on_until_time)?,
+        };
+        let scope = ["ListSessions", &filter_text, &format!("{going_on:?}")];
         let after = position(&scope, &page_token, session_position)?;
-        let page = self.store.sessions(&allowed, &filter, after, limit).await;
+        let page = self
+            .store
+            .sessions(&allowed, &filter, going_on, after, limit);
+        let page = page.await;
         let page = page.map_err(failed)?;
         let last = page.items.last().filter(|_| page.more);
         let next_page_token = last.map_or_else(String::new, |last| {
@@ -80,6 +92,10 @@ impl SessionService for Query {
     ) -> Result<Response<v1::ListCommandsResponse>, Status> {
         Asked::note(&request);
         let allowed = Principal::of(&request)?.scope();
+        if request.get_ref().parent == names::ALL_SESSIONS {
+            let answer = self.search(&allowed, request.into_inner()).await?;
+            return Ok(Response::new(answer));
+        }
         let v1::ListCommandsRequest {
             parent,
             page_size,
@@ -98,6 +114,7 @@ impl SessionService for Query {
         Ok(Response::new(v1::ListCommandsResponse {
             commands: page.items,
             next_page_token,
+            withheld_command_count: 0,
         }))
     }
 
@@ -133,6 +150,47 @@ impl Query {
     async fn find(&self, allowed: &Scope, id: Uuid) -> Result<v1::Session, Status> {
         let session = self.store.session(allowed, id).await.map_err(failed)?;
         session.ok_or_else(|| Status::not_found(format!("there is no session {id}")))
+    }
+
+    /// Commands of all sessions.
+    async fn search(
+        &self,
+        allowed: &Scope,
+        request: v1::ListCommandsRequest,
+    ) -> Result<v1::ListCommandsResponse, Status> {
+        let limit = limit(request.page_size, DEFAULT_COMMANDS)?;
+        let search = CommandSearch::parse(&request.filter).map_err(invalid_filter)?;
+        let scope = ["ListCommands", &request.parent, &request.filter];
+        let after = position(&scope, &request.page_token, command_position)?;
+        let first = after.is_none();
+        let found = self.store.search_commands(allowed, &search, after, limit);
+        let found = found.await.map_err(failed)?;
+        let withheld = match first && search.asks_for_content() {
+            true => {
+                let rest = search.without_content();
+                let count = self.store.count_withheld(allowed, &rest);
+                count.await.map_err(failed)?
+            }
+            false => 0,
+        };
+        let next = found.next.as_ref();
+        Ok(v1::ListCommandsResponse {
+            commands: found.commands,
+            next_page_token: next.map_or_else(String::new, |next| {
+                page_token::encode(&scope, &command_key(next))
+            }),
+            withheld_command_count: i32::try_from(withheld).unwrap_or(i32::MAX),
+        })
+    }
+}
+
+fn time(field: &str, time: Option<Timestamp>) -> Result<Option<i64>, Status> {
+    let Some(time) = time else { return Ok(None) };
+    match nanoseconds(&time) {
+        Some(ns) => Ok(Some(ns)),
+        None => Err(Status::invalid_argument(format!(
+            "{field}: must be a time from 1678 to 2261"
+        ))),
     }
 }
 
@@ -193,6 +251,24 @@ fn session_position(key: &[u8]) -> Option<SessionPosition> {
     Some(SessionPosition {
         start_ns: i64::from_be_bytes(*start),
         id: Uuid::from_slice(id).ok()?,
+    })
+}
+
+/// Place and number (8 bytes each, big endian), then the session.
+fn command_key(position: &CommandPosition) -> Vec<u8> {
+    let mut key = position.place.to_be_bytes().to_vec();
+    key.extend_from_slice(&position.seq.to_be_bytes());
+    key.extend_from_slice(position.session.as_bytes());
+    key
+}
+
+fn command_position(key: &[u8]) -> Option<CommandPosition> {
+    let (place, rest) = key.split_first_chunk::<8>()?;
+    let (seq, session) = rest.split_first_chunk::<8>()?;
+    Some(CommandPosition {
+        place: i64::from_be_bytes(*place),
+        seq: i64::from_be_bytes(*seq),
+        session: String::from_utf8(session.to_vec()).ok()?,
     })
 }
 

@@ -64,6 +64,10 @@ pub fn session_name(session_id: impl std::fmt::Display) -> String {
     format!("sessions/{session_id}")
 }
 
+/// Stands for all sessions where a session's resource name is expected
+/// (AIP-159).
+pub const ALL_SESSIONS: &str = "sessions/-";
+
 /// Resource name of a grant.
 pub fn grant_name(request_id: &str) -> String {
     format!("grants/{request_id}")

@@ -1,7 +1,7 @@
 //! The filter language as a caller meets it.
 
 use auditty_proto::{
-    filter::{Filter, MAX_FILTER_LEN, MAX_TERMS},
+    filter::{CommandSearch, Filter, MAX_FILTER_LEN, MAX_TERMS},
     v1,
 };
 
@@ -87,6 +87,50 @@ fn command_fields_are_found() {
             expected,
             "{filter}"
         );
+    }
+}
+
+#[test]
+fn a_search_names_fields_of_the_session_as_well() {
+    let search = CommandSearch::parse(
+        "command_line : rm AND session.user = bob AND uid = 0 AND session.uid != 0",
+    )
+    .unwrap();
+    let names = |search: &CommandSearch| {
+        let command = search.command.comparisons.iter().map(|c| c.field.name);
+        let session = search.session.comparisons.iter().map(|c| c.field.name);
+        (
+            command.collect::<Vec<_>>(),
+            session.map(str::to_owned).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(
+        names(&search),
+        (
+            vec!["command_line", "uid"],
+            vec!["user".into(), "uid".into()]
+        )
+    );
+    assert!(search.asks_for_content());
+    let rest = search.without_content();
+    assert_eq!(names(&rest).0, ["uid"]);
+    assert!(!rest.asks_for_content());
+    for (filter, position, words) in [
+        (
+            "user = bob",
+            1,
+            "every field of the session as `session.user`",
+        ),
+        (
+            "uid = 0 AND session.usr = bob",
+            21,
+            "there is no field \"usr\"",
+        ),
+        ("session. = bob", 9, "expected a field"),
+    ] {
+        let error = CommandSearch::parse(filter).unwrap_err();
+        assert_eq!(error.position, position, "{filter}: {error}");
+        assert!(error.message.contains(words), "{filter}: {error}");
     }
 }
 

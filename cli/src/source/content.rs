@@ -292,7 +292,7 @@ impl Content {
         all.into_iter().collect()
     }
 
-    fn message(&self) -> v1::Session {
+    pub(super) fn message(&self) -> v1::Session {
         let manifest = self.recording.manifest();
         v1::Session {
             recording: Some(v1::Recording {
@@ -317,7 +317,7 @@ fn locked(recording: &Recording) -> Failure {
         true => String::new(),
         false => format!(" to {}", Vec::from_iter(to).join(", ")),
     };
-    Failure::error(format!(
+    Failure::locked(format!(
         "the recording is encrypted{to}; no key that opens it was given"
     ))
     .hint(

@@ -4,6 +4,7 @@
 mod collector;
 mod content;
 mod grants;
+mod search;
 mod store;
 
 use auditty_proto::{names, v1};
@@ -70,7 +71,8 @@ impl Source {
         }
     }
 
-    /// A page of a session's commands, in order.
+    /// A page of a session's commands, in order, or of those of all sessions, newest
+    /// first.
     ///
     /// # Errors
     /// A wrong filter or page token, no such session, or the source failed.
@@ -131,6 +133,7 @@ impl Source {
             page_size: MAX_CANDIDATES,
             page_token: String::new(),
             filter: query::id_prefix(&id),
+            ..Default::default()
         };
         let found = self.list_sessions(request).await?;
         let mut sessions = found.sessions;

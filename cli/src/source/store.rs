@@ -1,32 +1,33 @@
 //! A store alone: the answers of a collector, from the manifests in a bucket or
 //! folder.
 
-use auditty_proto::filter::{Comparison, Filter, Operator, Value};
+use auditty_proto::filter::{Filter, Operator, Value};
 use auditty_proto::{names, page_token, v1};
 use auditty_recording::encryption::Identities;
 use auditty_recording::key::{ROOT, SessionKey};
 use auditty_recording::store::{AnyStore, StoreError, StoreUrl};
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
 use uuid::Uuid;
 
 use super::content::{self, Content};
 use crate::config::Config;
 use crate::failure::{Failure, Result};
+use crate::moment;
 
 /// Requests to the store that are under way at once.
 const PARALLEL: usize = 16;
 /// Sizes of pages, as in the schema.
 const DEFAULT_SESSIONS: usize = 50;
-const DEFAULT_COMMANDS: usize = 100;
+pub(super) const DEFAULT_COMMANDS: usize = 100;
 const DEFAULT_ACTIVITIES: usize = 100;
 const MAX_PAGE: usize = 1000;
 
 /// A store.
 pub struct Store {
-    store: AnyStore,
-    keys: Identities,
-    problems: Vec<String>,
+    pub(super) store: AnyStore,
+    pub(super) keys: Identities,
+    pub(super) problems: Vec<String>,
 }
 
 impl Store {
@@ -43,7 +44,9 @@ impl Store {
         request: &v1::ListSessionsRequest,
     ) -> Result<v1::ListSessionsResponse> {
         let filter = Filter::sessions(&request.filter).map_err(Failure::usage)?;
-        let fields = ["ListSessions", request.filter.as_str()];
+        let going_on = GoingOn::new(request);
+        let times = format!("{going_on:?}");
+        let fields = ["ListSessions", request.filter.as_str(), &times];
         let before = match request.page_token.as_str() {
             "" => None,
             token => Some(position(&fields, token, Uuid::from_slice)?),
@@ -76,7 +79,7 @@ impl Store {
                 }
                 Err(error) => return Err(store_failure(&error)),
             };
-            if !filter.matches(&session) {
+            if !filter.matches(&session) || !going_on.includes(&session) {
                 continue;
             }
             if answer.sessions.len() == size {
@@ -103,6 +106,9 @@ impl Store {
         &mut self,
         request: &v1::ListCommandsRequest,
     ) -> Result<v1::ListCommandsResponse> {
+        if request.parent == names::ALL_SESSIONS {
+            return self.search(request).await;
+        }
         let filter = Filter::commands(&request.filter).map_err(Failure::usage)?;
         let fields = ["ListCommands", &request.parent, &request.filter];
         let size = page_size(request.page_size, DEFAULT_COMMANDS);
@@ -115,6 +121,7 @@ impl Store {
         Ok(v1::ListCommandsResponse {
             commands,
             next_page_token,
+            ..Default::default()
         })
     }
 
@@ -157,7 +164,7 @@ impl Store {
 
     /// Folders of sessions that may match, newest first. Dates and ids that
     /// the filter rules out are not even listed or read.
-    async fn keys(&self, filter: &Filter<v1::Session>) -> Result<Vec<SessionKey>> {
+    pub(super) async fn keys(&self, filter: &Filter<v1::Session>) -> Result<Vec<SessionKey>> {
         let wanted = |key: &SessionKey| may_match(filter, key);
         let mut keys = folders(&self.store, wanted).await?;
         keys.sort_by_key(|key| std::cmp::Reverse(key.session_id()));
@@ -210,7 +217,7 @@ pub fn store_failure(error: &StoreError) -> Failure {
 }
 
 /// Whether the folder's name alone leaves a match possible.
-fn may_match(filter: &Filter<v1::Session>, key: &SessionKey) -> bool {
+pub(super) fn may_match(filter: &Filter<v1::Session>, key: &SessionKey) -> bool {
     let named = v1::Session {
         session_id: key.session_id().to_string(),
         host: Some(v1::Host {
@@ -224,17 +231,18 @@ fn may_match(filter: &Filter<v1::Session>, key: &SessionKey) -> bool {
         .iter()
         .all(|comparison| match comparison.field.name {
             "session_id" | "host_id" => comparison.matches(&named),
-            "start_time" => date_may_match(comparison, key),
+            "start_time" => date_may_match(comparison.operator, &comparison.value, key),
             _ => true,
         })
 }
 
-fn date_may_match(comparison: &Comparison<v1::Session>, key: &SessionKey) -> bool {
-    let Value::Time(time) = &comparison.value else {
+/// Whether a session of this folder's date may have begun then.
+pub(super) fn date_may_match(operator: Operator, value: &Value<'_>, key: &SessionKey) -> bool {
+    let Value::Time(time) = value else {
         return true;
     };
     let date = time.to_zoned(TimeZone::UTC).date();
-    match comparison.operator {
+    match operator {
         Operator::Less | Operator::LessOrEqual => key.date() <= date,
         Operator::Greater | Operator::GreaterOrEqual => key.date() >= date,
         Operator::Equal => key.date() == date,
@@ -242,7 +250,31 @@ fn date_may_match(comparison: &Comparison<v1::Session>, key: &SessionKey) -> boo
     }
 }
 
-fn page_size(asked: i32, default: usize) -> usize {
+/// When a session was going on.
+#[derive(Debug)]
+struct GoingOn {
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl GoingOn {
+    fn new(request: &v1::ListSessionsRequest) -> Self {
+        Self {
+            from: moment::from_proto(request.going_on_from_time.as_ref()),
+            until: moment::from_proto(request.going_on_until_time.as_ref()),
+        }
+    }
+
+    fn includes(&self, session: &v1::Session) -> bool {
+        let start = moment::from_proto(session.start_time.as_ref());
+        let end = moment::from_proto(session.end_time.as_ref());
+        let began = |until| start.is_some_and(|start| start < until);
+        let lasted = |from| end.is_none_or(|end| end >= from);
+        self.until.is_none_or(began) && self.from.is_none_or(lasted)
+    }
+}
+
+pub(super) fn page_size(asked: i32, default: usize) -> usize {
     match usize::try_from(asked) {
         Ok(0) | Err(_) => default,
         Ok(size) => size.min(MAX_PAGE),
@@ -274,7 +306,7 @@ fn seq_position(fields: &[&str], token: &str) -> Result<u64> {
     }
 }
 
-fn position<T, E>(
+pub(super) fn position<T, E>(
     fields: &[&str],
     token: &str,
     read: impl Fn(&[u8]) -> std::result::Result<T, E>,

@@ -62,29 +62,39 @@ pub(super) async fn run(args: &Commands, config: &Config) -> Result<()> {
 
 fn row(command: &v1::Command, config: &Config) -> Vec<Text> {
     let start = moment::from_proto(command.start_time.as_ref());
-    let user = match command.uid == command.euid {
-        true => Text::from(command.uid.to_string()),
-        false => Text::toned(format!("{}>{}", command.uid, command.euid), Tone::Warning),
-    };
     let lasted = command
         .duration
         .and_then(|lasted| std::time::Duration::try_from(lasted).ok());
-    let failed = command.signal.is_some() || command.exit_code.is_some_and(|code| code != 0);
-    let tone = if failed { Tone::Warning } else { Tone::Plain };
     vec![
         command.seq.to_string().into(),
         start
             .map_or_else(String::new, |at| config.zone.time_of_day(at))
             .into(),
         command.pid.to_string().into(),
-        user,
-        Text::toned(describe::exit(command.exit_code, command.signal), tone),
+        uids(command),
+        exit(command),
         lasted.map_or_else(String::new, moment::short).into(),
         line(command).into(),
     ]
 }
 
-fn line(command: &v1::Command) -> String {
+/// Its user id, and the effective one where that is another.
+pub(super) fn uids(command: &v1::Command) -> Text {
+    match command.uid == command.euid {
+        true => Text::from(command.uid.to_string()),
+        false => Text::toned(format!("{}>{}", command.uid, command.euid), Tone::Warning),
+    }
+}
+
+/// How it ended.
+pub(super) fn exit(command: &v1::Command) -> Text {
+    let failed = command.signal.is_some() || command.exit_code.is_some_and(|code| code != 0);
+    let tone = if failed { Tone::Warning } else { Tone::Plain };
+    Text::toned(describe::exit(command.exit_code, command.signal), tone)
+}
+
+/// Its command line, not longer than a table bears.
+pub(super) fn line(command: &v1::Command) -> String {
     let mut line = shortened(describe::command_line(command));
     if describe::is_script(command) {
         line.push_str(" (script)");

@@ -13,6 +13,7 @@ mod network;
 mod receipts;
 mod registry;
 mod replay;
+mod search;
 mod sessions;
 mod show;
 mod transfers;
@@ -33,6 +34,7 @@ pub async fn run(verb: Verb, config: &Config) -> Result<()> {
         Verb::Sessions(args) => sessions::run(&args, config).await,
         Verb::Show(args) => show::run(&args, config).await,
         Verb::Commands(args) => commands::run(&args, config).await,
+        Verb::Search(args) => search::run(&args, config).await,
         Verb::Files(args) => activities::run(&args, &files::LIST, config).await,
         Verb::Transfers(args) => activities::run(&args, &transfers::LIST, config).await,
         Verb::Network(args) => activities::run(&args, &network::LIST, config).await,
@@ -52,12 +54,12 @@ fn report(source: &mut Source) -> Result<()> {
     report_problems(&source.take_problems())
 }
 
-/// Says where the rest is, when something stands only in encrypted recordings.
+/// Says where the rest is, when something stands only in recordings.
 fn tell_withheld(withheld: bool) {
     if withheld {
         out::warn(
-            "command lines and paths stand only in the encrypted recording: \
-             --store and --identity read it",
+            "command lines and paths stand only in the recording: its host keeps them out of \
+             reports; --store reads it, with --identity where it is encrypted",
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use auditty_proto::v1;
+use auditty_proto::{convert, v1};
 use jiff::Timestamp;
 
 use crate::args::Sessions;
@@ -34,7 +34,12 @@ pub(super) async fn run(args: &Sessions, config: &Config) -> Result<()> {
         page_size: args.page.limit.into(),
         page_token: args.page.page_token.clone().unwrap_or_default(),
         filter: query::sessions(args, &config.zone)?,
+        ..Default::default()
     };
+    if let Some((from, until)) = query::minute(args, &config.zone)? {
+        request.going_on_from_time = Some(convert::timestamp(from));
+        request.going_on_until_time = Some(convert::timestamp(until));
+    }
     let mut source = Source::open(config).await?;
     let mut answer = source.list_sessions(request.clone()).await?;
     while args.page.all && !answer.next_page_token.is_empty() {
@@ -65,7 +70,8 @@ fn render(sessions: &[v1::Session], config: &Config) -> String {
     if sessions.is_empty() {
         return "no sessions\n".to_owned();
     }
-    let id_chars = id_chars(sessions);
+    let ids = sessions.iter().map(|session| session.session_id.as_str());
+    let id_chars = id_chars(ids.collect());
     let now = Timestamp::now();
     let rows = sessions
         .iter()
@@ -75,19 +81,17 @@ fn render(sessions: &[v1::Session], config: &Config) -> String {
 }
 
 /// As many characters as tell these sessions apart.
-fn id_chars(sessions: &[v1::Session]) -> usize {
+pub(super) fn id_chars(ids: HashSet<&str>) -> usize {
     let distinct = |chars: usize| {
         let mut seen = HashSet::new();
-        sessions
-            .iter()
-            .all(|session| seen.insert(short(&session.session_id, chars)))
+        ids.iter().all(|id| seen.insert(short(id, chars)))
     };
     (SHORT_ID_CHARS..36)
         .find(|chars| distinct(*chars))
         .unwrap_or(36)
 }
 
-fn short(id: &str, chars: usize) -> &str {
+pub(super) fn short(id: &str, chars: usize) -> &str {
     id.get(..chars).unwrap_or(id)
 }
 
@@ -124,20 +128,15 @@ fn row(session: &v1::Session, id_chars: usize, now: Timestamp, config: &Config) 
 
 #[cfg(test)]
 mod tests {
-    use auditty_proto::v1;
-
     #[test]
     fn short_ids_tell_sessions_apart() {
-        let session = |id: &str| v1::Session {
-            session_id: id.to_owned(),
-            ..Default::default()
-        };
-        let mut sessions = vec![
-            session("0199e0a4-7b1c-7000-8000-000000000001"),
-            session("0199e0a4-7b1d-7000-8000-000000000001"),
+        let ids = [
+            "0199e0a4-7b1c-7000-8000-000000000001",
+            "0199e0a4-7b1d-7000-8000-000000000001",
+            "0199e0a4-7b1c-7001-8000-000000000001",
         ];
-        assert_eq!(super::id_chars(&sessions), 13);
-        sessions.push(session("0199e0a4-7b1c-7001-8000-000000000001"));
-        assert_eq!(super::id_chars(&sessions), 18);
+        let chars = |count| super::id_chars(ids.into_iter().take(count).collect());
+        assert_eq!(chars(2), 13);
+        assert_eq!(chars(3), 18);
     }
 }

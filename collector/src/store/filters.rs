@@ -3,6 +3,8 @@
 
 use auditty_proto::filter::{Comparison, Field, Filter, Kind, Operator, Value};
 
+use jiff::Timestamp;
+
 use super::database::{Bound, Sql};
 
 /// Which table holds a field, by its alias.
@@ -70,14 +72,16 @@ pub(super) fn push_value(sql: &mut Sql, value: &Value<'_>) {
     match value {
         Value::Text(text) => sql.bind(&**text),
         Value::Int(int) => sql.bind_unsigned(*int),
-        // Stored times lie strictly between the two ends.
-        Value::Time(time) => sql.bind(i64::try_from(time.as_nanosecond()).unwrap_or(
-            match time.as_second() {
-                ..0 => i64::MIN,
-                0.. => i64::MAX,
-            },
-        )),
+        Value::Time(time) => sql.bind(time_ns(time)),
         Value::Bool(bool) => sql.bind(i64::from(*bool)),
         Value::Enum(number) => sql.bind(i64::from(*number)),
     };
+}
+
+/// Nanoseconds since 1970. Stored times lie strictly between the two ends.
+pub(super) fn time_ns(time: &Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(match time.as_second() {
+        ..0 => i64::MIN,
+        0.. => i64::MAX,
+    })
 }

@@ -11,6 +11,7 @@ mod heads;
 mod host_keys;
 mod read;
 mod receipts;
+mod search;
 mod silent;
 mod write;
 
@@ -20,7 +21,9 @@ pub use database::Location;
 pub use fact::{Batch, CommandEnd, ConnectEnd, Fact};
 pub use grants::{Change, GrantRevision};
 pub use host_keys::{Accepted, HostPosition};
+pub use read::GoingOn;
 pub use receipts::{KnownHead, ReceiptPosition};
+pub use search::{CommandPosition, Found};
 pub use silent::{Heard, HostName};
 
 use database::Database;

@@ -16,6 +16,15 @@ use super::{
     write::END_FIELDS,
 };
 
+/// When a session was going on, nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GoingOn {
+    /// At this time or later.
+    pub from_ns: Option<i64>,
+    /// Before this time.
+    pub until_ns: Option<i64>,
+}
+
 impl Store {
     /// One session.
     pub async fn session(
@@ -40,6 +49,7 @@ impl Store {
         &self,
         scope: &Scope,
         filter: &Filter<v1::Session>,
+        going_on: GoingOn,
         after: Option<SessionPosition>,
         limit: usize,
     ) -> Result<Page<v1::Session>, StoreError> {
@@ -48,6 +58,13 @@ impl Store {
             .sql("SELECT s.message FROM sessions s WHERE TRUE");
         push_scope(&mut sql, scope);
         push_filter(&mut sql, filter, |_| "s");
+        if let Some(from_ns) = going_on.from_ns {
+            sql.push(" AND (s.end_time IS NULL OR s.end_time >= ");
+            sql.bind(from_ns).push(")");
+        }
+        if let Some(until_ns) = going_on.until_ns {
+            sql.push(" AND s.start_time < ").bind(until_ns);
+        }
         if let Some(SessionPosition { start_ns, id }) = after {
             sql.push(" AND (s.start_time, s.session_id) < (");
             sql.bind(start_ns).push(", ").bind(id.to_string()).push(")");

@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
-    database::{self, Changes, Sql},
+    database::{self, Changes, Dialect, Sql},
     fact::{Batch, Fact},
     filters::{push_field, push_value},
+    nanoseconds,
 };
 
 /// Fields of a command that stand in `command_ends`.
@@ -25,24 +26,29 @@ pub(super) const END_FIELDS: [&str; 2] = ["exit_code", "signal"];
 /// that SQLite allows, 32,766.
 pub(super) const ROWS: usize = 128;
 /// How often a transaction that gave way to another one is tried again.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: u32 = 5;
+/// How much later than its start time a command's place in SQLite's order can be:
+/// the last attempt's choice, and the rest of its batch.
+pub(super) const MAX_DELAY_NS: i64 = CHOICE.pow(ATTEMPTS - 1) + 1_000_000;
+/// With every further attempt there are so many times more places to choose from.
+const CHOICE: i64 = 1000;
 
 impl Store {
     /// Stores a batch: all of it, durably, or nothing. What is known already
     /// changes nothing.
     pub async fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
-        for _ in 1..ATTEMPTS {
-            match self.try_apply(batch).await {
+        for attempt in 0..ATTEMPTS - 1 {
+            match self.try_apply(batch, attempt).await {
                 Err(error) if database::is_passing(&error) => {
                     tracing::debug!("a transaction is tried again: {error}");
                 }
                 outcome => return outcome,
             }
         }
-        self.try_apply(batch).await
+        self.try_apply(batch, ATTEMPTS - 1).await
     }
 
-    async fn try_apply(&self, batch: &Batch) -> Result<(), StoreError> {
+    async fn try_apply(&self, batch: &Batch, attempt: u32) -> Result<(), StoreError> {
         let mut changes = self.database.begin().await?;
         self.claim(&mut changes, batch).await?;
         let mut facts = Facts::default();
@@ -58,10 +64,14 @@ impl Store {
         let fields: Vec<_> = fields
             .filter(|field| !END_FIELDS.contains(&field.name))
             .collect();
-        self.put(&mut changes, "commands", &fields, &facts.commands)
+        let places = match self.database.dialect() {
+            Dialect::Sqlite => places(&facts.commands, delay(attempt)),
+            Dialect::Postgres => Vec::new(),
+        };
+        self.put(&mut changes, "commands", &fields, &places, &facts.commands)
             .await?;
         let fields: Vec<_> = ACTIVITY_FIELDS.iter().collect();
-        self.put(&mut changes, "activities", &fields, &facts.activities)
+        self.put(&mut changes, "activities", &fields, &[], &facts.activities)
             .await?;
         self.put_numbers(
             &mut changes,
@@ -182,23 +192,32 @@ impl Store {
         Ok(())
     }
 
-    /// What happened in sessions once and never changes.
+    /// What happened in sessions once and never changes; `ids` are of tables that
+    /// have one.
     async fn put<R: Message>(
         &self,
         changes: &mut Changes,
         table: &str,
         fields: &[&'static Field<R>],
+        ids: &[i64],
         records: &[(Uuid, &R)],
     ) -> Result<(), StoreError> {
+        let mut ids = ids.iter();
         for records in records.chunks(ROWS) {
             let mut sql = self.database.sql("INSERT INTO ");
-            sql.push(table).push(" (session_id, message");
+            sql.push(table).push(match ids.len() {
+                0 => " (session_id, message",
+                _ => " (id, session_id, message",
+            });
             for field in fields {
                 sql.push(", \"").push(field.name).push("\"");
             }
             sql.push(") VALUES ");
             for (row, (session, record)) in records.iter().enumerate() {
                 sql.push(if row == 0 { "(" } else { ", (" });
+                if let Some(id) = ids.next() {
+                    sql.bind(*id).push(", ");
+                }
                 sql.bind(session.to_string()).push(", ");
                 sql.bind(record.encode_to_vec());
                 for field in fields {
@@ -207,7 +226,7 @@ impl Store {
                 }
                 sql.push(")");
             }
-            sql.push(" ON CONFLICT DO NOTHING");
+            sql.push(" ON CONFLICT (session_id, seq) DO NOTHING");
             changes.execute(often(sql, records.len())).await?;
         }
         Ok(())
@@ -235,6 +254,33 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Places of commands in SQLite's order, which no two have: the start time, or the
+/// next one that is free in the batch. One that another batch has taken fails, and
+/// the next attempt begins a little later.
+fn places(commands: &[(Uuid, &v1::Command)], delay_ns: i64) -> Vec<i64> {
+    let mut place = i64::MIN;
+    let next = commands.iter().map(|(_, command)| {
+        let start = start_ns(command).saturating_add(delay_ns);
+        place = start.max(place.saturating_add(1));
+        place
+    });
+    next.collect()
+}
+
+/// By chance: whoever fills one place after the other does not stop anybody.
+fn delay(attempt: u32) -> i64 {
+    let mut random = [0; 8];
+    // Without chance, the last of them.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    let choice = CHOICE.pow(attempt);
+    (choice - 1) - i64::from_le_bytes(random).rem_euclid(choice)
+}
+
+fn start_ns(command: &v1::Command) -> i64 {
+    let start = command.start_time.as_ref().and_then(nanoseconds);
+    start.unwrap_or_default()
 }
 
 /// Keeps the plans of single rows and of full statements; those between would
@@ -285,12 +331,13 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// By key. The sort is stable: of two with one key the first comes first.
+    /// By key, commands by their start first, as SQLite's index of texts wants them.
+    /// The sort is stable: of two with one key the first comes first.
     fn sort(&mut self) {
         self.sessions
             .sort_by_key(|(id, revision, _)| (*id, *revision));
         self.commands
-            .sort_by_key(|(id, command)| (*id, command.seq));
+            .sort_by_key(|(id, command)| (start_ns(command), *id, command.seq));
         self.activities
             .sort_by_key(|(id, activity)| (*id, activity.seq));
         self.command_ends.sort_by_key(|(id, seq, _)| (*id, *seq));

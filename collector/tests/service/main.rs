@@ -13,5 +13,6 @@ mod grants;
 mod ingest;
 mod listen;
 mod query;
+mod search;
 mod silence;
 mod webhook;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use crate::common::*;
 use auditty_collector::{
     Store,
-    store::{Batch, CommandEnd, Fact, Scope},
+    store::{Batch, CommandEnd, Fact, GoingOn, Scope},
 };
 use auditty_proto::{
     filter::{ACTIVITY_FIELDS, COMMAND_FIELDS, Field, Filter, Kind, SESSION_FIELDS, Value},
@@ -39,7 +39,7 @@ async fn store(database: &Database) -> Store {
 
 /// Every field with every operator it takes, against values that occur and
 /// values that do not.
-fn filters<R>(fields: &'static [Field<R>], records: &[R]) -> Vec<String> {
+pub(crate) fn filters<R>(fields: &'static [Field<R>], records: &[R]) -> Vec<String> {
     let quoted = |text: &str| format!("{text:?}").replace("\\0", "\0").replace("\\'", "'");
     let mut filters = Vec::new();
     for field in fields {
@@ -123,7 +123,7 @@ on_both! {
         let (mut some, mut none) = (0, 0);
         for text in filters(SESSION_FIELDS, &records) {
             let filter = Filter::sessions(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-            let page = store.sessions(&Scope::All, &filter, None, 1000).await.unwrap();
+            let page = store.sessions(&Scope::All, &filter, GoingOn::default(), None, 1000).await.unwrap();
             records.sort_by_key(|s| {
                 let start = s.start_time.unwrap();
                 std::cmp::Reverse((start.seconds, start.nanos, s.session_id.clone()))
@@ -276,6 +276,7 @@ on_both! {
             page_size,
             page_token: page_token.into(),
             filter: filter.into(),
+            ..Default::default()
         };
         let page = query
             .list_sessions(list(1, "", ""))

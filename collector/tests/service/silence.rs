@@ -13,7 +13,7 @@ use crate::common::*;
 use auditty_collector::{
     Access, Store,
     hearing::close_silent,
-    store::{Batch, Fact, Heard, HostName, Scope},
+    store::{Batch, Fact, GoingOn, Heard, HostName, Scope},
 };
 use auditty_proto::{convert, filter::Filter, names, v1};
 use jiff::{SignedDuration, Timestamp};
@@ -51,7 +51,9 @@ async fn apply(store: &Store, sessions: Vec<(i64, v1::Session)>) {
 
 async fn find(store: &Store, filter: &str) -> Vec<v1::Session> {
     let filter = Filter::sessions(filter).unwrap();
-    let found = store.sessions(&Scope::All, &filter, None, 100).await;
+    let found = store
+        .sessions(&Scope::All, &filter, GoingOn::default(), None, 100)
+        .await;
     found.unwrap().items
 }
 

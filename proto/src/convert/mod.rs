@@ -79,6 +79,7 @@ pub fn command(session_id: Uuid, seq: u64, time: Timestamp, exec: &event::Exec) 
         signal: None,
         duration: None,
         content_withheld: false,
+        session: None,
     }
 }
 

@@ -118,7 +118,13 @@ pub static COMMAND_FIELDS: &[Field<v1::Command>] = &[
     field("exit_code", Kind::Int, |c| int(c.exit_code)),
     field("signal", Kind::Int, |c| int(c.signal)),
     field("start_time", Kind::Time, |c| time(c.start_time.as_ref())),
+    field("content_withheld", Kind::Bool, |c| {
+        vec![Value::Bool(c.content_withheld)]
+    }),
 ];
+
+/// Fields of a command that a host may keep out of its reports.
+pub const WITHHELD_FIELDS: [&str; 4] = ["exe", "filename", "cwd", "command_line"];
 
 /// The arguments of a command with one space between them: for searching, not
 /// for a shell, and not fit for a terminal.

@@ -21,11 +21,14 @@
 //! - Times are RFC 3339, or a date alone, which is its first moment in UTC.
 //! - Enum values are given by their short names (`active`) or full ones.
 //! - Enums and booleans compare with `=` and `!=` only, `:` with text only.
+//! - Where commands of all sessions are asked for, every field of their session
+//!   can be named as `session.user` ([`CommandSearch`]).
 
 mod activity_fields;
 mod audit_fields;
 mod fields;
 mod parse;
+mod search;
 
 use std::borrow::Cow;
 
@@ -33,8 +36,9 @@ use jiff::Timestamp;
 
 pub use activity_fields::ACTIVITY_FIELDS;
 pub use audit_fields::AUDIT_FIELDS;
-pub use fields::{COMMAND_FIELDS, SESSION_FIELDS, command_line};
+pub use fields::{COMMAND_FIELDS, SESSION_FIELDS, WITHHELD_FIELDS, command_line};
 pub use parse::{FilterError, MAX_FILTER_LEN, MAX_TERMS};
+pub use search::CommandSearch;
 
 use crate::v1;
 

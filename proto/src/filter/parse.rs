@@ -32,8 +32,32 @@ pub struct FilterError {
     pub message: String,
 }
 
+impl FilterError {
+    /// Where fields of a command's session are accepted as well.
+    pub(super) fn or_of_the_session(mut self) -> Self {
+        if self.message.contains("fields are: ") {
+            let more = ", and every field of the session as `session.user`";
+            self.message.push_str(more);
+        }
+        self
+    }
+}
+
 /// Reads a filter over these fields.
 pub(super) fn parse<R>(text: &str, fields: &'static [Field<R>]) -> Result<Filter<R>, FilterError> {
+    let mut comparisons = Vec::new();
+    each_term(text, |reader| {
+        comparisons.push(reader.comparison(fields)?);
+        Ok(())
+    })?;
+    Ok(Filter { comparisons })
+}
+
+/// Has every comparison of a filter read.
+pub(super) fn each_term(
+    text: &str,
+    mut read: impl FnMut(&mut Reader<'_>) -> Result<(), FilterError>,
+) -> Result<(), FilterError> {
     if text.len() > MAX_FILTER_LEN {
         return Err(FilterError {
             position: 1,
@@ -44,28 +68,43 @@ pub(super) fn parse<R>(text: &str, fields: &'static [Field<R>]) -> Result<Filter
         });
     }
     let mut reader = Reader { text, rest: text };
-    let mut comparisons = Vec::new();
+    let mut terms = 0;
     reader.skip_space();
     while !reader.rest.is_empty() {
-        if !comparisons.is_empty() {
+        if terms > 0 {
             reader.and()?;
         }
-        if comparisons.len() == MAX_TERMS {
+        if terms == MAX_TERMS {
             return Err(reader.error(format!("at most {MAX_TERMS} comparisons are accepted")));
         }
-        comparisons.push(reader.comparison(fields)?);
+        read(&mut reader)?;
+        terms += 1;
         reader.skip_space();
     }
-    Ok(Filter { comparisons })
+    Ok(())
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     text: &'a str,
     rest: &'a str,
 }
 
 impl<'a> Reader<'a> {
-    fn comparison<R>(&mut self, fields: &'static [Field<R>]) -> Result<Comparison<R>, FilterError> {
+    /// Reads over this, where it stands next.
+    pub(super) fn skip_prefix(&mut self, prefix: &str) -> bool {
+        match self.rest.strip_prefix(prefix) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn comparison<R>(
+        &mut self,
+        fields: &'static [Field<R>],
+    ) -> Result<Comparison<R>, FilterError> {
         let field = self.field(fields)?;
         self.skip_space();
         let operator = self.operator(field)?;

@@ -65,8 +65,8 @@ pub(super) enum Database {
         writer: SqlitePool,
         readers: SqlitePool,
     },
-    /// A server.
-    Postgres(PgPool),
+    /// A server, and whether it can look up parts of texts.
+    Postgres { pool: PgPool, trigrams: bool },
 }
 
 /// A transaction; dropped without [`Changes::commit`] it never happened.
@@ -94,17 +94,28 @@ impl Database {
                 readers.close().await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { pool, .. } => pool.close().await,
         }
     }
 
     /// An empty statement.
     pub(super) fn sql(&self, text: impl AsRef<str>) -> Sql {
-        let dialect = match self {
+        Sql::new(self.dialect(), text.as_ref())
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        match self {
             Self::Sqlite { .. } => Dialect::Sqlite,
-            Self::Postgres(_) => Dialect::Postgres,
-        };
-        Sql::new(dialect, text.as_ref())
+            Self::Postgres { .. } => Dialect::Postgres,
+        }
+    }
+
+    /// Whether there is an index of parts of command lines.
+    pub(super) fn indexes_texts(&self) -> bool {
+        match self {
+            Self::Sqlite { .. } => true,
+            Self::Postgres { trigrams, .. } => *trigrams,
+        }
     }
 
     /// Begins to write.
@@ -115,7 +126,7 @@ impl Database {
             Self::Sqlite { writer, .. } => {
                 Changes::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
             }
-            Self::Postgres(pool) => Changes::Postgres(pool.begin().await?),
+            Self::Postgres { pool, .. } => Changes::Postgres(pool.begin().await?),
         })
     }
 
@@ -126,7 +137,7 @@ impl Database {
                 let rows = question.for_sqlite().fetch(readers);
                 rows.map_ok(Row::Sqlite).map_err(StoreError::from).boxed()
             }
-            Self::Postgres(pool) => {
+            Self::Postgres { pool, .. } => {
                 let rows = question.for_postgres().fetch(pool);
                 rows.map_ok(Row::Postgres).map_err(StoreError::from).boxed()
             }
@@ -181,11 +192,13 @@ impl Changes {
 
 /// Whether the same transaction may well succeed when it is tried again: the
 /// server gave way to another one (serialization failure, deadlock), or another
-/// one was first with a row that there is one of.
+/// one was first with a row that there is one of, or with its place in the order.
 pub(super) fn is_passing(error: &StoreError) -> bool {
     match error {
         StoreError::Database(sqlx::Error::Database(error)) => {
-            matches!(error.code().as_deref(), Some("40001" | "40P01" | "23505"))
+            let code = error.code();
+            // The last one is SQLite's, of a primary key.
+            matches!(code.as_deref(), Some("40001" | "40P01" | "23505" | "1555"))
         }
         _ => false,
     }

@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Executor,
+    ConnectOptions, Executor, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -65,5 +65,33 @@ pub(super) async fn open(url: &str) -> Result<Database, String> {
         .run(&pool)
         .await
         .map_err(|error| migration_failed(&error))?;
-    Ok(Database::Postgres(pool))
+    let trigrams = match index_texts(&pool).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(
+                "searching in command lines is slow: its index needs the extension pg_trgm, \
+                 which cannot be used: {error}; have an administrator run CREATE EXTENSION \
+                 pg_trgm in this database, and start the collector again"
+            );
+            false
+        }
+    };
+    Ok(Database::Postgres { pool, trigrams })
+}
+
+/// Indexes parts of command lines, where that is allowed.
+async fn index_texts(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    for statement in [
+        // Of many commands it takes its time, once.
+        "SET LOCAL statement_timeout = 0",
+        // Collectors that start together wait for each other here.
+        "SELECT pg_advisory_xact_lock(hashtext('auditty commands_by_text'))",
+        "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+        "CREATE INDEX IF NOT EXISTS commands_by_text
+         ON commands USING gin (lower(command_line) gin_trgm_ops)",
+    ] {
+        transaction.execute(statement).await?;
+    }
+    transaction.commit().await
 }

@@ -66,13 +66,13 @@ fn programs() -> Option<PathBuf> {
 }
 
 fn answers(folder: &Path) -> bool {
-    psql(folder, "SELECT 1")
+    psql(folder, "postgres", "SELECT 1")
 }
 
-fn psql(folder: &Path, statement: &str) -> bool {
+fn psql(folder: &Path, database: &str, statement: &str) -> bool {
     let mut psql = Command::new("psql");
     psql.args([
-        "-qX", "-U", "auditty", "-d", "postgres", "-c", statement, "-h",
+        "-qX", "-U", "auditty", "-d", database, "-c", statement, "-h",
     ]);
     let output = psql.arg(folder).output();
     output.is_ok_and(|output| output.status.success())
@@ -80,6 +80,19 @@ fn psql(folder: &Path, statement: &str) -> bool {
 
 /// URL of a new, empty database; `None`, said loudly, where there is no server.
 pub fn database() -> Option<String> {
+    named().map(|(url, _)| url)
+}
+
+/// The same, for a role that may make tables and nothing else.
+pub fn plain_database() -> Option<String> {
+    let (url, name) = named()?;
+    let role =
+        format!("CREATE ROLE plain_{name} LOGIN; GRANT CREATE ON SCHEMA public TO plain_{name}");
+    assert!(psql(CLUSTER.as_ref()?, &name, &role));
+    Some(url.replace("//auditty@", &format!("//plain_{name}@")))
+}
+
+fn named() -> Option<(String, String)> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let Some(folder) = CLUSTER.as_ref() else {
         let test = thread::current().name().unwrap_or("a test").to_owned();
@@ -89,7 +102,8 @@ pub fn database() -> Option<String> {
         return None;
     };
     let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    assert!(psql(folder, &format!("CREATE DATABASE {name}")));
+    let create = format!("CREATE DATABASE {name}");
+    assert!(psql(folder, "postgres", &create));
     let host = folder.display().to_string().replace('/', "%2F");
-    Some(format!("postgres://auditty@{host}/{name}"))
+    Some((format!("postgres://auditty@{host}/{name}"), name))
 }
