@@ -4,6 +4,7 @@
 mod buf;
 mod build;
 mod demo;
+mod load;
 mod report;
 mod setup;
 mod soak;
@@ -30,6 +31,7 @@ enum Verb {
     Demo(demo::Arguments),
     Test(test::Arguments),
     Soak(soak::Arguments),
+    Load(load::Arguments),
     Vm(vm::Arguments),
 }
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Soak(arguments) => soak::run(&arguments),
+        Verb::Load(arguments) => load::run(&arguments),
         Verb::Vm(arguments) => vm::run(&arguments),
     };
     match outcome {

@@ -12,6 +12,7 @@ mod evidence;
 mod grants;
 mod ingest;
 mod listen;
+mod load;
 mod query;
 mod search;
 mod silence;

@@ -18,8 +18,8 @@ use std::{
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Makes the cluster, serves it until its input ends, and removes it. The input
-/// ends with the test program, however that ends. Nothing is synced to disk: the
-/// tests do not cut the power.
+/// ends with the test program, however that ends. Nothing is synced to disk
+/// unless asked for: the tests do not cut the power.
 const SCRIPT: &str = r#"
 bin=$1 folder=$2
 run() {
@@ -27,7 +27,7 @@ run() {
 }
 cd /
 run "$bin/initdb" -D "$folder/data" -U auditty -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder/log" 2>&1 &&
-run "$bin/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c fsync=off -c max_connections=200 >>"$folder/log" 2>&1 </dev/null &
+run "$bin/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c fsync=${AUDITTY_TEST_PG_FSYNC:-off} -c max_connections=200 >>"$folder/log" 2>&1 </dev/null &
 server=$!
 cat >/dev/null
 pkill -INT -P $server; kill -INT $server; wait $server
