@@ -144,7 +144,9 @@ impl Recorder {
     /// that is about to begin, unless the rings fill up.
     fn checkpoint_is_due(&self, now: Instant) -> bool {
         let since = now.duration_since(self.last_checkpoint);
-        let patience = match self.sessions.holds() {
+        let longest = LONGEST_CHECKPOINT.as_nanos() as u64;
+        let since_boot_ns = now_boot_ns().saturating_sub(longest);
+        let patience = match self.sessions.holds_since(since_boot_ns) {
             true => LONGEST_CHECKPOINT,
             false => CHECKPOINT,
         };

@@ -38,6 +38,8 @@ pub(super) struct Connection {
     /// Programs that server processes started for themselves, by server.
     pub held: HashMap<u32, HeldFacts>,
     held_events: usize,
+    /// When the last of them did something.
+    held_boot_ns: u64,
     pub seen_boot_ns: u64,
     pub stream_loss: StreamLoss,
     /// When the login was complete, where that was seen.
@@ -168,10 +170,13 @@ impl Connection {
         }
     }
 
-    /// Whether it holds what belongs to a session that has not begun: only the
-    /// kernel's rings can bring that back.
-    pub(super) fn holds(&self) -> bool {
-        !self.held.is_empty() || self.pending.bytes > 0 || !self.held_forwards.is_empty()
+    /// Whether it holds what came since `boot_ns` and may belong to a session that
+    /// is about to begin: only the kernel's rings can bring that back. sshd has
+    /// pipes of its own, whose bytes wait for as long as the connection lives.
+    pub(super) fn holds_since(&self, boot_ns: u64) -> bool {
+        let helpers = !self.held.is_empty() && self.held_boot_ns >= boot_ns;
+        let pipes = self.pending.bytes > 0 && self.pending.newest_boot_ns >= boot_ns;
+        helpers || pipes || self.held_forwards.holds_since(boot_ns)
     }
 
     /// Keeps what a helper of `server` did. `false` at the bound.
@@ -180,6 +185,7 @@ impl Connection {
         let room = self.held_events < bound && waiting.lost == 0;
         if room {
             self.held_events += 1;
+            self.held_boot_ns = held.boot_ns;
             waiting.facts.push(held);
         } else {
             waiting.lost += 1;
@@ -210,6 +216,8 @@ impl Connection {
 pub(super) struct PendingPipes {
     pipes: HashMap<u64, PendingPipe>,
     bytes: usize,
+    /// When the last of these bytes were seen.
+    newest_boot_ns: u64,
 }
 
 /// One such pipe. Both ends of it may be server processes.
@@ -272,6 +280,7 @@ impl PendingPipes {
             return true;
         }
         self.bytes += held;
+        self.newest_boot_ns = boot_ns;
         pipe.pieces.push(PendingPiece {
             boot_ns,
             direction: piece.direction,

@@ -45,6 +45,12 @@ impl HeldForwards {
         self.waiting.is_empty()
     }
 
+    /// Whether something waits that came since `boot_ns`.
+    pub(super) fn holds_since(&self, boot_ns: u64) -> bool {
+        let newest = self.waiting.last();
+        newest.is_some_and(|(event, _)| event.boot_ns >= boot_ns)
+    }
+
     fn push(&mut self, event: &KernelEvent, socket: &SocketEvent) {
         if self.waiting.len() < MAX_HELD {
             self.waiting.push((event.clone(), socket.clone()));

@@ -38,10 +38,11 @@ pub struct Connections {
 }
 
 impl Sessions {
-    /// Whether something waits for a session that has not begun yet. A
-    /// checkpoint now would leave it to nobody.
-    pub fn holds(&self) -> bool {
-        self.connections.values().any(Connection::holds)
+    /// Whether something that came since `boot_ns` waits for a session that has
+    /// not begun yet. A checkpoint now would leave it to nobody.
+    pub fn holds_since(&self, boot_ns: u64) -> bool {
+        let mut connections = self.connections.values();
+        connections.any(|connection| connection.holds_since(boot_ns))
     }
 
     /// Puts all that was joined on the timelines, and hands the sink what the

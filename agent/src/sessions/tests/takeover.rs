@@ -4,7 +4,7 @@ use auditty_recording::event::{GapCause, Stream};
 use auditty_recording::session::Verdict;
 
 use super::rig::{CHILD, MONITOR, Rig, SHELL, SSHD};
-use crate::capture::event::{ConnectionStart, Exec, Fact, Fd, KernelEvent};
+use crate::capture::event::{ConnectionStart, Direction, Exec, Fact, Fd, KernelEvent};
 use crate::sessions::Restart;
 
 const ROOT: u64 = 77;
@@ -229,4 +229,17 @@ fn nothing_new_is_nothing_to_keep() {
     let (mut rig, _) = killed();
     let again = rig.sessions.checkpoint(&mut rig.sink);
     assert!(again.changed.is_empty() && again.gone.is_empty());
+}
+
+#[test]
+fn a_checkpoint_waits_for_what_has_just_come_and_no_longer() {
+    let mut rig = Rig::logged_in();
+    // One of sshd's own: no session ever claims it.
+    rig.pipe(SSHD, 77, Direction::Input, 0, "x");
+    let came = rig.now;
+    assert!(rig.sessions.holds_since(came));
+    rig.fork(SSHD, SHELL);
+    below_root(&mut rig, SHELL, root_exec());
+    rig.output(0, 0, "hour after hour");
+    assert!(!rig.sessions.holds_since(came + 1));
 }
