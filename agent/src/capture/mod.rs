@@ -14,6 +14,7 @@ mod decode;
 pub mod event;
 mod file_calls;
 mod files;
+mod heap;
 mod hooks;
 mod kretprobe;
 pub mod ladder;
@@ -59,6 +60,13 @@ use sensitive::SensitivePaths;
 /// How often the rings are drained while somebody is connected. Waking up for
 /// each record would cost more than the capture itself.
 const BUSY_POLL: Duration = Duration::from_millis(10);
+
+/// How often once nothing has come for `QUIET_NS`: what comes then waits so much
+/// longer, once, and rings of the default size hold what it may be until then.
+const QUIET_POLL: Duration = Duration::from_millis(50);
+
+/// Between two keystrokes of somebody who types it is not quiet.
+const QUIET_NS: u64 = 1_000_000_000;
 
 /// How often without a connection; a new one wakes the agent up.
 const IDLE_POLL: Duration = Duration::from_millis(500);
@@ -209,6 +217,8 @@ pub struct Capture {
     recount: bool,
     /// When somebody was connected, or about to be, for the last time.
     last_busy_boot_ns: u64,
+    /// When there was something in the rings for the last time.
+    last_read_boot_ns: u64,
     last_housekeeping_boot_ns: u64,
     last_pruning_boot_ns: u64,
 }
@@ -279,6 +289,7 @@ impl Capture {
         if !hooks.has_demand() {
             found.push(of_the_host(Fact::Detached, now_boot_ns()));
         }
+        heap::trim();
         let blind_until_boot_ns = match handover {
             Some(_) if !had_demand => now_boot_ns(),
             _ => 0,
@@ -294,6 +305,7 @@ impl Capture {
             blind_until_boot_ns,
             recount: false,
             last_busy_boot_ns: now,
+            last_read_boot_ns: now,
             last_housekeeping_boot_ns: now,
             last_pruning_boot_ns: now,
         })
@@ -323,13 +335,13 @@ impl Capture {
                 thread::sleep(BUSY_POLL);
                 continue;
             }
-            self.rings.wait(if self.is_idle(now_boot_ns()) {
-                IDLE_POLL
-            } else {
-                BUSY_POLL
-            })?;
+            self.rings.wait(self.patience(now_boot_ns()))?;
             let now = now_boot_ns();
+            let before = self.pending.len();
             let starting = self.drain();
+            if self.pending.len() > before {
+                self.last_read_boot_ns = now;
+            }
             self.attach_on_demand(starting, now)?;
             let settled = now.saturating_sub(SETTLE_NS);
             if now.saturating_sub(self.last_housekeeping_boot_ns) >= HOUSEKEEPING_NS {
@@ -370,6 +382,17 @@ impl Capture {
             }
         }
         starting
+    }
+
+    /// How long the rings may fill until they are looked at again.
+    fn patience(&self, now: u64) -> Duration {
+        if self.is_idle(now) {
+            IDLE_POLL
+        } else if now.saturating_sub(self.last_read_boot_ns) >= QUIET_NS {
+            QUIET_POLL
+        } else {
+            BUSY_POLL
+        }
     }
 
     /// Nobody is connected, and nobody was a moment ago.
