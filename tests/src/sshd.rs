@@ -80,6 +80,12 @@ impl Sshd {
         fs::create_dir_all(folder.join("authorized_keys"))?;
         let host_key = key_pair(&folder.join("host_key"))?;
         let folder_name = folder.display();
+        // Of a keyword that comes twice, sshd takes the first.
+        let pam = if extra.contains("UsePAM no") {
+            "no"
+        } else {
+            "yes"
+        };
         let config = format!(
             "Port {port}\n\
              ListenAddress 127.0.0.1\n\
@@ -87,7 +93,7 @@ impl Sshd {
              PidFile none\n\
              AuthorizedKeysFile {folder_name}/authorized_keys/%u\n\
              StrictModes no\n\
-             UsePAM yes\n\
+             UsePAM {pam}\n\
              PasswordAuthentication yes\n\
              PermitRootLogin yes\n\
              MaxStartups 100\n\

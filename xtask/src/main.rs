@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything a contributor runs, one verb a file.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod buf;
 mod build;
 mod demo;
@@ -32,6 +33,7 @@ enum Verb {
     Test(test::Arguments),
     Soak(soak::Arguments),
     Load(load::Arguments),
+    Bench(bench::Arguments),
     Vm(vm::Arguments),
 }
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Build(arguments) => build::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Load(arguments) => load::run(&arguments),
         Verb::Vm(arguments) => vm::run(&arguments),

@@ -100,6 +100,11 @@ pub fn ready() -> Result<()> {
     run(&Arguments { only: Vec::new() })
 }
 
+/// Installs one more Debian package, for a verb that needs it.
+pub fn install(package: &str, reason: &str) -> Result<()> {
+    packages::install(&[(package, reason)]).map(drop)
+}
+
 /// Announces what is done and why.
 fn announce(what: &str, why: &str) {
     println!("setup: {what}: {why}");
