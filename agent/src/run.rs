@@ -30,11 +30,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use auditty_proto::v1::HostReport;
 use auditty_recording::digest::Digest;
 use auditty_recording::session::Host;
 use auditty_recording::store::{AnyStore, StoreUrl};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -73,13 +75,24 @@ pub fn run(config: &Config) -> Result<()> {
     let options = spool_options(config, &host);
     let (spool, resumable) = Spool::open(options, Arc::clone(&store), takeover.journal.as_ref())
         .context("opening the spool")?;
-    let followed = Followed::default();
-    let tasks = Tasks::start(&runtime, config, &host, &spool, store, followed.clone())?;
-    let outcome = record(
-        &runtime, config, &host, takeover, spool, resumable, followed,
-    );
+    let shared = Shared::default();
+    let tasks = Tasks::start(&runtime, config, &host, &spool, store, &shared)?;
+    let outcome = record(&runtime, config, &host, takeover, spool, resumable, shared);
     runtime.block_on(tasks.stop());
     outcome
+}
+
+/// What the threads and the tasks tell each other.
+#[derive(Clone, Default)]
+struct Shared {
+    /// Grants of the collector.
+    followed: Followed,
+    /// What the collector is told of the host, when it is known how it records.
+    host: watch::Sender<Option<HostReport>>,
+}
+
+fn configuration(config: &Config) -> Digest {
+    Digest::of(format!("{config:?}").as_bytes())
 }
 
 fn spool_options(config: &Config, host: &Host) -> SpoolOptions {
@@ -96,7 +109,7 @@ fn spool_options(config: &Config, host: &Host) -> SpoolOptions {
         keys_directory: config.host().state_directory().join("keys"),
         key_lifetime: config.recording().key_lifetime(),
         digest_interval: config.recording().digest_interval(),
-        configuration: Digest::of(format!("{config:?}").as_bytes()),
+        configuration: configuration(config),
         encryption: config.encryption().recipients().cloned().map(Arc::new),
         report_content: config.encryption().report_content(),
     }
@@ -165,7 +178,7 @@ fn record(
     takeover: Takeover,
     mut spool: Spool,
     resumable: Vec<SessionRecord>,
-    followed: Followed,
+    shared: Shared,
 ) -> Result<()> {
     if config.capture().input() == config::Input::Full {
         tracing::warn!(
@@ -180,6 +193,11 @@ fn record(
         capture_mode: capture.mode().name().to_owned(),
         ..host.clone()
     };
+    shared.host.send_replace(Some(HostReport {
+        host: Some(host.into()),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        configuration_sha256: configuration(config).to_string(),
+    }));
     let open = resumable.len();
     let restart = match &journal {
         Some(journal) => Restart::Pinned(resumable, journal.connections()),
@@ -196,7 +214,7 @@ fn record(
     let state = config.host().state_directory();
     let recorder = Recorder::new(
         host.clone(),
-        (config.grants(), followed),
+        (config.grants(), shared.followed),
         spool,
         batches,
         marks,
@@ -271,7 +289,7 @@ impl Tasks {
         host: &Host,
         spool: &Spool,
         store: AnyStore,
-        followed: Followed,
+        shared: &Shared,
     ) -> Result<Self> {
         let _inside = runtime.enter();
         let (collector, address) = runtime
@@ -280,9 +298,15 @@ impl Tasks {
         let channel = dial(&address).context("the collector's address")?;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let kept = config.host().state_directory().join("collector-grants");
-        let follower = Follower::new(channel.clone(), &host.host_id, &kept, followed);
+        let follower = Follower::new(
+            channel.clone(),
+            &host.host_id,
+            &kept,
+            shared.followed.clone(),
+        );
         tracker.spawn(follower.run(stop.clone()));
-        tracker.spawn(Reporter::new(spool.outbox(), channel).run(stop.clone()));
+        let reporter = Reporter::new(spool.outbox(), channel).saying(shared.host.subscribe());
+        tracker.spawn(reporter.run(stop.clone()));
         // A folder has no settings that could change behind the agent's back.
         if matches!(config.store().url, StoreUrl::S3 { .. }) {
             let watch = Watch::new(spool.uploads(), Arc::clone(&store), host.host_id.clone());

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use auditty_proto::v1;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -37,12 +38,13 @@ pub struct Hearing {
 
 impl Hearing {
     /// A host has reported something, or that it is there.
-    pub(crate) fn heard(&self, host: HostName, boot_id: &str) {
+    pub(crate) fn heard(&self, host: HostName, boot_id: &str, report: Option<v1::HostReport>) {
         let heard = Heard {
             boot_id: boot_id.to_owned(),
             time: Timestamp::now(),
+            report: report.map(Box::new),
         };
-        self.lock().insert(host, heard);
+        self.lock().entry(host).or_default().follow(heard);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<HostName, Heard>> {
@@ -71,8 +73,11 @@ impl Hearing {
             }
             Err(_) => {
                 let mut now = self.lock();
-                for (host, heard) in heard {
-                    now.entry(host).or_insert(heard);
+                for (host, mut heard) in heard {
+                    if let Some(later) = now.remove(&host) {
+                        heard.follow(later);
+                    }
+                    now.insert(host, heard);
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! `IngestService`: checks a batch as a whole, stores it as a whole, answers
 //! when it is durable.
 
+use std::sync::Arc;
+
 use auditty_proto::{
     names,
     v1::{self, activity::Activity, ingest_service_server::IngestService, report},
@@ -11,6 +13,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::Principal;
+use crate::alerts::{self, Rule};
 use crate::countersign::Countersigner;
 use crate::hearing::Hearing;
 use crate::store::{Batch, CommandEnd, ConnectEnd, Fact, HostName, Store, StoreError, nanoseconds};
@@ -31,6 +34,9 @@ pub const MAX_COMMAND_LEN: usize = 2 * 1024 * 1024;
 /// Largest activity, encoded: two paths of the longest kind, and the rest.
 pub const MAX_ACTIVITY_LEN: usize = 64 * 1024;
 
+/// Largest description of a host, encoded.
+pub const MAX_HOST_LEN: usize = 64 * 1024;
+
 /// Largest entry of a key log, and its signature.
 pub const MAX_KEY_LEN: usize = 16 * 1024;
 
@@ -40,16 +46,18 @@ pub struct Ingest {
     store: Store,
     signer: Countersigner,
     hearing: Hearing,
+    rules: Arc<[Rule]>,
 }
 
 impl Ingest {
-    /// Takes reports into this store, signs the chain heads in them, and hears of
-    /// their hosts.
-    pub fn new(store: Store, signer: Countersigner, hearing: Hearing) -> Self {
+    /// Takes reports into this store, signs the chain heads in them, hears of
+    /// their hosts, and makes alerts of the commands that `rules` name.
+    pub fn new(store: Store, signer: Countersigner, hearing: Hearing, rules: Arc<[Rule]>) -> Self {
         Self {
             store,
             signer,
             hearing,
+            rules,
         }
     }
 }
@@ -61,7 +69,7 @@ impl IngestService for Ingest {
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
         let sender = Principal::of(&request)?.clone();
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         if let Some(host) = sender.host()
             && host != request.host_id
         {
@@ -70,13 +78,18 @@ impl IngestService for Ingest {
             )));
         }
         let boot_id = request.boot_id.clone();
+        let report = request.host.take();
         let mut batch = check(request, sender.tenant())
             .map_err(|malformed| Status::invalid_argument(malformed.to_string()))?;
         let host = HostName {
             tenant: batch.tenant.clone(),
             host_id: batch.host_id.clone(),
         };
-        self.hearing.heard(host, &boot_id);
+        let report = report
+            .map(|report| check_host(report, &host, &boot_id))
+            .transpose()
+            .map_err(|malformed| Status::invalid_argument(malformed.to_string()))?;
+        self.hearing.heard(host, &boot_id, report);
         if batch.facts.is_empty() {
             return Ok(Response::new(v1::ReportResponse {}));
         }
@@ -84,6 +97,7 @@ impl IngestService for Ingest {
             tracing::error!(host_id = batch.host_id, "batch not signed: {error}");
             Status::unavailable(format!("batch not signed: {error}"))
         })?;
+        batch.causes = alerts::causes(&batch, &self.rules);
         match self.store.apply(&batch).await {
             Ok(()) => Ok(Response::new(v1::ReportResponse {})),
             Err(error @ StoreError::OtherHost { .. }) => {
@@ -118,6 +132,7 @@ fn check(request: v1::ReportRequest, tenant: &str) -> Result<Batch, Malformed> {
         host_id,
         boot_id,
         reports,
+        host: _,
     } = request;
     if host_id.is_empty() || host_id.len() > MAX_ID_LEN {
         return malformed("host_id", format!("must have 1 to {MAX_ID_LEN} bytes"));
@@ -141,7 +156,29 @@ fn check(request: v1::ReportRequest, tenant: &str) -> Result<Batch, Malformed> {
         tenant: tenant.to_owned(),
         facts,
         receipts: Vec::new(),
+        causes: Vec::new(),
     })
+}
+
+/// What a host says of itself. Which host it is the request says.
+fn check_host(
+    mut report: v1::HostReport,
+    name: &HostName,
+    boot_id: &str,
+) -> Result<v1::HostReport, Malformed> {
+    let Some(host) = &mut report.host else {
+        return malformed("host.host", "is missing");
+    };
+    if host.hostname.len() > MAX_NAME_LEN {
+        let most = format!("must have at most {MAX_NAME_LEN} bytes");
+        return malformed("host.host.hostname", most);
+    }
+    host.host_id.clone_from(&name.host_id);
+    boot_id.clone_into(&mut host.boot_id);
+    if report.encoded_len() > MAX_HOST_LEN {
+        return malformed("host", format!("must have at most {MAX_HOST_LEN} bytes"));
+    }
+    Ok(report)
 }
 
 fn check_fact(

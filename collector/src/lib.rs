@@ -23,18 +23,23 @@
 //! The way of a report: [`ingest`] checks a whole batch, [`store`] puts it into
 //! one transaction, and the answer goes out after the commit. The way of a
 //! question: [`query`] reads the filter, [`store`] turns it into SQL with bound
-//! values. [`grants`] keeps what is approved and tells the agents; [`webhook`]
+//! values. What somebody should look at becomes one of the [`alerts`]. [`grants`] keeps what is approved and tells the agents; [`webhook`]
 //! takes it from platforms without gRPC.
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod alerts;
 pub mod audit;
 pub mod config;
 pub mod countersign;
+pub mod coverage;
 pub mod evidence;
+mod following;
 pub mod grants;
 pub mod hearing;
+pub mod hosts;
 pub mod ingest;
+mod latest;
 pub mod listen;
 pub mod query;
 pub mod server;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use auditty_collector::{
     Access, Countersigner, ListenAddress, Listeners, Location, Store,
     access::{Tls, Tokens},
+    alerts::Alarm,
     config::{Config, Flags},
     serve,
     webhook::{Secrets, Webhook},
@@ -90,6 +91,10 @@ async fn start(arguments: Arguments) -> anyhow::Result<()> {
                     println!("webhook          {address}, secrets of {secrets:?}");
                 }
             }
+            println!("alert_rules      {}", access.alarm.rules.len());
+            for destination in &access.alarm.destinations {
+                println!("alerts_to        {}", destination.name());
+            }
             access.tokens.refresh().await?;
             Ok(())
         }
@@ -105,6 +110,7 @@ fn access(config: &Config) -> anyhow::Result<Access> {
         limits: config.limits(),
         silence: Some(config.silence()),
         webhook: None,
+        alarm: Alarm::load(config.alerts())?,
     })
 }
 

@@ -1,16 +1,20 @@
 //! `SessionService`: reads requests, asks the store, gives pages.
 
+use std::pin::Pin;
+
 use auditty_proto::{
     filter::{CommandSearch, Filter, FilterError},
     names, page_token,
     v1::{self, session_service_server::SessionService},
 };
+use futures::{Stream, stream};
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
     access::{Asked, Principal},
+    following::{Following, Watcher},
     store::{
         CommandPosition, GoingOn, Page, Scope, SessionPosition, Store, StoreError, nanoseconds,
     },
@@ -26,12 +30,13 @@ const MAX_ITEMS: usize = 1000;
 #[derive(Clone, Debug)]
 pub struct Query {
     store: Store,
+    following: Following,
 }
 
 impl Query {
-    /// Answers from this store.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    /// Answers from this store; who follows is told as `following` says.
+    pub(crate) fn new(store: Store, following: Following) -> Self {
+        Self { store, following }
     }
 }
 
@@ -84,6 +89,23 @@ impl SessionService for Query {
         Ok(Response::new(v1::GetSessionResponse {
             session: Some(session),
         }))
+    }
+
+    type WatchSessionsStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchSessionsResponse, Status>> + Send>>;
+
+    async fn watch_sessions(
+        &self,
+        request: Request<v1::WatchSessionsRequest>,
+    ) -> Result<Response<Self::WatchSessionsStream>, Status> {
+        Asked::note(&request);
+        let scope = Principal::of(&request)?.scope();
+        let asked = request.get_ref();
+        let filter = Filter::sessions(&asked.filter).map_err(invalid_filter)?;
+        let store = self.store.clone();
+        let watcher = Watcher::new(&self.following, store, scope, filter, asked).await?;
+        let answers = stream::try_unfold(watcher, Watcher::next);
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn list_commands(

@@ -4,21 +4,26 @@
 use std::{sync::Arc, time::Duration};
 
 use auditty_proto::v1::{
-    self, audit_service_server::AuditServiceServer, evidence_service_server::EvidenceServiceServer,
-    grant_service_server::GrantServiceServer, ingest_service_server::IngestServiceServer,
-    session_service_server::SessionServiceServer,
+    self, alert_service_server::AlertServiceServer, audit_service_server::AuditServiceServer,
+    coverage_service_server::CoverageServiceServer, evidence_service_server::EvidenceServiceServer,
+    grant_service_server::GrantServiceServer, host_service_server::HostServiceServer,
+    ingest_service_server::IngestServiceServer, session_service_server::SessionServiceServer,
 };
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 
 use crate::{
     access::{self, Gate, Limits, Protocols, Tls, Tokens},
+    alerts::{self, Alarm, Alerts},
     audit::{Audit, AuditLog},
     countersign::Countersigner,
+    coverage::Coverage,
     evidence::Evidence,
+    following::Following,
     grants::Grants,
     hearing::{self, Hearing},
+    hosts::Hosts,
     ingest::Ingest,
     listen::{ListenAddress, Listener, Listeners},
     query::Query,
@@ -77,6 +82,8 @@ pub struct Access {
     pub silence: Option<Duration>,
     /// Where grants are pushed over plain HTTP.
     pub webhook: Option<Webhook>,
+    /// What is an alert, and where alerts go.
+    pub alarm: Alarm,
 }
 
 /// What every listener serves.
@@ -102,6 +109,7 @@ pub async fn serve(
         limits,
         silence,
         webhook,
+        alarm,
     } = access;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServiceServer<Ingest>>().await;
@@ -111,17 +119,31 @@ pub async fn serve(
         .set_serving::<EvidenceServiceServer<Evidence>>()
         .await;
     health.set_serving::<GrantServiceServer<Grants>>().await;
+    health.set_serving::<HostServiceServer<Hosts>>().await;
+    health.set_serving::<AlertServiceServer<Alerts>>().await;
+    health
+        .set_serving::<CoverageServiceServer<Coverage>>()
+        .await;
     let (audit, writing) = AuditLog::new(store.clone());
     let writing = tokio::spawn(writing);
     let (grants, following) = Grants::new(store.clone(), shutdown.clone());
+    let (alerts, noticing_alerts) = Alerts::new(store.clone(), shutdown.clone());
+    let (following_sessions, noticing_sessions) = Following::new(store.clone(), shutdown.clone());
+    let latest_alert = alerts.latest().clone();
     let hearing = Hearing::default();
+    let ingest = Ingest::new(
+        store.clone(),
+        signer.clone(),
+        hearing.clone(),
+        Arc::clone(&alarm.rules),
+    );
     let mut routes = Routes::builder();
     routes
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(
-            IngestServiceServer::new(Ingest::new(store.clone(), signer.clone(), hearing.clone()))
+            IngestServiceServer::new(ingest)
                 .max_decoding_message_size(MAX_REQUEST_LEN)
                 .accept_compressed(CompressionEncoding::Zstd)
                 .accept_compressed(CompressionEncoding::Gzip),
@@ -145,7 +167,25 @@ pub async fn serve(
                 .send_compressed(CompressionEncoding::Gzip),
         )
         .add_service(
-            SessionServiceServer::new(Query::new(store.clone()))
+            SessionServiceServer::new(Query::new(store.clone(), following_sessions))
+                .max_decoding_message_size(MAX_REQUEST_LEN)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
+            HostServiceServer::new(Hosts::new(store.clone()))
+                .max_decoding_message_size(MAX_REQUEST_LEN)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
+            AlertServiceServer::new(alerts)
+                .max_decoding_message_size(MAX_REQUEST_LEN)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
+            CoverageServiceServer::new(Coverage::new(store.clone()))
                 .max_decoding_message_size(MAX_REQUEST_LEN)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip),
@@ -184,12 +224,19 @@ pub async fn serve(
             }
         };
         let heard = hearing.write(&store, &shutdown);
+        let delivering = alarm.destinations.iter();
+        let delivering = delivering
+            .map(|destination| alerts::deliver(&store, destination, &latest_alert, &shutdown));
         tokio::join!(
             certificates,
             tokens.watch(&shutdown),
             following,
+            noticing_alerts,
+            noticing_sessions,
             heard,
-            silence
+            silence,
+            alerts::watch_silence(&store, &hearing, alarm.silence, &shutdown),
+            join_all(delivering),
         );
     };
     let serving = async {

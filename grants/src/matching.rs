@@ -195,16 +195,21 @@ impl GrantRule {
 
     fn covers(&self, login: &Login, host: &Host) -> bool {
         let mut users = self.unix_users.iter();
+        (self.unix_users.is_empty() || users.any(|glob| matches(glob, &login.user)))
+            && self.is_for(host)
+            && (!self.names_identity() || self.covers_identity(login))
+    }
+
+    /// Whether it is for a host, by its names and labels.
+    pub fn is_for(&self, host: &Host) -> bool {
         let mut hosts = self.hosts.iter();
         let here = |glob: &String| matches(glob, &host.hostname) || matches(glob, &host.host_id);
-        (self.unix_users.is_empty() || users.any(|glob| matches(glob, &login.user)))
-            && (self.hosts.is_empty() || hosts.any(here))
+        (self.hosts.is_empty() || hosts.any(here))
             && self.host_labels.iter().all(|(name, glob)| {
                 host.labels
                     .get(name)
                     .is_some_and(|value| matches(glob, value))
             })
-            && (!self.names_identity() || self.covers_identity(login))
     }
 
     /// Only what sshd itself verified counts as an identity.

@@ -57,6 +57,8 @@ short_names! {
     HandoffTo "HANDOFF_TO_",
     Role "ROLE_",
     KeyStanding "KEY_STANDING_",
+    HostState "HOST_STATE_",
+    AlertKind "ALERT_KIND_",
 }
 
 /// Resource name of a session.
@@ -71,6 +73,11 @@ pub const ALL_SESSIONS: &str = "sessions/-";
 /// Resource name of a grant.
 pub fn grant_name(request_id: &str) -> String {
     format!("grants/{request_id}")
+}
+
+/// Resource name of a host.
+pub fn host_name(host_id: &str) -> String {
+    format!("hosts/{host_id}")
 }
 
 /// Resource name of a command.

@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 const VERSION: u8 = 1;
 const FINGERPRINT_LEN: usize = 8;
 /// Far above any position in use.
-const MAX_TOKEN_LEN: usize = 256;
+const MAX_TOKEN_LEN: usize = 1024;
 
 /// Why a page token was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

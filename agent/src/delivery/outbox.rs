@@ -151,6 +151,7 @@ impl Outbox {
                 host_id: self.state.host_id.clone(),
                 boot_id: self.state.boot_id.clone(),
                 reports: self.waiting.get(..count).unwrap_or_default().to_vec(),
+                host: None,
             };
             let encoded = request.encode_to_vec();
             let number = *self.state.written.borrow() + 1;

@@ -5,9 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auditty_proto::v1::ReportRequest;
 use auditty_proto::v1::ingest_service_client::IngestServiceClient;
+use auditty_proto::v1::{HostReport, ReportRequest};
 use prost::Message as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -29,6 +30,8 @@ const STUCK: Duration = Duration::from_secs(10);
 pub struct Reporter {
     outbox: Arc<OutboxState>,
     client: IngestServiceClient<Channel>,
+    /// What the host is and how it records, when that is known.
+    host: Option<watch::Receiver<Option<HostReport>>>,
     /// The trouble last logged.
     trouble: Option<Code>,
 }
@@ -39,7 +42,16 @@ impl Reporter {
         Self {
             outbox,
             client: IngestServiceClient::new(channel),
+            host: None,
             trouble: None,
+        }
+    }
+
+    /// Will also say what the host is and how it records.
+    pub fn saying(self, host: watch::Receiver<Option<HostReport>>) -> Self {
+        Self {
+            host: Some(host),
+            ..self
         }
     }
 
@@ -53,6 +65,10 @@ impl Reporter {
         let mut written = self.outbox.written.subscribe();
         let mut number = self.outbox.first;
         loop {
+            let host = self.host.as_ref();
+            if host.is_some_and(|host| host.has_changed().unwrap_or(false)) {
+                self.beat().await;
+            }
             let news = async {
                 let news = written.wait_for(|written| *written >= number).await;
                 news.is_ok()
@@ -86,9 +102,16 @@ impl Reporter {
             host_id: self.outbox.host_id.clone(),
             boot_id: self.outbox.boot_id.clone(),
             reports: Vec::new(),
+            host: self.host.as_ref().and_then(|host| host.borrow().clone()),
         };
+        let said = request.host.is_some();
         match self.client.report(request).await {
-            Ok(_) => self.taken(),
+            Ok(_) => {
+                self.taken();
+                if let Some(host) = self.host.as_mut().filter(|_| said) {
+                    host.mark_unchanged();
+                }
+            }
             Err(status) => self.note(&status),
         }
     }

@@ -188,6 +188,7 @@ async fn ask(address: &Address, host: &Host) -> Result<()> {
         host_id: host.host_id.clone(),
         boot_id: host.boot_id.clone(),
         reports: Vec::new(),
+        host: None,
     };
     match client.report(request).await {
         Err(status) if status.code() != Code::InvalidArgument => Err(status).context("asking it"),

@@ -80,7 +80,7 @@ pub(super) struct RawLimits {
 }
 
 /// A key, and what is accepted for it.
-pub(super) type Wrong = (&'static str, String);
+pub(in crate::config) type Wrong = (&'static str, String);
 
 impl RawTls {
     pub(super) fn check(self) -> Result<TlsFiles, Wrong> {

@@ -57,6 +57,22 @@
 //! [limits]
 //! requests_per_second = 100
 //! burst = 500
+//!
+//! # What is an alert beside what always is, and where alerts go.
+//! [alerts]
+//! host_silent_after_seconds = 18
+//! [[alerts.rules]]                        # commands, as for ListCommands
+//! name = "shadow"
+//! filter = "command_line : '/etc/shadow'"
+//! [[alerts.webhooks]]
+//! name = "soc"
+//! url = "https://soc.example.com/auditty"
+//! secret = "/etc/auditty/soc.secret"      # signs, as the webhook for grants
+//! ca = "/etc/auditty/soc-ca.pem"
+//! filter = "kind != host_changed"         # as for ListAlerts
+//! [alerts.syslog]
+//! address = "unix:/dev/log"               # or "udp:192.0.2.1:514"
+//! filter = ""
 //! ```
 //!
 //! Every key of the top and every table may be left out; without the tables only
@@ -64,6 +80,7 @@
 //! Roles are `agent`, `viewer`, `auditor`, `grant-writer` and `admin`.
 
 mod access;
+mod alerts;
 
 use std::{
     fs, io,
@@ -76,9 +93,11 @@ use serde::Deserialize;
 
 pub use access::WebhookSettings;
 use access::{RawApiToken, RawLimits, RawOidc, RawTls, RawWebhook};
+use alerts::RawAlerts;
 
 use crate::{
     access::{ApiToken, Limits, OidcSettings, TlsFiles},
+    alerts::AlarmSettings,
     countersign,
     hearing::DEFAULT_SILENCE,
     listen::ListenAddress,
@@ -141,6 +160,8 @@ struct Raw {
     webhook: Option<RawWebhook>,
     #[serde(default)]
     limits: RawLimits,
+    #[serde(default)]
+    alerts: RawAlerts,
 }
 
 /// What flags say; they win over the file.
@@ -165,6 +186,7 @@ pub struct Config {
     api_tokens: Vec<ApiToken>,
     webhook: Option<WebhookSettings>,
     limits: Limits,
+    alerts: AlarmSettings,
 }
 
 impl Config {
@@ -227,6 +249,7 @@ impl Config {
                 .transpose()
                 .map_err(named)?,
             limits: raw.limits.check().map_err(named)?,
+            alerts: raw.alerts.check().map_err(named)?,
         })
     }
 
@@ -278,6 +301,11 @@ impl Config {
     /// How much one caller may ask for.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What is an alert, and where alerts go.
+    pub fn alerts(&self) -> &AlarmSettings {
+        &self.alerts
     }
 }
 
@@ -343,6 +371,22 @@ mod tests {
             (
                 "[webhook]\nlisten = [\"[::1]:1\"]\n[[webhook.secrets]]\nname = \"x\"\ntenant = \"\"\nfile = \"/s\"",
                 ["`webhook.secrets.tenant`", "name one"],
+            ),
+            (
+                "[alerts]\nhost_silent_after_seconds = 5",
+                ["`alerts.host_silent_after_seconds`", "16 to"],
+            ),
+            (
+                "[[alerts.rules]]\nname = \"x\"\nfilter = \"line : 'x'\"",
+                ["`alerts.rules.filter`", "command_line"],
+            ),
+            (
+                "[[alerts.webhooks]]\nname = \"x\"\nurl = \"http://example.com\"",
+                ["`alerts.webhooks.url`", "https://"],
+            ),
+            (
+                "[alerts.syslog]\naddress = \"/dev/log\"",
+                ["`alerts.syslog.address`", "unix:/dev/log"],
             ),
             ("[limits]\nburst = 0", ["`limits.burst`", "1000000"]),
             ("database = \"mysql://x\"", ["`database`", "postgres://"]),

@@ -7,7 +7,7 @@ use auditty_recording::{
 };
 use uuid::Uuid;
 
-use super::receipts::KnownHead;
+use super::{alerts::Cause, receipts::KnownHead};
 
 /// A checked batch of one host.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Batch {
     /// What the collector vouches for when it has stored them, in the order of
     /// heads.
     pub receipts: Vec<(KnownHead, SignedReceipt)>,
+    /// What of it somebody should look at.
+    pub causes: Vec<Cause>,
 }
 
 /// One checked fact.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Page, Scope, Store, StoreError,
+    alerts::Cause,
     database::{Changes, Row},
     fact::Batch,
     host_keys::{HostPosition, moment, position, push_after, stored, time},
@@ -23,6 +24,7 @@ impl Store {
         batch: &Batch,
         log: &LogId,
         head: DigestHead,
+        causes: &mut Vec<Cause>,
     ) -> Result<(), StoreError> {
         let number = stored(head.number);
         let place = [batch.tenant.clone(), batch.host_id.clone(), log.to_string()];
@@ -48,6 +50,8 @@ impl Store {
         if changes.rows(sql.often()).await?.len() > 1 {
             let host_id = batch.host_id.escape_debug();
             tracing::error!(%host_id, %log, number, "a host's digest chain went on from an older state: the host was rolled back or copied, or somebody reports in its name");
+            let what = format!("digest {number} of its chain {log}");
+            causes.push(Cause::conflict(batch, &what, ""));
         }
         let mut sql = self
             .database

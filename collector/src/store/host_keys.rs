@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::{
     Page, Scope, Store, StoreError,
+    alerts::Cause,
     database::{Changes, Row, Sql},
     fact::Batch,
     read::push_scope,
@@ -43,6 +44,7 @@ impl Store {
         changes: &mut Changes,
         batch: &Batch,
         signed: &SignedEntry,
+        causes: &mut Vec<Cause>,
     ) -> Result<(), StoreError> {
         let KeyEntry {
             log,
@@ -94,6 +96,7 @@ impl Store {
                 if kept >= MAX_UNCERTIFIED {
                     return Ok(());
                 }
+                causes.push(Cause::uncertified_key(batch, fingerprint));
             }
             _ => {}
         }

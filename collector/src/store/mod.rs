@@ -2,21 +2,27 @@
 //! see. It knows SQL and nothing of gRPC; what the two databases do not have in
 //! common is in the module `database`.
 
+mod alerts;
 mod audit;
+mod coverage;
 mod database;
 mod fact;
 mod filters;
 mod grants;
 mod heads;
 mod host_keys;
+mod hosts;
 mod read;
 mod receipts;
 mod search;
+mod session_changes;
 mod silent;
 mod write;
 
 use uuid::Uuid;
 
+pub use alerts::{AlertRevision, Cause};
+pub use coverage::{Covered, HostCover, Range};
 pub use database::Location;
 pub use fact::{Batch, CommandEnd, ConnectEnd, Fact};
 pub use grants::{Change, GrantRevision};
@@ -24,6 +30,7 @@ pub use host_keys::{Accepted, HostPosition};
 pub use read::GoingOn;
 pub use receipts::{KnownHead, ReceiptPosition};
 pub use search::{CommandPosition, Found};
+pub use session_changes::{ChangePosition, SessionRevision};
 pub use silent::{Heard, HostName};
 
 use database::Database;

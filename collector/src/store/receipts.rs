@@ -1,10 +1,12 @@
 //! Receipts: written once, read in the order of session, chunks and head.
 
 use auditty_proto::v1;
+use auditty_recording::receipt::SignedReceipt;
 use uuid::Uuid;
 
 use super::{
     Page, Scope, Store, StoreError,
+    alerts::Cause,
     database::{Changes, Row},
     fact::Batch,
     write::{ROWS, often},
@@ -30,6 +32,7 @@ impl Store {
         &self,
         changes: &mut Changes,
         batch: &Batch,
+        causes: &mut Vec<Cause>,
     ) -> Result<(), StoreError> {
         for receipts in batch.receipts.chunks(ROWS) {
             let mut sql = self.database.sql(
@@ -52,7 +55,36 @@ impl Store {
                 sql.push(")");
             }
             sql.push(" ON CONFLICT DO NOTHING");
-            changes.execute(often(sql, receipts.len())).await?;
+            if changes.execute(often(sql, receipts.len())).await? > 0 {
+                self.contradictions(changes, batch, receipts, causes)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers of chunks that have more than one head.
+    async fn contradictions(
+        &self,
+        changes: &mut Changes,
+        batch: &Batch,
+        receipts: &[(KnownHead, SignedReceipt)],
+        causes: &mut Vec<Cause>,
+    ) -> Result<(), StoreError> {
+        let mut sql = self
+            .database
+            .sql("SELECT session_id, chunks FROM receipts WHERE (session_id, chunks) IN (VALUES ");
+        for (row, (head, _)) in receipts.iter().enumerate() {
+            sql.push(if row == 0 { "(" } else { ", (" });
+            sql.bind(head.session.to_string()).push(", ");
+            sql.bind(i64::from(head.chunks)).push(")");
+        }
+        sql.push(") GROUP BY session_id, chunks HAVING count(*) > 1");
+        for row in changes.rows(often(sql, receipts.len())).await? {
+            let session = row.text("session_id")?;
+            let chunks = row.int("chunks")?.unwrap_or_default();
+            let what = format!("the first {chunks} chunks of the session {session}");
+            causes.push(Cause::conflict(batch, &what, &session));
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::{
     Store, StoreError,
     database::{Changes, Row, Sql},
     host_keys::moment,
+    session_changes::push_change,
     write::{ROWS, often},
 };
 
@@ -28,12 +29,25 @@ pub struct HostName {
 }
 
 /// How a host was heard of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heard {
     /// Boot id of its kernel.
     pub boot_id: String,
     /// When, by the collector's clock.
     pub time: Timestamp,
+    /// What it says of itself, where it does.
+    pub report: Option<Box<v1::HostReport>>,
+}
+
+impl Heard {
+    /// It was heard of again; what it said of itself before still holds.
+    pub(crate) fn follow(&mut self, later: Self) {
+        self.boot_id = later.boot_id;
+        self.time = later.time;
+        if later.report.is_some() {
+            self.report = later.report;
+        }
+    }
 }
 
 impl Store {
@@ -47,11 +61,13 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut changes = self.database.begin().await?;
+        let mut causes = Vec::new();
         let rows: Vec<_> = heard.iter().collect();
         for rows in rows.chunks(ROWS) {
+            self.changed_hosts(&mut changes, rows, &mut causes).await?;
             let mut sql = self.database.sql(
                 "INSERT INTO hosts \
-                 (tenant, host_id, boot_id, first_heard_time, last_heard_time) VALUES ",
+                 (tenant, host_id, boot_id, first_heard_time, last_heard_time, message) VALUES ",
             );
             for (row, (host, heard)) in rows.iter().enumerate() {
                 sql.push(if row == 0 { "(" } else { ", (" });
@@ -59,14 +75,20 @@ impl Store {
                     sql.bind(text.as_str()).push(", ");
                 }
                 sql.bind(moment(heard.time)).push(", ");
-                sql.bind(moment(heard.time)).push(")");
+                sql.bind(moment(heard.time)).push(", ");
+                let report = heard.report.as_ref();
+                sql.bind(report.map_or_else(Vec::new, |report| report.encode_to_vec()));
+                sql.push(")");
             }
             sql.push(
                 " ON CONFLICT (tenant, host_id) DO UPDATE \
-                 SET boot_id = excluded.boot_id, last_heard_time = excluded.last_heard_time \
+                 SET boot_id = excluded.boot_id, last_heard_time = excluded.last_heard_time, \
+                 message = CASE WHEN length(excluded.message) > 0 THEN excluded.message \
+                 ELSE hosts.message END \
                  WHERE excluded.last_heard_time > hosts.last_heard_time",
             );
             changes.execute(often(sql, rows.len())).await?;
+            self.end_silences(&mut changes, rows, &mut causes).await?;
         }
         let mut back = Vec::new();
         for host in self.silenced(&mut changes).await? {
@@ -75,6 +97,7 @@ impl Store {
                 back.push((host, sessions));
             }
         }
+        self.put_alerts(&mut changes, &causes).await?;
         changes.commit().await?;
         Ok(back)
     }
@@ -136,6 +159,9 @@ impl Store {
         sql.push(" AND state = ").bind(ACTIVE);
         sql.push(" LIMIT ").bind(SESSIONS);
         let rows = changes.rows(sql.often()).await?;
+        if !rows.is_empty() {
+            self.begin_session_changes(&mut changes).await?;
+        }
         for row in &rows {
             let (id, original) = (row.text("session_id")?, row.bytes("message")?);
             let mut session = v1::Session::decode(original)?;
@@ -174,6 +200,7 @@ impl Store {
     /// has reported since; how many sessions were closed.
     async fn reopen(&self, changes: &mut Changes, host: &HostName) -> Result<usize, StoreError> {
         let mut reopened = 0;
+        self.begin_session_changes(changes).await?;
         loop {
             let mut sql = self
                 .database
@@ -205,6 +232,8 @@ impl Store {
         let end_time = session.end_time.as_ref().and_then(super::nanoseconds);
         let mut sql = self.database.sql("UPDATE sessions SET message = ");
         sql.bind(session.encode_to_vec());
+        sql.push(", change = ");
+        push_change(&mut sql);
         sql.push(", state = ").bind(i64::from(session.state));
         sql.push(", end_reason = ")
             .bind(i64::from(session.end_reason));
@@ -215,7 +244,7 @@ impl Store {
     }
 }
 
-const ACTIVE: i64 = v1::SessionState::Active as i64;
+pub(super) const ACTIVE: i64 = v1::SessionState::Active as i64;
 const HOST_SILENT: i64 = v1::EndReason::HostSilent as i64;
 
 fn push_host(sql: &mut Sql, host: &HostName) {
@@ -223,7 +252,7 @@ fn push_host(sql: &mut Sql, host: &HostName) {
     sql.push(" AND host_id = ").bind(host.host_id.as_str());
 }
 
-fn host_name(row: &Row) -> Result<HostName, StoreError> {
+pub(super) fn host_name(row: &Row) -> Result<HostName, StoreError> {
     Ok(HostName {
         tenant: row.text("tenant")?,
         host_id: row.text("host_id")?,

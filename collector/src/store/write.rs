@@ -18,6 +18,7 @@ use super::{
     fact::{Batch, Fact},
     filters::{push_field, push_value},
     nanoseconds,
+    session_changes::push_change,
 };
 
 /// Fields of a command that stand in `command_ends`.
@@ -56,6 +57,9 @@ impl Store {
             facts.add(fact);
         }
         facts.sort();
+        if !facts.sessions.is_empty() {
+            self.begin_session_changes(&mut changes).await?;
+        }
         for (id, revision, session) in facts.sessions {
             self.put_session(&mut changes, batch, id, revision, session)
                 .await?;
@@ -85,13 +89,17 @@ impl Store {
             &facts.connect_ends,
         )
         .await?;
-        self.put_receipts(&mut changes, batch).await?;
+        let mut causes = batch.causes.clone();
+        self.put_receipts(&mut changes, batch, &mut causes).await?;
         for entry in facts.host_keys {
-            self.register(&mut changes, batch, entry).await?;
+            self.register(&mut changes, batch, entry, &mut causes)
+                .await?;
         }
         for (log, head) in facts.digest_heads {
-            self.put_head(&mut changes, batch, log, head).await?;
+            self.put_head(&mut changes, batch, log, head, &mut causes)
+                .await?;
         }
+        self.put_alerts(&mut changes, &causes).await?;
         changes.commit().await
     }
 
@@ -136,20 +144,22 @@ impl Store {
         let columns = || SESSION_FIELDS.iter().filter(|field| !field.repeated);
         let mut sql = self
             .database
-            .sql("INSERT INTO sessions (revision, tenant, message");
+            .sql("INSERT INTO sessions (revision, tenant, message, change");
         for field in columns() {
             sql.push(", \"").push(field.name).push("\"");
         }
         sql.push(") VALUES (").bind(revision);
         sql.push(", ").bind(batch.tenant.as_str());
-        sql.push(", ").bind(session.encode_to_vec());
+        sql.push(", ").bind(session.encode_to_vec()).push(", ");
+        push_change(&mut sql);
         for field in columns() {
             sql.push(", ");
             push_field(&mut sql, field, session);
         }
         sql.push(
             ") ON CONFLICT (session_id) DO UPDATE
-             SET revision = excluded.revision, message = excluded.message",
+             SET revision = excluded.revision, message = excluded.message, \
+             change = excluded.change",
         );
         for field in columns() {
             let name = field.name;

@@ -38,6 +38,7 @@ use crate::{
     listen::Listeners,
 };
 
+pub(crate) use signature::{HEADER as SIGNATURE_HEADER, SharedSecret};
 pub use signature::{SecretError, SecretFile, Secrets};
 
 /// The one path.

@@ -21,7 +21,7 @@ use aws_lc_rs::hmac;
 use crate::access::{Principal, Proof};
 
 /// The header.
-pub(super) const HEADER: &str = "x-auditty-signature";
+pub(crate) const HEADER: &str = "x-auditty-signature";
 /// Clocks and networks may take as long, seconds.
 const HOLDS: i64 = 300;
 /// Shortest secret, bytes: no shorter than the digest.
@@ -50,6 +50,31 @@ pub struct SecretError {
     reason: String,
 }
 
+/// A secret that this side signs with, or verifies.
+pub(crate) struct SharedSecret(hmac::Key);
+
+impl SharedSecret {
+    /// Reads it; an error says what is wrong with the file.
+    pub(crate) fn load(path: &Path) -> Result<Self, String> {
+        let secret = secret(path).map_err(|error| error.to_string())?;
+        if secret.len() < MIN_SECRET_LEN {
+            return Err(format!(
+                "has {} bytes, at least {MIN_SECRET_LEN} are needed, such as of `openssl rand -hex 32`",
+                secret.len()
+            ));
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
+    }
+
+    /// The header of a body that is signed at `time`, seconds since 1970.
+    pub(crate) fn sign(&self, time: i64, body: &[u8]) -> String {
+        let message = [time.to_string().as_bytes(), b".", body].concat();
+        let signature = hmac::sign(&self.0, &message);
+        let digits = signature.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        format!("t={time},v1={}", digits.collect::<String>())
+    }
+}
+
 /// Secrets that are taken.
 #[derive(Default)]
 pub struct Secrets(Vec<(Principal, hmac::Key)>);
@@ -76,15 +101,8 @@ impl Secrets {
                 path: file.path.clone(),
                 reason,
             };
-            let secret = secret(&file.path).map_err(|error| failed(error.to_string()))?;
-            if secret.len() < MIN_SECRET_LEN {
-                let reason = format!(
-                    "has {} bytes, at least {MIN_SECRET_LEN} are needed, such as of `openssl rand -hex 32`",
-                    secret.len()
-                );
-                return Err(failed(reason));
-            }
-            Ok((principal, hmac::Key::new(hmac::HMAC_SHA256, &secret)))
+            let secret = SharedSecret::load(&file.path).map_err(failed)?;
+            Ok((principal, secret.0))
         };
         files.iter().map(read).collect::<Result<_, _>>().map(Self)
     }

@@ -7,9 +7,13 @@
 mod common;
 
 mod access;
+mod alerts;
 mod audit;
+mod coverage;
 mod evidence;
+mod following;
 mod grants;
+mod hosts;
 mod ingest;
 mod listen;
 mod load;

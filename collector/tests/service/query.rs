@@ -30,6 +30,7 @@ async fn store(database: &Database) -> Store {
     let batch = Batch {
         host_id: HOST.into(),
         receipts: Vec::new(),
+        causes: Vec::new(),
         tenant: String::new(),
         facts: facts.collect(),
     };
@@ -180,6 +181,7 @@ on_both! {
         let batch = Batch {
             host_id: HOST.into(),
             receipts: Vec::new(),
+            causes: Vec::new(),
         tenant: String::new(),
             facts,
         };
@@ -210,6 +212,7 @@ on_both! {
         let batch = Batch {
             host_id: HOST.into(),
             receipts: Vec::new(),
+            causes: Vec::new(),
         tenant: String::new(),
             facts: facts.collect(),
         };

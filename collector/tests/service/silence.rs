@@ -29,7 +29,14 @@ fn host() -> HostName {
 
 fn heard(time: Timestamp) -> BTreeMap<HostName, Heard> {
     let boot_id = "boot".to_owned();
-    BTreeMap::from([(host(), Heard { boot_id, time })])
+    BTreeMap::from([(
+        host(),
+        Heard {
+            boot_id,
+            time,
+            report: None,
+        },
+    )])
 }
 
 async fn apply(store: &Store, sessions: Vec<(i64, v1::Session)>) {
@@ -45,6 +52,7 @@ async fn apply(store: &Store, sessions: Vec<(i64, v1::Session)>) {
         tenant: String::new(),
         facts: facts.collect(),
         receipts: Vec::new(),
+        causes: Vec::new(),
     };
     store.apply(&batch).await.unwrap();
 }

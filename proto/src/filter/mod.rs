@@ -25,6 +25,7 @@
 //!   can be named as `session.user` ([`CommandSearch`]).
 
 mod activity_fields;
+mod alert_fields;
 mod audit_fields;
 mod fields;
 mod parse;
@@ -35,6 +36,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 pub use activity_fields::ACTIVITY_FIELDS;
+pub use alert_fields::ALERT_FIELDS;
 pub use audit_fields::AUDIT_FIELDS;
 pub use fields::{COMMAND_FIELDS, SESSION_FIELDS, WITHHELD_FIELDS, command_line};
 pub use parse::{FilterError, MAX_FILTER_LEN, MAX_TERMS};
@@ -218,6 +220,13 @@ impl Filter<v1::AuditRecord> {
     /// Reads a filter over [`AUDIT_FIELDS`].
     pub fn audit_records(text: &str) -> Result<Self, FilterError> {
         parse::parse(text, AUDIT_FIELDS)
+    }
+}
+
+impl Filter<v1::Alert> {
+    /// Reads a filter over [`ALERT_FIELDS`].
+    pub fn alerts(text: &str) -> Result<Self, FilterError> {
+        parse::parse(text, ALERT_FIELDS)
     }
 }
 

@@ -358,5 +358,6 @@ pub fn batch(reports: Vec<v1::Report>) -> v1::ReportRequest {
         host_id: HOST.into(),
         boot_id: "boot".into(),
         reports,
+        host: None,
     }
 }

@@ -1,0 +1,151 @@
+//! `[alerts]`: what is one, and where they go.
+
+use std::{collections::BTreeSet, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use auditty_proto::filter::Filter;
+use serde::Deserialize;
+
+use super::access::Wrong;
+use crate::alerts::{AlarmSettings, DEFAULT_SILENCE, SyslogTarget, WebhookTarget};
+
+/// Less than two reports of an agent, and what is written late, would be noise.
+const SILENCE_SECONDS: RangeInclusive<u64> = 16..=86_400;
+/// Every command is compared with each.
+const MAX_RULES: usize = 200;
+/// Longest name of a rule or webhook, bytes.
+const MAX_NAME_LEN: usize = 100;
+/// Most webhooks.
+const MAX_WEBHOOKS: usize = 20;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAlerts {
+    host_silent_after_seconds: Option<u64>,
+    #[serde(default)]
+    rules: Vec<RawRule>,
+    #[serde(default)]
+    webhooks: Vec<RawTarget>,
+    syslog: Option<RawSyslog>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    name: String,
+    filter: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTarget {
+    name: String,
+    url: String,
+    secret: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    #[serde(default)]
+    filter: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSyslog {
+    address: String,
+    #[serde(default)]
+    filter: String,
+}
+
+impl RawAlerts {
+    pub(super) fn check(self) -> Result<AlarmSettings, Wrong> {
+        let silence = match self.host_silent_after_seconds {
+            None => DEFAULT_SILENCE,
+            Some(seconds) if SILENCE_SECONDS.contains(&seconds) => Duration::from_secs(seconds),
+            Some(_) => {
+                let (least, most) = (SILENCE_SECONDS.start(), SILENCE_SECONDS.end());
+                let reason = format!("must be {least} to {most}");
+                return Err(("alerts.host_silent_after_seconds", reason));
+            }
+        };
+        let rules = self.rules.into_iter().map(|rule| {
+            Filter::commands(&rule.filter)
+                .map_err(|error| ("alerts.rules.filter", error.to_string()))?;
+            match rule.filter.trim() {
+                "" => Err(("alerts.rules.filter", "must not be empty".to_owned())),
+                _ => Ok((rule.name, rule.filter)),
+            }
+        });
+        let rules: Vec<_> = rules.collect::<Result<_, Wrong>>()?;
+        names("alerts.rules.name", rules.iter().map(|(name, _)| name))?;
+        bounded("alerts.rules", rules.len(), MAX_RULES)?;
+        let webhooks = self.webhooks.into_iter().map(RawTarget::check);
+        let webhooks: Vec<_> = webhooks.collect::<Result<_, Wrong>>()?;
+        names("alerts.webhooks.name", webhooks.iter().map(|w| &w.name))?;
+        bounded("alerts.webhooks", webhooks.len(), MAX_WEBHOOKS)?;
+        let syslog = self.syslog.map(|syslog| {
+            let address = syslog.address.parse();
+            alert_filter("alerts.syslog.filter", &syslog.filter)?;
+            Ok(SyslogTarget {
+                address: address.map_err(|reason| ("alerts.syslog.address", reason))?,
+                filter: syslog.filter,
+            })
+        });
+        Ok(AlarmSettings {
+            silence,
+            rules,
+            webhooks,
+            syslog: syslog.transpose()?,
+        })
+    }
+}
+
+impl RawTarget {
+    fn check(self) -> Result<WebhookTarget, Wrong> {
+        let wrong = || {
+            let reason = "must be an https:// URL, or http:// on this machine (localhost)";
+            ("alerts.webhooks.url", reason.to_owned())
+        };
+        let url = reqwest::Url::parse(&self.url).map_err(|_| wrong())?;
+        let local = ["localhost", "127.0.0.1", "[::1]"];
+        let here = url.host_str().is_some_and(|host| local.contains(&host));
+        match url.scheme() {
+            "https" => {}
+            "http" if here => {}
+            _ => return Err(wrong()),
+        }
+        alert_filter("alerts.webhooks.filter", &self.filter)?;
+        Ok(WebhookTarget {
+            name: self.name,
+            url: self.url,
+            secret: self.secret,
+            ca: self.ca,
+            filter: self.filter,
+        })
+    }
+}
+
+fn alert_filter(key: &'static str, text: &str) -> Result<(), Wrong> {
+    match Filter::alerts(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err((key, error.to_string())),
+    }
+}
+
+/// Names tell them apart, also in the database.
+fn names<'a>(key: &'static str, names: impl IntoIterator<Item = &'a String>) -> Result<(), Wrong> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        let sound = (1..=MAX_NAME_LEN).contains(&name.len()) && !name.contains(char::is_control);
+        if !sound || !seen.insert(name) {
+            let reason =
+                format!("must have 1 to {MAX_NAME_LEN} bytes, and no two may have the same");
+            return Err((key, reason));
+        }
+    }
+    Ok(())
+}
+
+fn bounded(key: &'static str, count: usize, most: usize) -> Result<(), Wrong> {
+    match count <= most {
+        true => Ok(()),
+        false => Err((key, format!("must be at most {most}"))),
+    }
+}
