@@ -3,6 +3,7 @@
 
 mod grants;
 mod keys;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use clap_complete::Shell;
 
 pub use grants::{CreateGrant, GrantVerb, Grants, ImportGrants, ListGrants};
 pub use keys::{Keys, KeysVerb};
+pub use watch::{Alerts, Coverage, Hosts};
 
 use crate::moment;
 
@@ -134,7 +136,8 @@ pub struct Global {
         help_heading = "Source"
     )]
     pub s3_path_style: bool,
-    /// Tables for people, canonical proto3 JSON for programs
+    /// Tables for people, canonical proto3 JSON for programs, CSV for spreadsheets
+    /// (sessions, hosts, alerts, coverage)
     #[arg(
         long,
         global = true,
@@ -164,6 +167,8 @@ pub enum Output {
     Table,
     /// For programs.
     Json,
+    /// For spreadsheets.
+    Csv,
 }
 
 /// When colour is used.
@@ -197,6 +202,13 @@ pub enum Verb {
     Network(Activities),
     /// Who asked the collector for what, newest first; refused calls too
     Audit(Audit),
+    /// The hosts: which are heard of, how they record, what is open there
+    Hosts(Hosts),
+    /// What somebody should look at, newest first: logins without a grant, gaps,
+    /// silent hosts, sensitive commands
+    Alerts(Alerts),
+    /// What was recorded in a time range, host by host, and what was not
+    Coverage(Coverage),
     /// Approved accesses: list, create, revoke them
     Grants(Grants),
     /// Play a session in this terminal
@@ -252,6 +264,9 @@ pub struct Sessions {
     /// Its client is a process of this session (full id)
     #[arg(long, value_name = "SESSION")]
     pub parent: Option<String>,
+    /// Go on with every change, until interrupted: who logs in, what becomes of it
+    #[arg(long, conflicts_with_all = ["all", "page_token", "until"])]
+    pub follow: bool,
     #[command(flatten)]
     pub page: Page,
 }

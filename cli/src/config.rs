@@ -56,6 +56,8 @@ pub struct Config {
     pub s3: S3Options,
     /// JSON instead of tables.
     pub json: bool,
+    /// Comma-separated values instead of tables.
+    pub csv: bool,
     /// Whether the standard output takes colour.
     pub colour: bool,
     /// Zone of times.
@@ -89,6 +91,7 @@ impl Config {
                 ..S3Options::default()
             },
             json: global.output == Output::Json,
+            csv: global.output == Output::Csv,
             colour: match global.color {
                 Color::Always => true,
                 Color::Never => false,

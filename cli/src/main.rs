@@ -12,6 +12,7 @@
 
 mod args;
 mod config;
+mod csv;
 mod describe;
 mod failure;
 mod identities;

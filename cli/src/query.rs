@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::args::{Audit, Search, Sessions};
+use crate::args::{Alerts, Audit, Search, Sessions};
 use crate::failure::{Failure, Result};
 use crate::moment::Zone;
 
@@ -108,6 +108,32 @@ pub fn audit(args: &Audit, zone: &Zone) -> Result<String> {
     Ok(parts.join(" AND "))
 }
 
+/// The filter that the options of `auditty alerts` ask for.
+///
+/// # Errors
+/// A time that is none.
+pub fn alerts(args: &Alerts, zone: &Zone) -> Result<String> {
+    let now = Timestamp::now();
+    let named = [
+        ("kind", &args.kind),
+        ("hostname", &args.host),
+        ("user", &args.user),
+    ];
+    let named = named.into_iter().filter_map(|(field, value)| {
+        let value = quoted(value.as_ref()?);
+        Some(format!("{field} = {value}"))
+    });
+    let mut parts: Vec<_> = named.collect();
+    for (operator, text) in [(">=", &args.since), ("<", &args.until)] {
+        if let Some(text) = text {
+            let at = zone.parse(text, now).map_err(Failure::usage)?;
+            parts.push(format!("time {operator} {}", quoted(&at.to_string())));
+        }
+    }
+    parts.extend(args.page.filter.clone());
+    Ok(parts.join(" AND "))
+}
+
 /// Sessions whose id begins so. Ids are hexadecimal digits and hyphens, which
 /// all sort before `g`.
 pub fn id_prefix(prefix: &str) -> String {
@@ -131,6 +157,7 @@ fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use auditty_proto::filter::{CommandSearch, Filter};
+    use auditty_proto::names::ShortName;
     use auditty_proto::v1;
     use clap::Parser;
 
@@ -187,6 +214,22 @@ mod tests {
         let search = CommandSearch::parse(&text).unwrap();
         let (command, session) = (search.command.comparisons, search.session.comparisons);
         assert_eq!((command.len(), session.len()), (4, 3), "{text}");
+    }
+
+    #[test]
+    fn every_option_of_alerts_becomes_a_comparison_that_parses() {
+        let kinds = (1..=10).map(|kind| v1::AlertKind::try_from(kind).unwrap());
+        for kind in kinds {
+            let kind = format!("--kind={}", ShortName::short_name(kind));
+            let options = [&kind, "--host=a", "--user=b", "--since=1h", "--until=1m"];
+            let typed = ["auditty", "alerts"].into_iter().chain(options);
+            let Verb::Alerts(args) = Cli::parse_from(typed).verb else {
+                unreachable!()
+            };
+            let text = super::alerts(&args, &Zone::new(true)).unwrap();
+            let parsed = Filter::alerts(&text).unwrap();
+            assert_eq!(parsed.comparisons.len(), 5, "{text}");
+        }
     }
 
     #[test]

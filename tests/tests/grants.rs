@@ -6,6 +6,7 @@ use anyhow::Result;
 use auditty_tests::{
     SOON, Stage,
     agent::Setting,
+    cli::Cli,
     client::{Auth, Client},
     scene::{Scene, output},
     user::TestUser,
@@ -41,6 +42,12 @@ fn granted_ungranted_and_a_malformed_file() -> Result<()> {
     })?;
     let stranger = TestUser::create(&stage.scene)?;
     let key = stage.sshd.authorize(&stranger)?;
+    let following = |name, verb| {
+        let mut command = stage.agent.cli().command(&[verb, "--follow"]);
+        stage.scene.spawn(name, &mut command)
+    };
+    let mut sessions = following("follow-sessions", "sessions")?;
+    let mut alerts = following("follow-alerts", "alerts")?;
     assert!(stage.run("true")?.status.success());
     assert!(
         Client::new(&stage.sshd, &stranger, Auth::Key(key))
@@ -62,6 +69,11 @@ fn granted_ungranted_and_a_malformed_file() -> Result<()> {
     let (first, second) = (recordings[0].session_id(), recordings[1].session_id());
     stage.agent.cli_after(&second)?;
     let cli = stage.agent.cli_after(&first)?;
+    for user in [&stage.user.name, &stranger.name] {
+        sessions.wait_for_log(user, SOON)?;
+    }
+    alerts.wait_for_log(&stranger.name, SOON)?;
+    is_watched(&cli, &stranger.name, &second)?;
     let show = cli.text(&["show", &first])?;
     for word in [
         "bob@example.com",
@@ -94,6 +106,43 @@ fn granted_ungranted_and_a_malformed_file() -> Result<()> {
         "{found}"
     );
     stage.end()
+}
+
+/// What hosts, alerts and coverage say after one login with a grant and one, of
+/// `stranger`, without.
+fn is_watched(cli: &Cli, stranger: &str, session_id: &str) -> Result<()> {
+    let host = wait_for("the host", SOON, || {
+        let known = cli.json(&["hosts"])?["hosts"][0].clone();
+        Ok((!known["agentVersion"].is_null()).then_some(known))
+    })?;
+    assert_eq!(host["name"], "hosts/test-host");
+    assert_eq!(host["state"], "HOST_STATE_LIVE");
+    assert_eq!(host["host"]["labels"]["env"], "test");
+    assert!(host["host"]["captureMode"].is_string(), "{host}");
+    let table = cli.text(&["hosts", "--live"])?;
+    assert!(table.contains("env=test"), "{table}");
+    assert_eq!(cli.text(&["hosts", "--silent"])?, "no hosts\n");
+
+    let alerts = cli.json(&["alerts", "--kind", "ungranted_login"])?;
+    let alerts = alerts["alerts"].as_array();
+    assert_eq!(alerts.map(Vec::len), Some(1), "{alerts:?}");
+    let table = cli.text(&["alerts"])?;
+    let line = format!("{stranger} logged in to ");
+    assert!(table.contains(&line), "{table}");
+
+    let coverage = cli.json(&["coverage", "--since", "1h"])?["hosts"][0].clone();
+    assert_eq!(coverage["loginCount"], "2");
+    assert_eq!(coverage["ungrantedSessionCount"], "1");
+    let csv = cli.text(&["coverage", "--output", "csv"])?;
+    let row = csv.lines().nth(1).unwrap_or_default();
+    assert!(row.starts_with("test-host,"), "{csv}");
+    let csv = cli.text(&["sessions", "--output", "csv"])?;
+    assert!(csv.starts_with("session_id,user,"), "{csv}");
+    assert!(
+        csv.contains(&format!("\n{session_id},{stranger},")),
+        "{csv}"
+    );
+    Ok(())
 }
 
 /// For the user on hosts with the label that the tests' agents have.

@@ -6,12 +6,14 @@ mod content;
 mod grants;
 mod search;
 mod store;
+mod watching;
 
 use auditty_proto::{names, v1};
 
 pub use content::{Content, locate, open as open_content, open_store};
 pub use grants::Grants;
 pub use store::store_failure;
+pub use watching::Watching;
 
 use crate::config::{Config, Place};
 use crate::failure::{Failure, Result};

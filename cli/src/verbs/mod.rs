@@ -1,13 +1,16 @@
 //! One file per verb.
 
 mod activities;
+mod alerts;
 mod audit;
 mod bundle;
 mod commands;
 mod completions;
+mod coverage;
 mod export;
 mod files;
 mod grants;
+mod hosts;
 mod keys;
 mod network;
 mod receipts;
@@ -15,6 +18,7 @@ mod registry;
 mod replay;
 mod search;
 mod sessions;
+mod sessions_follow;
 mod show;
 mod transfers;
 mod verify;
@@ -30,6 +34,15 @@ use crate::source::Source;
 /// # Errors
 /// What went wrong, ready to be printed.
 pub async fn run(verb: Verb, config: &Config) -> Result<()> {
+    let has_csv = matches!(
+        verb,
+        Verb::Sessions(_) | Verb::Hosts(_) | Verb::Alerts(_) | Verb::Coverage(_)
+    );
+    if config.csv && !has_csv {
+        return Err(Failure::usage(
+            "--output csv is for sessions, hosts, alerts and coverage",
+        ));
+    }
     match verb {
         Verb::Sessions(args) => sessions::run(&args, config).await,
         Verb::Show(args) => show::run(&args, config).await,
@@ -39,6 +52,9 @@ pub async fn run(verb: Verb, config: &Config) -> Result<()> {
         Verb::Transfers(args) => activities::run(&args, &transfers::LIST, config).await,
         Verb::Network(args) => activities::run(&args, &network::LIST, config).await,
         Verb::Audit(args) => audit::run(&args, config).await,
+        Verb::Hosts(args) => hosts::run(&args, config).await,
+        Verb::Alerts(args) => alerts::run(&args, config).await,
+        Verb::Coverage(args) => coverage::run(&args, config).await,
         Verb::Grants(args) => grants::run(&args, config).await,
         Verb::Replay(args) => replay::run(&args, config).await,
         Verb::Export(args) => export::run(&args, config).await,

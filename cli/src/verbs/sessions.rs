@@ -2,20 +2,23 @@
 
 use std::collections::HashSet;
 
+use auditty_proto::filter::SESSION_FIELDS;
 use auditty_proto::{convert, v1};
 use jiff::Timestamp;
 
+use super::sessions_follow;
 use crate::args::Sessions;
 use crate::config::Config;
+use crate::csv::{self, Cell};
 use crate::failure::Result;
 use crate::source::Source;
 use crate::table::{self, Column, Text};
 use crate::{describe, moment, out, query};
 
 /// Shortest shown id: the milliseconds of a UUID version 7.
-const SHORT_ID_CHARS: usize = 13;
+pub(super) const SHORT_ID_CHARS: usize = 13;
 
-const COLUMNS: [Column; 11] = [
+pub(super) const COLUMNS: [Column; 11] = [
     Column::whole("ID"),
     Column::text("START"),
     Column::number("LASTED"),
@@ -40,6 +43,9 @@ pub(super) async fn run(args: &Sessions, config: &Config) -> Result<()> {
         request.going_on_from_time = Some(convert::timestamp(from));
         request.going_on_until_time = Some(convert::timestamp(until));
     }
+    if args.follow {
+        return sessions_follow::run(args, request, config).await;
+    }
     let mut source = Source::open(config).await?;
     let mut answer = source.list_sessions(request.clone()).await?;
     while args.page.all && !answer.next_page_token.is_empty() {
@@ -50,6 +56,10 @@ pub(super) async fn run(args: &Sessions, config: &Config) -> Result<()> {
     }
     if config.json {
         out::json(&answer)?;
+    } else if config.csv {
+        let rows = answer.sessions.iter().map(csv_row);
+        out::print(&(csv_header() + &rows.collect::<String>()))?;
+        more(&answer.next_page_token);
     } else {
         out::print(&render(&answer.sessions, config))?;
         more(&answer.next_page_token);
@@ -95,7 +105,12 @@ pub(super) fn short(id: &str, chars: usize) -> &str {
     id.get(..chars).unwrap_or(id)
 }
 
-fn row(session: &v1::Session, id_chars: usize, now: Timestamp, config: &Config) -> Vec<Text> {
+pub(super) fn row(
+    session: &v1::Session,
+    id_chars: usize,
+    now: Timestamp,
+    config: &Config,
+) -> Vec<Text> {
     let start = moment::from_proto(session.start_time.as_ref());
     let host = session.host.clone().unwrap_or_default();
     let connection = session.connection.as_ref();
@@ -124,6 +139,42 @@ fn row(session: &v1::Session, id_chars: usize, now: Timestamp, config: &Config) 
         describe::grant(session),
         describe::verdict(session),
     ]
+}
+
+/// What stands in CSV behind the fields that filters can name.
+const MORE: [&str; 8] = [
+    "connection_id",
+    "client_port",
+    "outlived_time",
+    "command_count",
+    "gap_count",
+    "lost_event_count",
+    "lost_byte_count",
+    "recording",
+];
+
+pub(super) fn csv_header() -> String {
+    csv::header(SESSION_FIELDS.iter().map(|field| field.name).chain(MORE))
+}
+
+pub(super) fn csv_row(session: &v1::Session) -> String {
+    let connection = session.connection.clone().unwrap_or_default();
+    let counts = session.counts.unwrap_or_default();
+    let outlived = session.grant.as_ref();
+    let outlived = outlived.and_then(|grant| moment::from_proto(grant.outlived_time.as_ref()));
+    let recording = session.recording.as_ref();
+    let more = [
+        Cell::from(connection.connection_id.as_str()),
+        Cell::from(u64::from(connection.client_port)),
+        Cell::Plain(outlived.map_or_else(String::new, |at| at.to_string())),
+        Cell::from(counts.command_count),
+        Cell::from(counts.gap_count),
+        Cell::from(counts.lost_event_count),
+        Cell::from(counts.lost_byte_count),
+        Cell::from(recording.map_or("", |recording| &recording.uri)),
+    ];
+    let cells = csv::fields(SESSION_FIELDS, session);
+    csv::row(cells.into_iter().chain(more))
 }
 
 #[cfg(test)]

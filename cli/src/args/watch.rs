@@ -1,0 +1,68 @@
+//! `auditty hosts`, `auditty alerts`, `auditty coverage`.
+
+use clap::Args;
+
+use super::Page;
+
+/// `auditty hosts`.
+#[derive(Args, Debug)]
+pub struct Hosts {
+    /// Only hosts that nothing is heard of
+    #[arg(long, conflicts_with = "live")]
+    pub silent: bool,
+    /// Only hosts that are heard of
+    #[arg(long)]
+    pub live: bool,
+    /// How many at most, 1 to 1000 (the size of a page with --all)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value = "100")]
+    pub limit: u16,
+    /// Continue where a page ended
+    #[arg(long, value_name = "TOKEN", conflicts_with = "all")]
+    pub page_token: Option<String>,
+    /// All of them, page after page
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `auditty alerts`.
+#[derive(Args, Debug)]
+pub struct Alerts {
+    /// What is wrong
+    #[arg(long, value_name = "KIND", value_parser = [
+        "ungranted_login", "grant_outlived", "session_lossy", "session_interrupted",
+        "sensitive_command", "host_silent", "host_heard", "host_changed",
+        "host_key_uncertified", "evidence_conflict",
+    ])]
+    pub kind: Option<String>,
+    /// Name of the host
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Unix user of the session
+    #[arg(long)]
+    pub user: Option<String>,
+    /// At this time or later: `2h` (ago), `2026-01-31 12:00`, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Go on with every new one, until interrupted
+    #[arg(long, conflicts_with_all = ["all", "page_token", "until"])]
+    pub follow: bool,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// `auditty coverage`.
+#[derive(Args, Debug)]
+pub struct Coverage {
+    /// From this time on: `30d` (ago), `2026-01-31 12:00`, RFC 3339
+    #[arg(long, value_name = "TIME", default_value = "1d")]
+    pub since: String,
+    /// Before this time; without, now
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// The grants that no session used, instead of the hosts
+    #[arg(long)]
+    pub unused_grants: bool,
+}

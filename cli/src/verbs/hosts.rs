@@ -1,0 +1,127 @@
+//! `auditty hosts`: which hosts there are, and whether they are heard of.
+
+use auditty_proto::names::ShortName;
+use auditty_proto::v1;
+use jiff::Timestamp;
+
+use crate::args::Hosts;
+use crate::config::Config;
+use crate::csv::{self, Cell};
+use crate::failure::Result;
+use crate::source::Watching;
+use crate::table::{self, Column, Text, Tone};
+use crate::{moment, out};
+
+const COLUMNS: [Column; 8] = [
+    Column::text("HOST"),
+    Column::whole("HOST ID"),
+    Column::text("STATE"),
+    Column::whole("LAST HEARD"),
+    Column::number("OPEN"),
+    Column::whole("AGENT"),
+    Column::text("CAPTURE"),
+    Column::text("LABELS"),
+];
+
+pub(super) async fn run(args: &Hosts, config: &Config) -> Result<()> {
+    let mut source = Watching::open("hosts", config).await?;
+    let state = match (args.silent, args.live) {
+        (true, _) => v1::HostState::Silent,
+        (_, true) => v1::HostState::Live,
+        _ => v1::HostState::Unspecified,
+    };
+    let mut request = v1::ListHostsRequest {
+        page_size: args.limit.into(),
+        page_token: args.page_token.clone().unwrap_or_default(),
+        state: state.into(),
+    };
+    let mut answer = source.hosts(request.clone()).await?;
+    while args.all && !answer.next_page_token.is_empty() {
+        request.page_token = std::mem::take(&mut answer.next_page_token);
+        let next = source.hosts(request.clone()).await?;
+        answer.hosts.extend(next.hosts);
+        answer.next_page_token = next.next_page_token;
+    }
+    if config.json {
+        return out::json(&answer);
+    }
+    if config.csv {
+        out::print(&csv_of(&answer.hosts))?;
+    } else if answer.hosts.is_empty() {
+        out::print("no hosts\n")?;
+    } else {
+        let now = Timestamp::now();
+        let rows = answer.hosts.iter().map(|host| row(host, now, config));
+        out::print(&table::render(&COLUMNS, rows.collect(), config.colour))?;
+    }
+    super::sessions::more(&answer.next_page_token);
+    Ok(())
+}
+
+fn row(known: &v1::KnownHost, now: Timestamp, config: &Config) -> Vec<Text> {
+    let host = known.host.clone().unwrap_or_default();
+    let heard = moment::from_proto(known.last_heard_time.as_ref());
+    let state = match (known.state(), heard) {
+        (v1::HostState::Silent, Some(heard)) => {
+            let ago = moment::short(moment::between(heard, now));
+            Text::toned(format!("SILENT for {ago}"), Tone::Bad)
+        }
+        (v1::HostState::Silent, None) => Text::toned("SILENT", Tone::Bad),
+        (state, _) => Text::toned(state.short_name(), Tone::Good),
+    };
+    vec![
+        host.hostname.as_str().into(),
+        host.host_id.as_str().into(),
+        state,
+        heard
+            .map_or_else(String::new, |at| config.zone.seconds(at))
+            .into(),
+        known.open_session_count.to_string().into(),
+        known.agent_version.as_str().into(),
+        host.capture_mode.as_str().into(),
+        labels(&host).into(),
+    ]
+}
+
+fn labels(host: &v1::Host) -> String {
+    let labels = host.labels.iter();
+    let labels: Vec<_> = labels
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    labels.join(", ")
+}
+
+fn csv_of(hosts: &[v1::KnownHost]) -> String {
+    let mut text = csv::header([
+        "host_id",
+        "hostname",
+        "state",
+        "last_heard_time",
+        "first_heard_time",
+        "open_session_count",
+        "agent_version",
+        "capture_mode",
+        "labels",
+        "tenant",
+    ]);
+    for known in hosts {
+        let host = known.host.clone().unwrap_or_default();
+        let time = |time: &Option<prost_types::Timestamp>| {
+            let time = moment::from_proto(time.as_ref());
+            Cell::Plain(time.map_or_else(String::new, |time| time.to_string()))
+        };
+        text += &csv::row([
+            Cell::from(host.host_id.as_str()),
+            Cell::from(host.hostname.as_str()),
+            Cell::Plain(known.state().short_name()),
+            time(&known.last_heard_time),
+            time(&known.first_heard_time),
+            Cell::from(known.open_session_count),
+            Cell::from(known.agent_version.as_str()),
+            Cell::from(host.capture_mode.as_str()),
+            Cell::Text(labels(&host)),
+            Cell::from(known.tenant.as_str()),
+        ]);
+    }
+    text
+}
