@@ -265,7 +265,7 @@ pub struct Sessions {
     #[arg(long, value_name = "SESSION")]
     pub parent: Option<String>,
     /// Go on with every change, until interrupted: who logs in, what becomes of it
-    #[arg(long, conflicts_with_all = ["all", "page_token", "until"])]
+    #[arg(long, conflicts_with_all = ["all", "page_token", "until", "at"])]
     pub follow: bool,
     #[command(flatten)]
     pub page: Page,
