@@ -14,7 +14,7 @@ use tonic::Status;
 use crate::{
     latest::Latest,
     query::failed,
-    store::{ChangePosition, Scope, SessionPosition, Store, nanoseconds},
+    store::{ChangePosition, GoingOn, Scope, SessionPosition, Store, nanoseconds},
 };
 
 /// Most sessions in one piece.
@@ -144,7 +144,10 @@ impl Watcher {
         &mut self,
         after: Option<SessionPosition>,
     ) -> Result<(Vec<v1::Session>, bool), Status> {
-        let page = self.store.sessions(&self.scope, &self.filter, after, PIECE);
+        let always = GoingOn::default();
+        let page = self
+            .store
+            .sessions(&self.scope, &self.filter, always, after, PIECE);
         let page = page.await.map_err(failed)?;
         let last = page.items.last().filter(|_| page.more);
         self.stage = match last.and_then(place) {

@@ -27,7 +27,7 @@ impl Store {
         sql.bind(holder).push(", held_until = ").bind(moment(until));
         sql.push(" WHERE destination = ").bind(destination);
         // A file has one collector; one that crashed left no other.
-        if matches!(self.database, Database::Postgres(_)) {
+        if matches!(self.database, Database::Postgres { .. }) {
             sql.push(" AND (holder = ").bind(holder);
             sql.push(" OR held_until < ").bind(moment(Timestamp::now()));
             sql.push(")");
