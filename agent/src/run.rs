@@ -111,7 +111,7 @@ fn spool_options(config: &Config, host: &Host) -> SpoolOptions {
         digest_interval: config.recording().digest_interval(),
         configuration: configuration(config),
         encryption: config.encryption().recipients().cloned().map(Arc::new),
-        report_content: config.encryption().report_content(),
+        report_content: config.report_content(),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Setting {
     pub environment: Vec<(String, String)>,
     /// Address of a collector that runs elsewhere; `None`: embedded.
     pub collector: Option<String>,
+    /// Further keys of `[collector]`.
+    pub reports: String,
     /// Further keys of `[recording]`.
     pub recording: String,
     /// Further keys of `[grants]`.
@@ -151,11 +153,11 @@ pub fn configure(folder: &Path, setting: &Setting) -> Result<()> {
         "[host]\nid = \"test-host\"\nlabels = {{ env = \"test\" }}\nstate_directory = \"{path}/state\"\n\n\
          [recording]\nchunk_interval = \"1s\"\nflush_interval = \"200ms\"\n{}\n\n\
          [store]\n{store}\n\n\
-         [collector]\n{collector}\n\n\
+         [collector]\n{collector}\n{}\n\n\
          [grants]\ndirectory = \"{path}/grants\"\n{}\n\n\
          [spool]\ndirectory = \"{path}/spool\"\n\n\
          {}\n",
-        setting.recording, setting.grants, setting.extra
+        setting.recording, setting.reports, setting.grants, setting.extra
     );
     fs::write(folder.join("agent.toml"), config)?;
     Ok(())

@@ -70,6 +70,53 @@ fn a_hidden_password_is_in_no_file() -> Result<()> {
 /// Typed, shown, an argument, and part of the command that was asked for.
 const CANARY: &str = "Kq4-canary-Wv";
 
+/// A collector that is told no content has none, in any file; it says what it could
+/// not search, and the recordings can be searched without it.
+#[test]
+fn what_is_kept_out_of_reports_stands_in_the_recording_alone() -> Result<()> {
+    let setting = Setting {
+        reports: "report_content = false".into(),
+        ..Setting::default()
+    };
+    let stage = Stage::with(Scene::new()?, &setting)?;
+    stage.run(&format!(
+        "/bin/echo {CANARY} && touch /tmp/{CANARY} && rm /tmp/{CANARY}"
+    ))?;
+    let recording = stage.recording()?;
+    recording.assert_complete()?;
+    let id = recording.session()["session_id"]
+        .as_str()
+        .context("its id")?
+        .to_owned();
+    let cli = stage.agent.cli_after(&id)?;
+    let commands = wait_for("the commands", SOON, || {
+        let json = cli.json(&["commands", &id])?;
+        let commands = json["commands"].as_array().cloned().unwrap_or_default();
+        Ok((commands.len() >= 3).then_some(commands))
+    })?;
+    for command in &commands {
+        assert_eq!(command["contentWithheld"], true, "{command}");
+    }
+    let held = Traces::on_disk(&stage.agent, CANARY)?;
+    ensure!(held.iter().any(|file| file.contains("/store/")), "{held:?}");
+    ensure!(
+        !held.iter().any(|file| file.contains("/collector.db")),
+        "{held:?}"
+    );
+
+    let answer = cli.run(&["search", CANARY])?;
+    let said = String::from_utf8_lossy(&answer.stderr);
+    ensure!(said.contains("commands could not be searched"), "{said}");
+    assert_eq!(String::from_utf8_lossy(&answer.stdout), "no commands\n");
+    let store = stage.agent.store().folder().to_string_lossy().into_owned();
+    let found = Cli::new(&["--store", &store], &[]).text(&["search", CANARY])?;
+    ensure!(
+        found.contains("/bin/echo") && found.contains("touch"),
+        "{found}"
+    );
+    stage.end()
+}
+
 /// Everything that stock `age` and `zstd` make of the chunks with this suffix.
 fn decrypted(folder: &Path, key: &Path, suffix: &str) -> Result<String> {
     let line = format!(

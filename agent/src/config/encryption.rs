@@ -8,11 +8,10 @@ use toml::Spanned;
 use super::error::{ConfigError, Source};
 use super::raw::RawEncryption;
 
-/// Who may read recordings, and what is said of them elsewhere.
+/// Who may read recordings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encryption {
     recipients: Option<Recipients>,
-    report_content: bool,
 }
 
 impl Encryption {
@@ -47,22 +46,13 @@ impl Encryption {
                 "there is no key in it; leave it out for recordings that are not encrypted"
                     .to_owned(),
             )),
-            _ => Ok(Self {
-                recipients,
-                report_content: raw.report_content.is_some_and(Spanned::into_inner),
-            }),
+            _ => Ok(Self { recipients }),
         }
     }
 
     /// Who may read; `None` where nothing is encrypted.
     pub fn recipients(&self) -> Option<&Recipients> {
         self.recipients.as_ref()
-    }
-
-    /// Whether reports to the collector have command lines and names of files all
-    /// the same.
-    pub fn report_content(&self) -> bool {
-        self.report_content
     }
 }
 

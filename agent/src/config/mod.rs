@@ -48,6 +48,7 @@ pub struct Config {
     encryption: Encryption,
     store: StoreConfig,
     collector: Collector,
+    report_content: bool,
     grants: Grants,
     spool: Spool,
     strict: Strict,
@@ -75,11 +76,17 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source { path, text };
         let raw: RawConfig = toml::from_str(text).map_err(|error| source.unreadable(&error))?;
+        let encryption = Encryption::check(raw.encryption, &source)?;
+        let report_content = raw.collector.report_content.as_ref();
         Ok(Self {
             host: Host::check(raw.host, &source)?,
             capture: Capture::check(raw.capture, &source)?,
             recording: Recording::check(raw.recording, &source)?,
-            encryption: Encryption::check(raw.encryption, &source)?,
+            // What only auditors may read is not told in the clear unless asked for.
+            report_content: report_content.map_or(encryption.recipients().is_none(), |report| {
+                *report.get_ref()
+            }),
+            encryption,
             store: places::store(raw.store, &source)?,
             collector: Collector::check(raw.collector, &source)?,
             grants: Grants::check(raw.grants, &source)?,
@@ -117,6 +124,11 @@ impl Config {
     /// Who takes the metadata.
     pub fn collector(&self) -> &Collector {
         &self.collector
+    }
+
+    /// Whether it is told command lines and names of files as well.
+    pub fn report_content(&self) -> bool {
+        self.report_content
     }
 
     /// Where approved accesses are found.
@@ -267,8 +279,14 @@ mod tests {
         let config = parse(&section(&format!("recipients = [\"{KEY} alice\"]"))).unwrap();
         let (all, input) = config.encryption().recipients().unwrap().texts();
         assert_eq!((all, input.len()), (vec![KEY.to_owned()], 0));
-        assert!(!config.encryption().report_content());
+        assert!(!config.report_content());
+        let told =
+            format!("[collector]\nreport_content = true\n[encryption]\nrecipients = [\"{KEY}\"]");
+        assert!(parse(&told).unwrap().report_content());
         assert!(parse("").unwrap().encryption().recipients().is_none());
+        assert!(parse("").unwrap().report_content());
+        let kept = parse("[collector]\nreport_content = false").unwrap();
+        assert!(!kept.report_content());
         let refused = |keys: &str| refusal(&section(keys));
         assert_eq!(
             refused("recipients = [\"nobody\"]"),

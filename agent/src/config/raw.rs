@@ -62,7 +62,6 @@ pub(super) struct RawEncryption {
     pub(super) recipients: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) recipients_file: Text,
     pub(super) input_recipients: Option<Spanned<Vec<Spanned<String>>>>,
-    pub(super) report_content: Option<Spanned<bool>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -85,6 +84,7 @@ pub(super) struct RawCollector {
     pub(super) mode: Text,
     pub(super) listen: Option<Vec<Spanned<String>>>,
     pub(super) database: Text,
+    pub(super) report_content: Option<Spanned<bool>>,
     pub(super) address: Text,
     pub(super) ca: Text,
     pub(super) certificate: Text,

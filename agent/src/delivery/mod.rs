@@ -50,7 +50,7 @@
 //! journal and reports hold what the manifest says and counts, positions and
 //! process ids, but neither command lines nor names of files (reports do with
 //! `report_content`, and `record.json` and journal the command that was asked
-//! for). Takeover, sealing, delivery and verification need no more than that.
+//! for). Reports can leave them out without encryption as well. Takeover, sealing, delivery and verification need no more than that.
 //! What was written before encryption was switched on stays as it is.
 //!
 //! # What a failure costs

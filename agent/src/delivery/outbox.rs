@@ -164,11 +164,16 @@ impl Outbox {
     }
 }
 
-/// The report without what was done: of a command that there was one, of a file
-/// what kind of access it was.
+/// The report without what was done: of a session not the command that was asked
+/// for, of a command that there was one, of a file what kind of access it was.
 pub(super) fn without_content(mut report: Report) -> Report {
     use auditty_proto::v1::activity::Activity as Kind;
     match &mut report.fact {
+        Some(Fact::Session(fact)) => {
+            if let Some(session) = &mut fact.session {
+                session.command.clear();
+            }
+        }
         Some(Fact::Command(fact)) => {
             if let Some(command) = &mut fact.command {
                 command.exe.clear();

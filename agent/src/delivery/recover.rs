@@ -176,7 +176,7 @@ impl Takeover<'_> {
                 .iter()
                 .filter_map(|event| convert::report(id, event))
                 .collect();
-            if self.options.withholds_content() {
+            if !self.options.report_content {
                 reports = reports.into_iter().map(without_content).collect();
             }
             reports.extend(seal_pieces(&mut session, until, self.quarantine)?);

@@ -180,9 +180,9 @@ impl SpooledSession {
             self.seal(usage).map_err(|error| error.to_string())?;
         }
         let report = convert::report(self.key.session_id(), event);
-        let report = match options.withholds_content() {
-            true => report.map(without_content),
-            false => report,
+        let report = match options.report_content {
+            true => report,
+            false => report.map(without_content),
         };
         if matches!(self.chunk, Chunk::None) {
             let header = Header {
@@ -337,11 +337,15 @@ impl SpooledSession {
             recording: Some(recording),
             ..v1::Session::from(&self.kept.record.session)
         };
-        Report {
+        let report = Report {
             fact: Some(Fact::Session(v1::SessionReport {
                 revision: self.kept.reports,
                 session: Some(session),
             })),
+        };
+        match options.report_content {
+            true => report,
+            false => without_content(report),
         }
     }
 

@@ -71,12 +71,12 @@ pub struct SpoolOptions {
     pub configuration: Digest,
     /// Who may read what happens in sessions; without anybody, it is not encrypted.
     pub encryption: Option<Arc<Recipients>>,
-    /// With these, whether the collector is told what was done all the same.
+    /// Whether the collector is told what was done: command lines, names of files.
     pub report_content: bool,
 }
 
 impl SpoolOptions {
-    /// Whether only encrypted chunks may say what was done.
+    /// Whether only encrypted chunks may say what was done, on this host as well.
     pub(super) fn withholds_content(&self) -> bool {
         self.encryption.is_some() && !self.report_content
     }

@@ -40,6 +40,7 @@ pub fn check(config: &Config) -> Result<bool> {
             Err(error) => println!("store       {url}: PROBLEM: {error:#}"),
         }
         check_collector(config.collector(), &host).await;
+        println!("            {}", told(config));
     });
     println!("spool       {}", config.spool().directory().display());
     print_list("encryption", &encryption(config.encryption()));
@@ -63,10 +64,18 @@ fn encryption(config: &Encryption) -> Vec<String> {
     let mut lines: Vec<String> = recipients.all().iter().map(named).collect();
     let input = recipients.input().iter();
     lines.extend(input.map(|key| format!("input only: {}", named(key))));
-    if config.report_content() {
-        lines.push("NOT encrypted: command lines and paths in reports to the collector".to_owned());
-    }
     lines
+}
+
+/// What the collector learns of what was done.
+fn told(config: &Config) -> &'static str {
+    match (config.report_content(), config.encryption().recipients()) {
+        (false, _) => {
+            "is told that programs ran and files changed, but no command line and no path"
+        }
+        (true, None) => "is told command lines and paths",
+        (true, Some(_)) => "is told command lines and paths, NOT encrypted",
+    }
 }
 
 fn check_grants(config: &Grants) {

@@ -48,7 +48,7 @@ pub fn spool_options(folder: &Path) -> SpoolOptions {
         digest_interval: Duration::from_secs(3600),
         configuration: Digest::ZERO,
         encryption: None,
-        report_content: false,
+        report_content: true,
     }
 }
 
@@ -76,6 +76,7 @@ impl Bench {
     pub fn options(&self) -> SpoolOptions {
         SpoolOptions {
             encryption: self.recipients.clone(),
+            report_content: self.recipients.is_none(),
             ..spool_options(self.folder.path())
         }
     }

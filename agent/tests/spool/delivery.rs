@@ -18,6 +18,56 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::*;
 
+/// Without encryption too: what was done stands in the recording and in nothing of
+/// the collector's, which says that it is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_out_of_reports_is_in_the_recording_alone() {
+    const SECRET: &str = "known-to-the-bucket-alone";
+    let bench = Bench::new();
+    let collector = collector(&bench).await;
+    let options = SpoolOptions {
+        report_content: false,
+        ..bench.options()
+    };
+    let (mut spool, _) = Spool::open(options, bench.store().await, None).unwrap();
+    let stop = CancellationToken::new();
+    upload(&spool, bench.store().await, &stop);
+    let mut record = begin(&mut spool);
+    record.session.command = format!("echo {SECRET}");
+    emit(&mut spool, &mut record, exec(SECRET));
+    finish(&mut spool, &mut record);
+    until(&mut spool, "the recording", |_| bench.is_stored()).await;
+    // Nor in what waits for the collector.
+    for file in fs::read_dir(bench.path("spool/outbox"))
+        .into_iter()
+        .flatten()
+    {
+        let waiting = fs::read(file.unwrap().path()).unwrap();
+        assert!(!String::from_utf8_lossy(&waiting).contains(SECRET));
+    }
+    report(&spool, &collector.address, &stop);
+    until(&mut spool, "delivery", |spool| spool.is_delivered()).await;
+
+    let recorded = lines(&bench.recording());
+    assert!(recorded.iter().any(|line| line.contains(SECRET)));
+    let mut client = SessionServiceClient::new(dial(&collector.address).unwrap());
+    let search = ListCommandsRequest {
+        parent: "sessions/-".into(),
+        // Not all of it: what was asked is kept as well.
+        filter: format!("command_line : \"{}\"", &SECRET[..12]),
+        ..Default::default()
+    };
+    let found = client.list_commands(search).await.unwrap().into_inner();
+    assert_eq!((found.commands.len(), found.withheld_command_count), (0, 1));
+    let sessions = client.list_sessions(ListSessionsRequest::default());
+    let sessions = sessions.await.unwrap().into_inner().sessions;
+    assert_eq!((sessions.len(), sessions[0].command.as_str()), (1, ""));
+    for file in ["collector.db", "collector.db-wal"] {
+        let stored = fs::read(bench.path(file)).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&stored).contains(SECRET), "{file}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_arrives_whole_in_store_and_collector_and_leaves_the_spool() {
     let bench = Bench::new();
