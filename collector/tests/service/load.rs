@@ -151,6 +151,7 @@ fn reports(fleet: Fleet, number: u64) -> v1::ReportRequest {
         host_id: host,
         boot_id: "boot".into(),
         reports,
+        ..Default::default()
     }
 }
 

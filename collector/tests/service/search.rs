@@ -89,6 +89,7 @@ async fn fill(store: &Store) {
             let batch = Batch {
                 host_id: HOST.into(),
                 receipts: Vec::new(),
+                causes: Vec::new(),
                 tenant: TENANTS[tenant as usize].into(),
                 facts: facts([number].into_iter()),
             };
@@ -258,6 +259,7 @@ on_both! {
         let batch = Batch {
             host_id: HOST.into(),
             receipts: Vec::new(),
+            causes: Vec::new(),
             tenant: String::new(),
             facts: (0..60).map(|number| Fact::Session {
                 revision: 1,
