@@ -132,6 +132,9 @@ fn lint(report: &mut Report) -> Result<()> {
                 "-Z",
                 "build-std=core",
             ])
+            // In a folder of its own: with other variables set, build scripts run
+            // again, and whatever depends on them is compiled again.
+            .args(["--target-dir", "target/kernel-programs"])
             .args(["--", "-D", "warnings"])
             .env("RUSTC_BOOTSTRAP", "1")
             .env(
