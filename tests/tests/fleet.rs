@@ -20,8 +20,8 @@ use serde_json::json;
 struct Fleet {
     authority: Authority,
     address: String,
-    collector: Process,
     provider: Provider,
+    _collector: Process,
 }
 
 /// An identity provider: a key, and its public half on a web server.
@@ -117,8 +117,8 @@ impl Fleet {
         Ok(Self {
             authority,
             address: format!("https://localhost:{port}"),
-            collector,
             provider,
+            _collector: collector,
         })
     }
 
@@ -153,7 +153,7 @@ fn refusal(cli: &Cli) -> Result<String> {
 #[test]
 fn hosts_and_people_prove_who_they_are() -> Result<()> {
     let scene = Scene::new()?;
-    let mut fleet = Fleet::start(&scene)?;
+    let fleet = Fleet::start(&scene)?;
     let (certificate, key) = fleet
         .authority
         .issue("agent", "URI:spiffe://acme/auditty/agent/test-host")?;
@@ -180,7 +180,7 @@ fn hosts_and_people_prove_who_they_are() -> Result<()> {
         Ok(listed.contains(&stage.user.name).then_some(()))
     })?;
     let shown = viewer.json(&["show", &session])?;
-    assert_eq!(shown["host"]["hostId"], "test-host", "{shown}");
+    assert_eq!(shown["session"]["host"]["hostId"], "test-host", "{shown}");
     let denied = viewer.run(&["audit"])?;
     assert!(!denied.status.success());
     let denied = String::from_utf8(denied.stderr)?;
@@ -210,7 +210,5 @@ fn hosts_and_people_prove_who_they_are() -> Result<()> {
     let asked = person.text(&["audit", "--all"])?;
     assert!(asked.contains("alice@example.com"), "{asked}");
 
-    stage.end()?;
-    assert!(fleet.collector.stop(SOON)?.success());
-    Ok(())
+    stage.end()
 }
