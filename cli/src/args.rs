@@ -277,6 +277,13 @@ pub struct Page {
     /// More conditions, joined by AND: `verdict = lossy AND client_address : "10.0."`
     #[arg(long, value_name = "EXPR")]
     pub filter: Option<String>,
+    #[command(flatten)]
+    pub paging: Paging,
+}
+
+/// Which part of a list.
+#[derive(Args, Debug)]
+pub struct Paging {
     /// How many at most, 1 to 1000 (the size of a page with --all)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value = "100")]
     pub limit: u16,

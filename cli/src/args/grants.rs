@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::Paging;
+
 /// `auditty grants`.
 #[derive(Args, Debug)]
 pub struct Grants {
@@ -35,15 +37,8 @@ pub struct ListGrants {
     /// Only those that have begun and are not over
     #[arg(long)]
     pub in_force: bool,
-    /// How many at most, 1 to 1000 (the size of a page with --all)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value = "100")]
-    pub limit: u16,
-    /// Continue where a page ended
-    #[arg(long, value_name = "TOKEN", conflicts_with = "all")]
-    pub page_token: Option<String>,
-    /// All of them, page after page
-    #[arg(long)]
-    pub all: bool,
+    #[command(flatten)]
+    pub paging: Paging,
 }
 
 /// `auditty grants show`.

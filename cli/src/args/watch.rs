@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Page;
+use super::{Page, Paging};
 
 /// `auditty hosts`.
 #[derive(Args, Debug)]
@@ -13,15 +13,8 @@ pub struct Hosts {
     /// Only hosts that are heard of
     #[arg(long)]
     pub live: bool,
-    /// How many at most, 1 to 1000 (the size of a page with --all)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value = "100")]
-    pub limit: u16,
-    /// Continue where a page ended
-    #[arg(long, value_name = "TOKEN", conflicts_with = "all")]
-    pub page_token: Option<String>,
-    /// All of them, page after page
-    #[arg(long)]
-    pub all: bool,
+    #[command(flatten)]
+    pub paging: Paging,
 }
 
 /// `auditty alerts`.

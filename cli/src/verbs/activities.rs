@@ -28,12 +28,12 @@ pub(super) async fn run(args: &Activities, list: &List, config: &Config) -> Resu
     }
     let mut request = v1::ListActivitiesRequest {
         parent: session.name,
-        page_size: args.page.limit.into(),
-        page_token: args.page.page_token.clone().unwrap_or_default(),
+        page_size: args.page.paging.limit.into(),
+        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter,
     };
     let mut answer = source.list_activities(request.clone()).await?;
-    while args.page.all && !answer.next_page_token.is_empty() {
+    while args.page.paging.all && !answer.next_page_token.is_empty() {
         request.page_token = std::mem::take(&mut answer.next_page_token);
         let next = source.list_activities(request.clone()).await?;
         answer.activities.extend(next.activities);

@@ -33,7 +33,7 @@ pub(super) async fn run(args: &Alerts, config: &Config) -> Result<()> {
         return follow(args, filter, &mut source, config).await;
     }
     let mut answer = source.alerts(first_page(args, &filter)).await?;
-    while args.page.all && !answer.next_page_token.is_empty() {
+    while args.page.paging.all && !answer.next_page_token.is_empty() {
         let request = v1::ListAlertsRequest {
             page_token: std::mem::take(&mut answer.next_page_token),
             ..first_page(args, &filter)
@@ -61,8 +61,8 @@ pub(super) async fn run(args: &Alerts, config: &Config) -> Result<()> {
 
 fn first_page(args: &Alerts, filter: &str) -> v1::ListAlertsRequest {
     v1::ListAlertsRequest {
-        page_size: args.page.limit.into(),
-        page_token: args.page.page_token.clone().unwrap_or_default(),
+        page_size: args.page.paging.limit.into(),
+        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter: filter.to_owned(),
     }
 }

@@ -22,12 +22,12 @@ const COLUMNS: [Column; 6] = [
 pub(super) async fn run(args: &Audit, config: &Config) -> Result<()> {
     let mut source = Source::open(config).await?;
     let mut request = v1::ListAuditRecordsRequest {
-        page_size: args.page.limit.into(),
-        page_token: args.page.page_token.clone().unwrap_or_default(),
+        page_size: args.page.paging.limit.into(),
+        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter: query::audit(args, &config.zone)?,
     };
     let mut answer = source.list_audit_records(request.clone()).await?;
-    while args.page.all && !answer.next_page_token.is_empty() {
+    while args.page.paging.all && !answer.next_page_token.is_empty() {
         request.page_token = std::mem::take(&mut answer.next_page_token);
         let next = source.list_audit_records(request.clone()).await?;
         answer.records.extend(next.records);

@@ -27,12 +27,12 @@ pub(super) async fn run(args: &Commands, config: &Config) -> Result<()> {
     let session = source.find_session(&args.session).await?;
     let mut request = v1::ListCommandsRequest {
         parent: session.name,
-        page_size: args.page.limit.into(),
-        page_token: args.page.page_token.clone().unwrap_or_default(),
+        page_size: args.page.paging.limit.into(),
+        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter: args.page.filter.clone().unwrap_or_default(),
     };
     let mut answer = source.list_commands(request.clone()).await?;
-    while args.page.all && !answer.next_page_token.is_empty() {
+    while args.page.paging.all && !answer.next_page_token.is_empty() {
         request.page_token = std::mem::take(&mut answer.next_page_token);
         let next = source.list_commands(request.clone()).await?;
         answer.commands.extend(next.commands);

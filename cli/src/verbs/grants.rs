@@ -66,12 +66,12 @@ pub(super) async fn run(args: &Grants, config: &Config) -> Result<()> {
 
 async fn list(args: &ListGrants, source: &mut Source, config: &Config) -> Result<()> {
     let mut request = v1::ListGrantsRequest {
-        page_size: args.limit.into(),
-        page_token: args.page_token.clone().unwrap_or_default(),
+        page_size: args.paging.limit.into(),
+        page_token: args.paging.page_token.clone().unwrap_or_default(),
         in_force: args.in_force,
     };
     let mut answer = source.list(request.clone()).await?;
-    while args.all && !answer.next_page_token.is_empty() {
+    while args.paging.all && !answer.next_page_token.is_empty() {
         request.page_token = std::mem::take(&mut answer.next_page_token);
         let next = source.list(request.clone()).await?;
         answer.grants.extend(next.grants);

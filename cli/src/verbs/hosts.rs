@@ -31,12 +31,12 @@ pub(super) async fn run(args: &Hosts, config: &Config) -> Result<()> {
         _ => v1::HostState::Unspecified,
     };
     let mut request = v1::ListHostsRequest {
-        page_size: args.limit.into(),
-        page_token: args.page_token.clone().unwrap_or_default(),
+        page_size: args.paging.limit.into(),
+        page_token: args.paging.page_token.clone().unwrap_or_default(),
         state: state.into(),
     };
     let mut answer = source.hosts(request.clone()).await?;
-    while args.all && !answer.next_page_token.is_empty() {
+    while args.paging.all && !answer.next_page_token.is_empty() {
         request.page_token = std::mem::take(&mut answer.next_page_token);
         let next = source.hosts(request.clone()).await?;
         answer.hosts.extend(next.hosts);

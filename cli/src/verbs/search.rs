@@ -25,18 +25,20 @@ const COLUMNS: [Column; 8] = [
 ];
 
 pub(super) async fn run(args: &Search, config: &Config) -> Result<()> {
-    let limit = usize::from(args.page.limit);
+    let limit = usize::from(args.page.paging.limit);
     let mut request = v1::ListCommandsRequest {
         parent: names::ALL_SESSIONS.to_owned(),
-        page_size: args.page.limit.into(),
-        page_token: args.page.page_token.clone().unwrap_or_default(),
+        page_size: args.page.paging.limit.into(),
+        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter: query::search(args, &config.zone)?,
     };
     let mut source = Source::open(config).await?;
     let mut answer = source.list_commands(request.clone()).await?;
     // A page may be short, or empty, with more behind it.
-    while !answer.next_page_token.is_empty() && (args.page.all || answer.commands.len() < limit) {
-        let missing = match args.page.all {
+    while !answer.next_page_token.is_empty()
+        && (args.page.paging.all || answer.commands.len() < limit)
+    {
+        let missing = match args.page.paging.all {
             true => limit,
             false => limit - answer.commands.len(),
         };

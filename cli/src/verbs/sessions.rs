@@ -34,8 +34,8 @@ pub(super) const COLUMNS: [Column; 11] = [
 
 pub(super) async fn run(args: &Sessions, config: &Config) -> Result<()> {
     let mut request = v1::ListSessionsRequest {
-        page_size: args.page.limit.into(),
-        page_token: args.page.page_token.clone().unwrap_or_default(),
+        page_size: args.page.paging.limit.into(),
+        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter: query::sessions(args, &config.zone)?,
         ..Default::default()
     };
@@ -48,7 +48,7 @@ pub(super) async fn run(args: &Sessions, config: &Config) -> Result<()> {
     }
     let mut source = Source::open(config).await?;
     let mut answer = source.list_sessions(request.clone()).await?;
-    while args.page.all && !answer.next_page_token.is_empty() {
+    while args.page.paging.all && !answer.next_page_token.is_empty() {
         request.page_token = std::mem::take(&mut answer.next_page_token);
         let next = source.list_sessions(request.clone()).await?;
         answer.sessions.extend(next.sessions);
