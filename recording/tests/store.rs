@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 mod common;
+#[path = "store/s3_in_process.rs"]
+mod s3_in_process;
 
 use std::sync::Arc;
 
@@ -127,7 +129,10 @@ async fn conforms(store: AnyStore) {
     let large = Body::from(vec![7; 3 << 20]);
     store.put_new("v1/large", large.clone()).await.unwrap();
     assert_eq!(store.get("v1/large", 4 << 20).await.unwrap(), large);
+}
 
+/// Of those who write one key at the same time, one does.
+async fn one_of_many_creates(store: AnyStore) {
     let racers = (0..8_u8).map(|racer| store.put_new("v1/race", Body::from(vec![racer; 1000])));
     let outcomes = futures::future::join_all(racers).await;
     let created = outcomes
@@ -198,7 +203,9 @@ async fn holds_recordings(store: AnyStore) {
 async fn a_local_folder_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("made/on/demand");
-    conforms(Arc::new(LocalStore::new(&root))).await;
+    let store: AnyStore = Arc::new(LocalStore::new(&root));
+    conforms(store.clone()).await;
+    one_of_many_creates(store).await;
     let hidden = std::process::Command::new("find")
         .arg(&root)
         .args(["-name", ".*"])
@@ -235,7 +242,31 @@ async fn a_local_folder_that_cannot_be_written_is_a_settings_error() {
 async fn s3_conforms() {
     let Some(s3) = s3() else { return };
     conforms(s3.store(&unique_prefix()).await).await;
+    one_of_many_creates(s3.store(&unique_prefix()).await).await;
     holds_recordings(s3.store(&unique_prefix()).await).await;
+}
+
+/// A second implementation of S3, which checks signatures and checksums. Not that one
+/// of many creates a key: it looks first and writes then.
+#[tokio::test]
+async fn s3_in_process_conforms() {
+    let server = s3_in_process::start().await;
+    let store = |prefix| -> AnyStore {
+        let store = server
+            .s3
+            .store_as(prefix, s3_in_process::ID, s3_in_process::SECRET);
+        Arc::new(store)
+    };
+    conforms(store("one")).await;
+    holds_recordings(store("two")).await;
+
+    let wrong = server.s3.store_as("three", s3_in_process::ID, "wrong");
+    let error = wrong.put_new("v1/a", Body::new()).await.unwrap_err();
+    assert!(error.is_permanent_config(), "{error}");
+    assert!(
+        error.to_string().contains("SignatureDoesNotMatch"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
