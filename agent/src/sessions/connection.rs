@@ -1,7 +1,7 @@
 //! One SSH connection: its login, its ptys and pipes, and what waits for the
 //! session it belongs to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use auditty_recording::event::{ExitStatus, GapCause, Stream};
 use auditty_recording::session::{self, Host};
@@ -11,7 +11,7 @@ use super::forwards::HeldForwards;
 use super::identity::{Identity, UserNames};
 use super::lineage::SessionKey;
 use super::links::Parent;
-use super::sink::ConnectionRecord;
+use super::sink::{ConnectionRecord, Waiting, WaitingPipe};
 use crate::capture::event::{ConnectionStart, Direction, Exec, PipeData};
 
 /// A connection with a live server process or an open session.
@@ -74,6 +74,12 @@ pub(super) struct HeldFacts {
     pub facts: Vec<Held>,
     /// Facts that found no room. They are the latest ones.
     pub lost: u64,
+}
+
+impl HeldFacts {
+    fn len(&self) -> u64 {
+        self.facts.len() as u64 + self.lost
+    }
 }
 
 /// Something a helper did, until it is known whose helper it was.
@@ -146,7 +152,21 @@ impl Connection {
 
     /// A connection that an agent before has followed.
     pub(super) fn resume(record: ConnectionRecord) -> Self {
+        let waiting = record.waiting;
+        let lost = |(server, events): (u32, u64)| {
+            let facts = Vec::new();
+            (
+                server,
+                HeldFacts {
+                    facts,
+                    lost: events,
+                },
+            )
+        };
         Self {
+            held: waiting.programs.into_iter().map(lost).collect(),
+            pending: PendingPipes::lost(waiting.pipes),
+            held_forwards: HeldForwards::lost(waiting.forwards),
             described: record.described,
             identity: record.identity,
             trusted: record.trusted,
@@ -158,7 +178,7 @@ impl Connection {
     }
 
     /// What the next agent needs of it.
-    pub(super) fn record(&self, id: u64) -> ConnectionRecord {
+    pub(super) fn record(&self, id: u64, users: &dyn UserNames) -> ConnectionRecord {
         ConnectionRecord {
             id,
             described: self.described.clone(),
@@ -167,11 +187,23 @@ impl Connection {
             sessions_ever: self.sessions_ever,
             login_boot_ns: self.login_boot_ns,
             stream_loss: self.stream_loss.clone(),
+            waiting: self.waiting(users),
+        }
+    }
+
+    /// How much waits for a session that has not begun.
+    fn waiting(&self, users: &dyn UserNames) -> Waiting {
+        let programs = |(server, held): (&u32, &HeldFacts)| (*server, held.len());
+        Waiting {
+            programs: self.held.iter().map(programs).collect(),
+            pipes: self.pending.waiting(),
+            forwards: self.forwards_waiting(users),
         }
     }
 
     /// Whether it holds what came since `boot_ns` and may belong to a session that
-    /// is about to begin: only the kernel's rings can bring that back. sshd has
+    /// is about to begin: only the kernel's rings can bring that back, the next agent
+    /// would know no more than how much it was ([`Waiting`]). sshd has
     /// pipes of its own, whose bytes wait for as long as the connection lives.
     pub(super) fn holds_since(&self, boot_ns: u64) -> bool {
         let helpers = !self.held.is_empty() && self.held_boot_ns >= boot_ns;
@@ -244,6 +276,33 @@ pub(super) struct PendingPiece {
     pub transfer: bool,
 }
 
+impl PendingPipe {
+    fn waiting(&self) -> WaitingPipe {
+        let bytes = |direction, lost| {
+            let own = self.pieces.iter().filter(|p| p.direction == direction);
+            own.map(|piece| u64::from(piece.len)).sum::<u64>() + lost
+        };
+        let [input, output] = self.lost;
+        WaitingPipe {
+            writer: self.writer,
+            reader: self.reader,
+            input_bytes: bytes(Direction::Input, input),
+            output_bytes: bytes(Direction::Output, output),
+        }
+    }
+}
+
+impl From<WaitingPipe> for PendingPipe {
+    fn from(pipe: WaitingPipe) -> Self {
+        Self {
+            pieces: Vec::new(),
+            writer: pipe.writer,
+            reader: pipe.reader,
+            lost: [pipe.input_bytes, pipe.output_bytes],
+        }
+    }
+}
+
 impl PendingPiece {
     fn held(&self) -> usize {
         self.data.as_ref().map_or(0, Vec::len)
@@ -258,6 +317,22 @@ const MAX_PENDING_PIPES: usize = 64;
 const MAX_PENDING_PIECES: usize = 4096;
 
 impl PendingPipes {
+    /// What waited in an agent before, and is lost.
+    fn lost(pipes: BTreeMap<u64, WaitingPipe>) -> Self {
+        let pipes = pipes.into_iter().map(|(inode, pipe)| (inode, pipe.into()));
+        Self {
+            pipes: pipes.collect(),
+            ..Self::default()
+        }
+    }
+
+    fn waiting(&self) -> BTreeMap<u64, WaitingPipe> {
+        let pipes = self.pipes.iter();
+        pipes
+            .map(|(inode, pipe)| (*inode, pipe.waiting()))
+            .collect()
+    }
+
     /// Keeps a piece while there is room. `false` when it found none at all.
     pub(super) fn push(&mut self, boot_ns: u64, pid: u32, piece: &PipeData, bound: usize) -> bool {
         let full = self.pipes.len() >= MAX_PENDING_PIPES;

@@ -41,8 +41,16 @@ pub(super) struct HeldForwards {
 }
 
 impl HeldForwards {
+    /// What waited in an agent before, and is lost.
+    pub(super) fn lost(events: u64) -> Self {
+        Self {
+            waiting: Vec::new(),
+            lost: events,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.lost == 0
     }
 
     /// Whether something waits that came since `boot_ns`.
@@ -68,13 +76,20 @@ impl Connection {
 
     /// It logged in, or forwards something, and nothing tells of it.
     pub(super) fn owes_session(&self) -> bool {
-        self.is_silent() || !self.held_forwards.waiting.is_empty()
+        self.is_silent() || !self.held_forwards.is_empty()
     }
 
     /// sshd did this for itself, not on the client's behalf.
     fn is_sshds_own(&self, event: &KernelEvent, users: &dyn UserNames) -> bool {
         let early = self.login_boot_ns.is_some_and(|done| event.boot_ns < done);
         self.trusted && (self.identity.is_asked() || early || self.is_monitor(event.pid, users))
+    }
+
+    /// How much waits that was done on the client's behalf.
+    pub(super) fn forwards_waiting(&self, users: &dyn UserNames) -> u64 {
+        let waiting = self.held_forwards.waiting.iter();
+        let own = waiting.filter(|(event, _)| !self.is_sshds_own(event, users));
+        own.count() as u64 + self.held_forwards.lost
     }
 
     /// When the wait for its first session began.
@@ -167,7 +182,7 @@ impl Sessions {
         let mut held = std::mem::take(&mut connection.held_forwards);
         held.waiting
             .retain(|(event, _)| !connection.is_sshds_own(event, &*self.users));
-        if held.is_empty() && held.lost == 0 && !connection.is_silent() {
+        if held.is_empty() && !connection.is_silent() {
             self.drop_if_over(id);
             return;
         }

@@ -1,6 +1,8 @@
 //! What the sessions hand downwards: events for the recording, and the state of
 //! the session as a whole.
 
+use std::collections::BTreeMap;
+
 use auditty_recording::{
     event::{Body, Event, ExitStatus, GapClass},
     session::{Connection, Session},
@@ -119,6 +121,34 @@ pub struct ConnectionRecord {
     pub login_boot_ns: Option<u64>,
     /// What of its streams was lost.
     pub stream_loss: StreamLoss,
+    /// What waited for a session that had not begun.
+    #[serde(default)]
+    pub waiting: Waiting,
+}
+
+/// What of a connection waited for a session that had not begun. The next agent has
+/// only these counts of it, and declares that much lost once there is the session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Programs begun and ended below a server process, by its process id.
+    pub programs: BTreeMap<u32, u64>,
+    /// Pipes that no session had claimed, by inode.
+    pub pipes: BTreeMap<u64, WaitingPipe>,
+    /// Sockets that sshd used.
+    pub forwards: u64,
+}
+
+/// A pipe that no session had claimed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingPipe {
+    /// Process that wrote to it.
+    pub writer: Option<u32>,
+    /// Process that read from it.
+    pub reader: Option<u32>,
+    /// Bytes that were written.
+    pub input_bytes: u64,
+    /// Bytes that were read.
+    pub output_bytes: u64,
 }
 
 /// A session together with what is needed to go on with it after a restart of

@@ -39,7 +39,8 @@ pub struct Connections {
 
 impl Sessions {
     /// Whether something that came since `boot_ns` waits for a session that has
-    /// not begun yet. A checkpoint now would leave it to nobody.
+    /// not begun yet. Of that a checkpoint now would leave the next agent no more than
+    /// how much it was.
     pub fn holds_since(&self, boot_ns: u64) -> bool {
         let mut connections = self.connections.values();
         connections.any(|connection| connection.holds_since(boot_ns))
@@ -79,7 +80,7 @@ impl Sessions {
     fn changed_connections(&mut self) -> Connections {
         let mut connections = Connections::default();
         for (id, connection) in &self.connections {
-            let record = connection.record(*id);
+            let record = connection.record(*id, &*self.users);
             if self.kept.get(id) != Some(&record) {
                 self.kept.insert(*id, record.clone());
                 connections.changed.push(record);

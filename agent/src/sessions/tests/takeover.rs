@@ -224,6 +224,38 @@ fn a_login_that_began_meanwhile_is_seen_from_its_beginning() {
     assert!(rig.session(1).session().adopted);
 }
 
+/// What came before a command, and was with the agent that was killed.
+#[test]
+fn what_waited_for_a_session_is_declared_once_there_is_one() {
+    const PIPES: [Fd; 3] = [Fd::Pipe(71), Fd::Pipe(72), Fd::Other];
+    let mut old = Rig::logged_in();
+    old.fork(SSHD, SHELL);
+    old.pipe(SSHD, 71, Direction::Input, 0, "typed ahead");
+    let connections = old.sessions.checkpoint(&mut old.sink);
+    let waiting = &connections.changed[0].waiting;
+    assert_eq!(waiting.pipes[&71].input_bytes, 11);
+
+    let restart = Restart::Pinned(Vec::new(), connections.changed);
+    let mut rig = next(old, restart, &[(MONITOR, 0, true), (SSHD, 0, true)]);
+    rig.fork(SSHD, SHELL);
+    let Fact::Exec(mut root) = root_exec() else {
+        unreachable!()
+    };
+    root.fds = PIPES;
+    below_root(&mut rig, SHELL, Fact::Exec(root));
+    rig.pipe(SSHD, 71, Direction::Input, 11, ", and later");
+    rig.end_of_batch();
+    let recorded = rig.session(0);
+    let gaps = recorded.gaps();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!((gaps[0].bytes, gaps[0].offset), (Some(11), Some(0)));
+    assert!(
+        recorded.story().contains(&"Stdin<, and later".to_owned()),
+        "{:?}",
+        recorded.story()
+    );
+}
+
 #[test]
 fn nothing_new_is_nothing_to_keep() {
     let (mut rig, _) = killed();
