@@ -337,7 +337,7 @@ impl Recording {
             flush_interval: source.duration(
                 "recording.flush_interval",
                 raw.flush_interval,
-                5 * tenth,
+                Duration::from_millis(250),
                 tenth..=60 * SECOND,
             )?,
             digest_interval: source.duration(

@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(100);
 const CHECKPOINT: Duration = Duration::from_millis(200);
 
 /// How long that may wait for a session that is about to begin.
-const LONGEST_CHECKPOINT: Duration = Duration::from_secs(1);
+const LONGEST_CHECKPOINT: Duration = Duration::from_millis(500);
 
 /// How often grants, the wall clock and the service manager have their turn.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);

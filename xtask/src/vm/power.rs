@@ -5,10 +5,12 @@
 //! the file copied: the copy is what SIGKILL at this moment leaves. The last cut is
 //! a SIGKILL. Then each copy is mounted here, and the test `power` of the spool
 //! recovers, delivers and verifies what is on it, and compares it with what the
-//! clients had got a second and a sync before the cut.
+//! clients had got, line by line with its age at the cut. While the emulator is
+//! stopped, nothing becomes older.
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
@@ -36,9 +38,8 @@ const READY: Duration = Duration::from_secs(180);
 /// From one cut to the next, milliseconds: some syncs, a chunk now and then.
 const BETWEEN: std::ops::Range<u64> = 100..500;
 
-/// What may be lost: a sync is begun every half a second, the next one when it has
-/// ended, and an emulated machine takes its time for it.
-const MAY_BE_LOST: Duration = Duration::from_secs(3);
+/// What may be lost, in the guest's time: what is younger when the power goes.
+const MAY_BE_LOST: Duration = Duration::from_secs(1);
 
 const DISK_BYTES: u64 = 128 << 20;
 
@@ -74,7 +75,7 @@ fn cut_all(boots: u32, cuts: u32) -> Result<PathBuf> {
     )?;
     let kernel = MATRIX.iter().find(|kernel| kernel.name == KERNEL);
     let kernel = kernel.context("the kernel is not in the matrix")?;
-    let initramfs = guest::build(&kernel.userland)?;
+    let initramfs = guest::build(&kernel.userland, &guest::Over::default())?;
     let mut seen = Seen::default();
     for boot in 0..boots {
         let mut guest = Guest::boot(kernel, &initramfs, &disk, boot)?;
@@ -102,45 +103,51 @@ impl Drop for Memory {
     }
 }
 
-/// What clients have got: for each session, when the line with this number came.
+/// What clients have got, by session: each line and when it came, in the guest's time.
 #[derive(Default)]
-struct Seen(BTreeMap<String, Vec<(Instant, u32)>>);
+struct Seen(BTreeMap<String, Vec<(Duration, u32)>>);
 
 impl Seen {
-    fn take(&mut self, line: &str) {
+    fn take(&mut self, line: &str, now: Duration) {
         let words: Vec<_> = line.split(' ').collect();
         if let ["VM", "saw", name, number] = words[..]
             && let Ok(number) = number.parse()
         {
             let lines = self.0.entry(name.to_owned()).or_default();
-            lines.push((Instant::now(), number));
+            lines.push((now, number));
         }
     }
 
-    /// The power is gone: what was too young then is not promised later.
-    fn forget_young(&mut self) {
-        let now = Instant::now();
+    /// The power is gone at `now`, and the next guest's time begins: of what was too
+    /// young then nothing is promised later.
+    fn end_boot(&mut self, now: Duration) {
         for lines in self.0.values_mut() {
-            lines.retain(|(at, _)| now.duration_since(*at) > MAY_BE_LOST);
+            lines.retain(|(at, _)| now.saturating_sub(*at) > MAY_BE_LOST);
+            for (at, _) in lines {
+                *at = Duration::ZERO;
+            }
         }
     }
 
-    /// `<session> <lines that have to be there> <lines that were seen>`.
-    fn expectation(&self) -> String {
-        let now = Instant::now();
+    /// `<session> <line>:<its age, ms> …`, for a cut at `now`.
+    fn expectation(&self, now: Duration) -> String {
         let mut text = String::new();
         for (name, lines) in &self.0 {
-            let is_old = |(at, _): &&(Instant, u32)| now.duration_since(*at) > MAY_BE_LOST;
-            let old = lines.iter().rfind(is_old);
-            let last = |number: Option<&(Instant, u32)>| number.map_or(0, |(_, number)| *number);
-            let (durable, seen) = (last(old), last(lines.last()));
-            text += &format!("{name} {durable} {seen}\n");
+            text.push_str(name);
+            for (at, number) in lines {
+                let age = now.saturating_sub(*at).as_millis();
+                let _ = write!(text, " {number}:{age}");
+            }
+            text.push('\n');
         }
         text
     }
 }
 
 struct Guest {
+    booted: Instant,
+    /// How long it has been stopped since.
+    stopped: Duration,
     emulator: Child,
     lines: Receiver<String>,
     disk: PathBuf,
@@ -173,11 +180,18 @@ impl Guest {
             .context("the emulator has no output")?;
         let log = super::folder()?.join("console-power.log");
         Ok(Self {
+            booted: Instant::now(),
+            stopped: Duration::ZERO,
             emulator,
             lines: machine::lines_of(output),
             disk: disk.to_owned(),
             log: File::create(log).context("the console's log")?,
         })
+    }
+
+    /// How long it has run.
+    fn now(&self) -> Duration {
+        self.booted.elapsed().saturating_sub(self.stopped)
     }
 
     /// Cuts the power again and again; the last time it stays off.
@@ -198,12 +212,12 @@ impl Guest {
                 .wrapping_add(1442695040888963407);
             let pause = BETWEEN.start + (random >> 33) % (BETWEEN.end - BETWEEN.start);
             self.listen_until(seen, Instant::now() + Duration::from_millis(pause))?;
+            let (now, stop) = (self.now(), Instant::now());
             match cut == cuts {
                 true => self.kill()?,
                 false => self.signal("STOP")?,
             }
-            // Lines that came before the cut, and were not read yet, count.
-            let expected = seen.expectation();
+            let expected = seen.expectation(now);
             // Two files of each cut.
             let number = fs::read_dir(folder)?.count() / 2;
             let copy = folder.join(format!("cut-{number:04}.img"));
@@ -216,8 +230,11 @@ impl Guest {
             )?;
             fs::write(copy.with_extension("expected"), expected)?;
             match cut == cuts {
-                true => seen.forget_young(),
-                false => self.signal("CONT")?,
+                true => seen.end_boot(now),
+                false => {
+                    self.signal("CONT")?;
+                    self.stopped += stop.elapsed();
+                }
             }
         }
         Ok(())
@@ -231,7 +248,7 @@ impl Guest {
         {
             Ok(line) => {
                 writeln!(self.log, "{line}").context("the console's log")?;
-                seen.take(&line);
+                seen.take(&line, self.now());
                 Ok(line == "VM power ready")
             }
             Err(RecvTimeoutError::Timeout) => Ok(false),
