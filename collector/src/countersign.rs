@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::store::{Batch, Fact, KnownHead, Location};
 
 /// Where the key is when the database is none of this machine's files.
-const DEFAULT_KEY: &str = "/var/lib/auditty/collector.key";
+const DEFAULT_KEY: &str = "/var/lib/auditty-collector/collector.key";
 
 /// Why there is no key to sign with.
 #[derive(Debug, thiserror::Error)]

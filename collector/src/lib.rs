@@ -8,10 +8,10 @@
 //! use auditty_collector::{Access, Countersigner, Listeners, Store, serve};
 //! use tokio_util::sync::CancellationToken;
 //!
-//! let store = Store::open(&"/var/lib/auditty/collector.db".parse()?).await?;
-//! let listeners = Listeners::bind(&["unix:/run/auditty/collector.sock".parse()?], false).await?;
+//! let store = Store::open(&"/var/lib/auditty-collector/collector.db".parse()?).await?;
+//! let listeners = Listeners::bind(&["unix:/run/auditty-collector/collector.sock".parse()?], false).await?;
 //! let shutdown = CancellationToken::new();
-//! let signer = Countersigner::open("/var/lib/auditty/collector.key".as_ref())?;
+//! let signer = Countersigner::open("/var/lib/auditty-collector/collector.key".as_ref())?;
 //! // Until `shutdown` is cancelled:
 //! serve(listeners, store.clone(), signer, Access::default(), shutdown).await?;
 //! store.close().await;

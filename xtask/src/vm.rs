@@ -11,6 +11,7 @@ mod machine;
 mod native;
 pub mod power;
 mod results;
+mod systemd;
 mod userland;
 
 use std::{
@@ -69,6 +70,9 @@ pub struct Arguments {
     /// So many guests, one after the other on the same disk
     #[arg(long, value_name = "COUNT", requires = "power_cuts")]
     power_boots: Option<u32>,
+    /// Only run the units of deploy/systemd, in a guest with systemd
+    #[arg(long)]
+    systemd: bool,
     /// Check what the kernel programs rely on against the type information of
     /// each kernel, and boot none
     #[arg(long)]
@@ -155,6 +159,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(cuts) = arguments.power_cuts {
         let mut report = Report::default();
         power::run(&mut report, arguments.power_boots.unwrap_or(1), cuts);
+        return report.finish();
+    }
+    if arguments.systemd {
+        let mut report = Report::default();
+        systemd::run(&mut report);
         return report.finish();
     }
     if arguments.btf {
@@ -248,10 +257,12 @@ fn boot_all(arguments: &Arguments) -> Result<Results> {
     let chosen = arguments.machines(&mut results);
     let mut machines = Vec::new();
     for (kernel, plan) in chosen {
-        match kernel
-            .image()
-            .and_then(|image| Ok((image, guest::build(&kernel.userland)?)))
-        {
+        match kernel.image().and_then(|image| {
+            Ok((
+                image,
+                guest::build(&kernel.userland, &guest::Over::default())?,
+            ))
+        }) {
             Ok((image, initramfs)) => machines.push((kernel, plan, image, initramfs)),
             Err(error) => {
                 println!("{}: skipped: {error:#}", kernel.name);

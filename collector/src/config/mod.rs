@@ -2,14 +2,14 @@
 //!
 //! ```toml
 //! # Where to listen. TCP beyond this machine needs allow_plaintext.
-//! listen = ["unix:/run/auditty/collector.sock", "127.0.0.1:7443"]
+//! listen = ["unix:/run/auditty-collector/collector.sock", "127.0.0.1:7443"]
 //! # The database: a file of SQLite's, created where there is none, or a server:
 //! # "postgres://auditty@db.internal/auditty?sslmode=verify-full", with the
 //! # password in the variable PGPASSWORD or in ~/.pgpass.
-//! database = "/var/lib/auditty/collector.db"
+//! database = "/var/lib/auditty-collector/collector.db"
 //! # The key that signs receipts for chain heads, an OpenSSH Ed25519 key file;
 //! # made where there is none. Without this line it stands beside the database.
-//! signing_key = "/var/lib/auditty/collector.key"
+//! signing_key = "/var/lib/auditty-collector/collector.key"
 //! # Serve other machines over TCP without encryption: only callers with a token
 //! # are served there.
 //! allow_plaintext = false
@@ -105,9 +105,9 @@ use crate::{
 };
 
 /// Where a collector listens unless told otherwise.
-pub const DEFAULT_LISTEN: &str = "unix:/run/auditty/collector.sock";
+pub const DEFAULT_LISTEN: &str = "unix:/run/auditty-collector/collector.sock";
 /// Where its database is unless told otherwise.
-pub const DEFAULT_DATABASE: &str = "/var/lib/auditty/collector.db";
+pub const DEFAULT_DATABASE: &str = "/var/lib/auditty-collector/collector.db";
 /// Agents report every ten seconds, and may be away for a restart.
 const SILENCE_SECONDS: RangeInclusive<u64> = 30..=30 * 86_400;
 /// Largest configuration file that is read, in bytes.

@@ -88,12 +88,23 @@ const FILES: [(&str, u32, &str); 13] = [
     ),
 ];
 
+/// What one guest has over what all of them have.
+#[derive(Default)]
+pub struct Over {
+    /// Built here.
+    pub binaries: &'static [&'static str],
+    /// Path and content.
+    pub files: Vec<(String, String)>,
+    /// Path and target.
+    pub links: Vec<(String, String)>,
+}
+
 /// Writes the initramfs for a user space and gives its path.
-pub fn build(userland: &Userland) -> Result<PathBuf> {
+pub fn build(userland: &Userland, more: &Over) -> Result<PathBuf> {
     let base = userland.archive()?;
-    let path = super::folder()?.join(format!("initramfs-openssh-{}.cpio", userland.openssh));
+    let path = super::folder()?.join(format!("initramfs-{}.cpio", userland.name));
     let over = path.with_extension("over");
-    overlay(&over)?;
+    overlay(&over, more)?;
     let join = || format!("could not write {}", path.display());
     // The kernel unpacks one archive after the other; the later one wins.
     let mut file = File::create(&path).with_context(join)?;
@@ -105,7 +116,7 @@ pub fn build(userland: &Userland) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn overlay(path: &Path) -> Result<()> {
+fn overlay(path: &Path, more: &Over) -> Result<()> {
     let write = || format!("could not write {}", path.display());
     let mut archive = Archive::create(path).with_context(write)?;
     archive.merged_usr().with_context(write)?;
@@ -117,7 +128,13 @@ fn overlay(path: &Path) -> Result<()> {
             .text(name, permissions, content)
             .with_context(write)?;
     }
-    for name in BINARIES {
+    for (name, content) in &more.files {
+        archive.text(name, 0o644, content).with_context(write)?;
+    }
+    for (name, target) in &more.links {
+        archive.link(name, target).with_context(write)?;
+    }
+    for name in BINARIES.iter().chain(more.binaries) {
         let binary = stripped(name)?;
         archive
             .copy(&format!("usr/bin/{name}"), &binary)

@@ -34,6 +34,7 @@ mod restarts;
 mod rig;
 mod servers;
 mod streams;
+mod units;
 
 use std::{path::Path, process::ExitCode};
 
@@ -106,6 +107,9 @@ fn run() -> Result<()> {
         modes: list("vm_modes"),
         only: list("vm_tests"),
     };
+    if plan.modes == ["systemd"] {
+        return units::run();
+    }
     for name in &plan.only {
         let known = TESTS.iter().any(|(test, _)| test == name);
         if !known {

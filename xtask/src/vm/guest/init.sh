@@ -27,6 +27,8 @@ echo 1 >/proc/sys/net/core/bpf_jit_kallsyms
 [ -z "$vm_power" ] || { mkdir /disk && mount -t ext4 /dev/nvme0n1 /disk; }
 hostname guest
 ip link set lo up
+# Where the units are tested, systemd starts the suite.
+[ "$vm_modes" != systemd ] || exec /lib/systemd/systemd
 auditty-capture-suite
 echo "the suite ended with $?"
 sync
