@@ -23,6 +23,10 @@ const LONGEST_PARTIAL: usize = 3;
 
 /// The text on one line: nothing in it moves the cursor or hides.
 pub fn line(text: &str) -> String {
+    // Most lines are this simple.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         push(&mut out, c);
@@ -93,7 +97,11 @@ impl Stream {
     pub fn text(&mut self, bytes: &[u8]) -> String {
         let mut out = String::with_capacity(bytes.len());
         decode(&mut self.partial, bytes, |part| match part {
-            Part::Char(c) => push_stream(&mut out, &mut self.return_pending, c),
+            Part::Text(text) => {
+                for c in text.chars() {
+                    push_stream(&mut out, &mut self.return_pending, c);
+                }
+            }
             Part::Byte(byte) => {
                 flush_return(&mut out, &mut self.return_pending);
                 push_byte(&mut out, u32::from(byte));
@@ -152,19 +160,19 @@ impl Emulated {
     pub fn text(&mut self, bytes: &[u8]) -> String {
         let mut out = String::with_capacity(bytes.len());
         decode(&mut self.partial, bytes, |part| match part {
-            Part::Char(c) => out.push(c),
+            Part::Text(text) => out.push_str(text),
             Part::Byte(_) => out.push(PLACEHOLDER),
         });
         out
     }
 }
 
-enum Part {
-    Char(char),
+enum Part<'a> {
+    Text(&'a str),
     Byte(u8),
 }
 
-fn decode(partial: &mut Vec<u8>, bytes: &[u8], mut emit: impl FnMut(Part)) {
+fn decode(partial: &mut Vec<u8>, bytes: &[u8], mut emit: impl FnMut(Part<'_>)) {
     let joined;
     let mut input = bytes;
     if !partial.is_empty() {
@@ -173,7 +181,7 @@ fn decode(partial: &mut Vec<u8>, bytes: &[u8], mut emit: impl FnMut(Part)) {
     }
     let mut chunks = input.utf8_chunks().peekable();
     while let Some(chunk) = chunks.next() {
-        chunk.valid().chars().for_each(|c| emit(Part::Char(c)));
+        emit(Part::Text(chunk.valid()));
         let invalid = chunk.invalid();
         if chunks.peek().is_none() && may_become_a_character(invalid) {
             *partial = invalid.to_vec();

@@ -40,11 +40,19 @@ impl Serialize for Bytes {
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Fields { text, base64 } = Fields::deserialize(deserializer)?;
+        Self::from_fields(text, base64.as_deref())
+            .map_err(|error| D::Error::custom(format!("field `base64`: {error}")))
+    }
+}
+
+impl Bytes {
+    /// The bytes that the two fields of a line stand for.
+    pub(crate) fn from_fields(
+        text: Option<String>,
+        base64: Option<&str>,
+    ) -> Result<Self, base64::DecodeError> {
         match base64 {
-            Some(exact) => BASE64_STANDARD
-                .decode(exact)
-                .map(Self)
-                .map_err(|error| D::Error::custom(format!("field `base64`: {error}"))),
+            Some(exact) => BASE64_STANDARD.decode(exact).map(Self),
             None => Ok(Self(text.unwrap_or_default().into_bytes())),
         }
     }

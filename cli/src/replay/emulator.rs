@@ -6,6 +6,7 @@
 
 use avt::{Cell, Line, Terminal, observer::Transcript};
 
+use super::skim::{self, Modes, Run, Watch};
 use crate::sanitise;
 
 /// Widest screen that is emulated. The kernel would take 65535; a screen has
@@ -50,6 +51,11 @@ pub struct Emulator {
     bytes: sanitise::Emulated,
     transcript: Option<Transcript>,
     lines: Vec<String>,
+    modes: Modes,
+    #[cfg(test)]
+    draws_all: bool,
+    #[cfg(test)]
+    drawn_bytes: usize,
 }
 
 /// An emulator's state, from which it can go on.
@@ -58,6 +64,7 @@ pub struct Snapshot {
     size: Size,
     dump: String,
     bytes: sanitise::Emulated,
+    modes: Modes,
 }
 
 impl Snapshot {
@@ -75,6 +82,11 @@ impl Emulator {
             bytes: sanitise::Emulated::default(),
             transcript: None,
             lines: Vec::new(),
+            modes: Modes::new(),
+            #[cfg(test)]
+            draws_all: false,
+            #[cfg(test)]
+            drawn_bytes: 0,
         }
     }
 
@@ -87,28 +99,100 @@ impl Emulator {
         }
     }
 
-    /// Bytes of the recording.
+    /// Bytes of the recording. The more at once, the fewer of the lines have to
+    /// be drawn that nobody will see.
     pub fn feed(&mut self, bytes: &[u8]) {
         let text = self.bytes.text(bytes);
-        match &mut self.transcript {
-            Some(transcript) => {
-                let lines = self.terminal.feed_with(text.as_str(), transcript);
-                self.lines.extend(lines);
-            }
-            None => self.terminal.feed(text.as_str()),
+        #[cfg(test)]
+        if self.draws_all {
+            self.draw(&text);
+            return;
         }
+        let size = self.size();
+        let (columns, rows) = (usize::from(size.columns), usize::from(size.rows));
+        let (mut drawn, mut looked) = (0, 0);
+        while looked < text.len() {
+            let (run, to) = skim::next_run(&text, looked, columns, rows);
+            if let Some(run) = run {
+                self.draw(between(&text, drawn, run.start));
+                drawn = self.skim(&text, run);
+            }
+            looked = to;
+        }
+        self.draw(between(&text, drawn, text.len()));
+    }
+
+    /// Draws all of a text; how many characters it printed.
+    fn draw(&mut self, text: &str) -> usize {
+        self.draw_behind(text, 0)
+    }
+
+    /// The same, where the next rows that leave the screen are in the transcript
+    /// already.
+    fn draw_behind(&mut self, text: &str, known_rows: usize) -> usize {
+        #[cfg(test)]
+        {
+            self.drawn_bytes += text.len();
+        }
+        let mut printed = 0;
+        if !text.is_empty() {
+            let watch = Watch {
+                modes: &mut self.modes,
+                transcript: self.transcript.as_mut(),
+                known_rows,
+                printed: &mut printed,
+            };
+            self.lines.extend(self.terminal.feed_with(text, watch));
+        }
+        printed
+    }
+
+    /// Takes a run of plain lines; how far it has got in the text.
+    fn skim(&mut self, text: &str, run: Run) -> usize {
+        self.draw(between(text, run.start, run.whole));
+        let printed = self.draw(between(text, run.whole, run.head));
+        // In the middle of a control string nothing is printed.
+        if printed != run.printed || !self.scrolls() {
+            return run.head;
+        }
+        let size = self.size();
+        if let Some(transcript) = &mut self.transcript {
+            // It may hold the beginning of the first line, of which the rest is
+            // on the screen.
+            *transcript = Transcript::new();
+            let skipped = between(text, run.on_screen, run.tail);
+            let lines = skipped.split_inclusive('\n');
+            let columns = usize::from(size.columns);
+            self.lines
+                .extend(lines.map(|line| skim::shown(line, columns)));
+        }
+        if run.coloured {
+            self.draw(&skim::colours(between(text, run.head, run.tail)));
+        }
+        let above = usize::from(size.rows).saturating_sub(1);
+        self.draw_behind(between(text, run.tail, run.end), above);
+        run.end
+    }
+
+    /// Whether a line that comes now pushes out the one at the top.
+    fn scrolls(&self) -> bool {
+        let last_row = self.size().rows.saturating_sub(1);
+        self.modes.are_ordinary()
+            && self.cursor() == (0, last_row)
+            && self.terminal.active_screen_kind() == avt::ScreenKind::Primary
     }
 
     /// The recorded terminal changed its size.
     pub fn resize(&mut self, size: Size) {
+        let watch = Watch {
+            modes: &mut self.modes,
+            transcript: self.transcript.as_mut(),
+            known_rows: 0,
+            printed: &mut 0,
+        };
         let (columns, rows) = (usize::from(size.columns), usize::from(size.rows));
-        match &mut self.transcript {
-            Some(transcript) => {
-                let lines = self.terminal.resize_with(columns, rows, transcript);
-                self.lines.extend(lines);
-            }
-            None => self.terminal.resize(columns, rows),
-        }
+        let lines = self.terminal.resize_with(columns, rows, watch);
+        self.lines.extend(lines);
     }
 
     /// Lines that scrolled off since the last call, sanitised.
@@ -180,6 +264,7 @@ impl Emulator {
             size: self.size(),
             dump: self.terminal.dump(),
             bytes: self.bytes.clone(),
+            modes: self.modes,
         }
     }
 
@@ -188,8 +273,14 @@ impl Emulator {
         let mut emulator = Self::new(snapshot.size);
         emulator.terminal.feed(snapshot.dump.as_str());
         emulator.bytes = snapshot.bytes.clone();
+        emulator.modes = snapshot.modes;
         emulator
     }
+}
+
+/// A part of a text.
+fn between(text: &str, start: usize, end: usize) -> &str {
+    text.get(start..end).unwrap_or_default()
 }
 
 /// No scrollback: what scrolled off is in the transcript or nowhere.
@@ -243,5 +334,120 @@ mod tests {
         }
         assert!(emulator.rows().eq(restored.rows()));
         assert_eq!(restored.screen_text(), ["red bold", "界 x"]);
+    }
+
+    /// A generator without state of its own, so that a failure can be repeated.
+    fn next(seed: &mut u64) -> usize {
+        *seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33) as usize
+    }
+
+    /// A session that mostly prints lines, and now and then does something else.
+    fn session(seed: &mut u64, lines: usize) -> Vec<u8> {
+        const ODD: &[&str] = &[
+            "\x1b[2;9r",
+            "\x1b[r",
+            "\x1b[1;10r",
+            "\x1b[?7l",
+            "\x1b[?7h",
+            "\x1b(0",
+            "\x1b(B",
+            "\x0e",
+            "\x0f",
+            "\x1b[?1049h",
+            "\x1b[?1049l",
+            "\x1bc",
+            "\x1b[!p",
+            "\x1b[4h",
+            "\x1b[4l",
+            "\x1bH",
+            "\x1b[3g",
+            "\x1b]0;title",
+            "\x07",
+            "\x1bP",
+            "\x1b\\",
+            "\x1b[",
+            "\x1b[2J",
+            "\x1b[H",
+            "\x1b[5A",
+            "\x1b7",
+            "\x1b8",
+            "\x1b[44m",
+            "\x1b[0m",
+            "\x1b[K",
+            "\x08",
+            "\n",
+            "\r",
+            "界",
+            "e\u{301}",
+            "\t\t",
+            "\x1b[20h",
+            "\x1b[?6h",
+        ];
+        const PARTS: &[&str] = &[
+            "a",
+            "word ",
+            "\tx",
+            "\x1b[1;31m",
+            "\x1b[m",
+            "\x1b[48:5:20m",
+            "ü",
+            "┌─",
+            " ",
+            "~}{",
+        ];
+        let mut text = String::new();
+        for _ in 0..lines {
+            if next(seed).is_multiple_of(300) {
+                text.push_str(ODD[next(seed) % ODD.len()]);
+            }
+            for _ in 0..next(seed) % 12 {
+                text.push_str(PARTS[next(seed) % PARTS.len()]);
+            }
+            text.push_str(if next(seed).is_multiple_of(50) {
+                "\r\r\n"
+            } else {
+                "\r\n"
+            });
+        }
+        text.into_bytes()
+    }
+
+    #[test]
+    fn lines_that_are_not_drawn_change_nothing() {
+        let mut undrawn = 0;
+        for round in 0..120 {
+            let mut seed = round;
+            let size = Size {
+                columns: [1, 7, 20, 80][next(&mut seed) % 4],
+                rows: [1, 2, 5, 24][next(&mut seed) % 4],
+            };
+            let bytes = session(&mut seed, 2000);
+            let piece = [300, 4000, 1 << 20][next(&mut seed) % 3];
+            let new = [Emulator::new, Emulator::with_transcript][next(&mut seed) % 2];
+            let (mut skimmed, mut drawn) = (new(size), new(size));
+            drawn.draws_all = true;
+            for piece in bytes.chunks(piece) {
+                skimmed.feed(piece);
+                drawn.feed(piece);
+                if next(&mut seed).is_multiple_of(8) {
+                    let columns = [7, 20, 33][next(&mut seed) % 3];
+                    let size = Size { columns, ..size };
+                    skimmed.resize(size);
+                    drawn.resize(size);
+                }
+                assert_eq!(skimmed.take_lines(), drawn.take_lines(), "round {round}");
+                assert_eq!(
+                    skimmed.terminal.dump(),
+                    drawn.terminal.dump(),
+                    "round {round}"
+                );
+            }
+            undrawn += bytes.len() - skimmed.drawn_bytes;
+            assert_eq!(skimmed.finish(), drawn.finish(), "round {round}");
+        }
+        assert!(undrawn > 1 << 18, "{undrawn} bytes were not drawn");
     }
 }

@@ -11,5 +11,6 @@ pub mod live;
 mod painter;
 pub mod plain;
 mod player;
+mod skim;
 pub mod timeline;
 mod view;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::emulator::{DEFAULT_SIZE, Emulator};
 use super::player::Player;
-use super::timeline::{Change, Note, Timeline};
+use super::timeline::{self, Change, Note, Timeline};
 
 /// Everything that was on the terminal, line by line as it scrolled by, then
 /// what is on the screen at the end. Gaps and marks stand where they happened.
@@ -15,19 +15,19 @@ pub fn transcript(timeline: &Timeline, mut print: impl FnMut(&str)) {
     }
     let mut emulator = Emulator::with_transcript(DEFAULT_SIZE);
     let mut scroll = Scroll::default();
-    for frame in timeline.frames() {
+    let mut frames = timeline.frames().iter().peekable();
+    while let Some(frame) = frames.next() {
         match &frame.change {
-            Change::Output(bytes) => emulator.feed(bytes),
+            Change::Output(bytes) => match timeline::run(bytes, &mut frames, |_| true) {
+                Some(run) => emulator.feed(&run),
+                None => emulator.feed(bytes),
+            },
             Change::Resize(size) => emulator.resize(*size),
             Change::Note(note) => scroll.note(emulator.cursor().1, noted(note)),
         }
-        for line in emulator.take_lines() {
-            scroll.line(&line, &mut print);
-        }
+        scroll.lines(emulator.take_lines(), &mut print);
     }
-    for line in emulator.finish() {
-        scroll.line(&line, &mut print);
-    }
+    scroll.lines(emulator.finish(), &mut print);
     scroll.rest(&mut print);
 }
 
@@ -45,12 +45,19 @@ impl Scroll {
             .push_back((self.printed + usize::from(cursor_row), text));
     }
 
-    fn line(&mut self, line: &str, mut print: impl FnMut(&str)) {
-        print(&format!("{line}\n"));
-        while let Some((_, text)) = self.notes.pop_front_if(|(at, _)| *at <= self.printed) {
-            print(&text);
+    fn lines(&mut self, lines: Vec<String>, mut print: impl FnMut(&str)) {
+        let mut out = String::new();
+        for line in lines {
+            out.push_str(&line);
+            out.push('\n');
+            while let Some((_, text)) = self.notes.pop_front_if(|(at, _)| *at <= self.printed) {
+                out.push_str(&text);
+            }
+            self.printed += 1;
         }
-        self.printed += 1;
+        if !out.is_empty() {
+            print(&out);
+        }
     }
 
     fn rest(self, mut print: impl FnMut(&str)) {

@@ -6,15 +6,15 @@
 use std::time::Duration;
 
 use super::emulator::{DEFAULT_SIZE, Emulator, Size, Snapshot};
-use super::timeline::{Change, Note, Timeline};
+use super::timeline::{self, Change, Frame, Note, Timeline};
 
 /// Most keyframes that are held; when there are more, every second one goes and
 /// they are taken half as often.
 const MAX_KEYFRAMES: usize = 64;
 /// Most memory of all keyframes, bytes.
 const MAX_KEYFRAME_BYTES: usize = 64 << 20;
-/// Output between two keyframes at first, bytes: an emulator takes this in
-/// about 30 ms.
+/// Output between two keyframes at first, bytes: an emulator that draws all of it
+/// takes this in about 50 ms.
 const KEYFRAME_INTERVAL_BYTES: usize = 1 << 20;
 
 /// Plays a timeline.
@@ -111,9 +111,9 @@ impl<'a> Player<'a> {
 
     /// Goes on to the next frame that changes something visible.
     pub fn step(&mut self) {
-        if let Some(frame) = self.timeline.frames().get(self.state.next) {
+        if let Some(frame) = self.next_frame() {
             self.clock = frame.played;
-            self.apply_next();
+            self.apply_next(|_| false);
         }
     }
 
@@ -124,8 +124,7 @@ impl<'a> Player<'a> {
 
     /// When the next frame is due on the replay's clock; `None` at the end.
     pub fn next_due(&self) -> Option<Duration> {
-        let next = self.timeline.frames().get(self.state.next)?;
-        Some(next.played)
+        Some(self.next_frame()?.played)
     }
 
     /// The screen.
@@ -158,18 +157,28 @@ impl<'a> Player<'a> {
     }
 
     fn apply_until(&mut self, to: Duration) {
-        while self.next_due().is_some_and(|due| due <= to) {
-            self.apply_next();
+        let due = |frame: &Frame| frame.played <= to;
+        while self.next_frame().is_some_and(due) {
+            self.apply_next(due);
         }
     }
 
-    fn apply_next(&mut self) {
-        let Some(frame) = self.timeline.frames().get(self.state.next) else {
+    fn next_frame(&self) -> Option<&'a Frame> {
+        self.timeline.frames().get(self.state.next)
+    }
+
+    /// Applies the next frame, and output that goes on in `wanted` ones.
+    fn apply_next(&mut self, wanted: impl Fn(&Frame) -> bool) {
+        let frames = self.timeline.frames().get(self.state.next..);
+        let mut frames = frames.unwrap_or_default().iter().peekable();
+        let Some(frame) = frames.next() else {
             return;
         };
         let state = &mut self.state;
         match &frame.change {
             Change::Output(bytes) => {
+                let run = timeline::run(bytes, &mut frames, wanted);
+                let bytes = run.as_ref().unwrap_or(bytes);
                 state.emulator.feed(bytes);
                 state.fed += bytes.len();
             }
@@ -179,7 +188,7 @@ impl<'a> Player<'a> {
                 state.note = Some(note.clone());
             }
         }
-        state.next += 1;
+        state.next = self.timeline.frames().len() - frames.len();
         self.keep_keyframe();
     }
 

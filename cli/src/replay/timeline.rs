@@ -2,6 +2,7 @@
 //! frames on a clock.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::time::Duration;
 
 use auditty_recording::event::{Body, Event, Gap, Link, LinkRelation, Marker, Stream, Transfer};
@@ -15,6 +16,10 @@ use crate::sanitise;
 pub const MAX_OUTPUT_BYTES: usize = 512 << 20;
 /// Most frames that are held for a replay.
 pub const MAX_FRAMES: usize = 16 << 20;
+
+/// Output that an emulator is given at once: it need not draw lines that come and
+/// go within.
+const RUN_BYTES: usize = 1 << 20;
 
 /// What a frame does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +50,12 @@ pub struct Frame {
     pub played: Duration,
     /// What.
     pub change: Change,
+}
+
+impl Frame {
+    fn is_output(&self) -> bool {
+        matches!(self.change, Change::Output(_))
+    }
 }
 
 /// Which frames are wanted.
@@ -141,6 +152,26 @@ impl Timeline {
             .get(after)
             .map_or(on.min(self.recorded_length()), |next| on.min(next.recorded))
     }
+}
+
+/// The output that begins with `first` and goes on in the next `frames`, as long
+/// as they are `wanted` and bounded; takes these. `None` when it does not go on.
+pub fn run<'a>(
+    first: &[u8],
+    frames: &mut Peekable<impl Iterator<Item = &'a Frame>>,
+    wanted: impl Fn(&Frame) -> bool,
+) -> Option<Vec<u8>> {
+    let mut run = Vec::new();
+    while first.len().max(run.len()) < RUN_BYTES
+        && let Some(next) = frames.next_if(|next| next.is_output() && wanted(next))
+        && let Change::Output(bytes) = &next.change
+    {
+        if run.is_empty() {
+            run.extend_from_slice(first);
+        }
+        run.extend_from_slice(bytes);
+    }
+    (!run.is_empty()).then_some(run)
 }
 
 /// Builds a [`Timeline`] event by event.

@@ -3,6 +3,7 @@
 
 mod decompress;
 mod encrypted;
+mod output_line;
 mod reader;
 mod writer;
 

@@ -39,6 +39,15 @@ struct AnyEvent {
 
 impl Record {
     fn parse(line: String) -> Result<Self, String> {
+        if let Some(event) = super::output_line::parse(&line) {
+            return Ok(Self {
+                seq: event.seq,
+                time: event.time,
+                boot_ns: event.boot_ns,
+                event: Some(event),
+                line,
+            });
+        }
         let (seq, time, boot_ns, event) = match serde_json::from_str::<Event>(&line) {
             Ok(event) => (event.seq, event.time, event.boot_ns, Some(event)),
             Err(error) => match serde_json::from_str::<AnyEvent>(&line) {

@@ -3,13 +3,14 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use auditty_tests::scene::output;
+use anyhow::{Context as _, Result, anyhow};
+use auditty_tests::{program, scene::output};
 
 use crate::{
     clock,
@@ -23,6 +24,8 @@ use crate::{
 #[derive(Clone, Copy)]
 enum State {
     NoAgent,
+    /// Programs that do nothing: the kernel's own part of what watching costs.
+    EmptyPrograms,
     /// Nobody is connected.
     Nobody(&'static str),
     /// Somebody is, and does nothing.
@@ -31,7 +34,11 @@ enum State {
 
 pub fn run(rig: &Rig) -> Result<()> {
     let mut states = vec![State::NoAgent];
-    for mode in daemon::modes(rig)? {
+    let modes = daemon::modes(rig)?;
+    if modes.contains(&"tracepoint") {
+        states.push(State::EmptyPrograms);
+    }
+    for mode in modes {
         states.extend([State::Nobody(mode), State::Idle(mode)]);
     }
     // What is read from the disk the first time is in memory afterwards.
@@ -41,6 +48,9 @@ pub fn run(rig: &Rig) -> Result<()> {
     rig.rounds("outside sessions", &states, |round, state| {
         let done = match state {
             State::NoAgent => measure(rig, "no agent", round),
+            State::EmptyPrograms => {
+                with_empty_programs(rig, || measure(rig, "two empty programs", round))
+            }
             State::Nobody(mode) => Daemon::start(rig, mode).and_then(|daemon| {
                 measure(rig, &format!("{mode}, nobody connected"), round)?;
                 daemon.stop()
@@ -60,6 +70,25 @@ pub fn run(rig: &Rig) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Does something while empty programs are attached to all system calls.
+fn with_empty_programs(rig: &Rig, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let program = program::compile(&rig.scene, "empty_programs", &[])?;
+    let mut attached = Command::new(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut said = String::new();
+    let pipe = attached.stdout.take().context("stdout is a pipe")?;
+    BufReader::new(pipe).read_line(&mut said)?;
+    let worked = match said.trim() {
+        "attached" => work(),
+        _ => Err(anyhow!("the kernel does not take empty programs")),
+    };
+    drop(attached.stdin.take());
+    attached.wait()?;
+    worked
 }
 
 /// Somebody who is logged in and does nothing.
