@@ -34,6 +34,7 @@ mod restarts;
 mod rig;
 mod servers;
 mod streams;
+mod uses;
 
 use std::{path::Path, process::ExitCode};
 
@@ -47,7 +48,7 @@ use self::{
 /// A test, by its name in the table.
 type Test = (&'static str, fn(&mut Rig) -> Result<Outcome>);
 
-const TESTS: [Test; 26] = [
+const TESTS: [Test; 27] = [
     ("check", kernel::check),
     ("terminal-output", streams::terminal),
     ("binary-output", streams::binary),
@@ -63,6 +64,7 @@ const TESTS: [Test; 26] = [
     ("scp", files::scp),
     ("scp-legacy", files::scp_legacy),
     ("rsync", files::rsync),
+    ("uses", uses::uses),
     ("inner-script", inner::script),
     ("inner-sudo", inner::sudo),
     ("inner-tmux", inner::tmux),
