@@ -48,7 +48,7 @@ use self::{
 /// A test, by its name in the table.
 type Test = (&'static str, fn(&mut Rig) -> Result<Outcome>);
 
-const TESTS: [Test; 27] = [
+const TESTS: [Test; 28] = [
     ("check", kernel::check),
     ("terminal-output", streams::terminal),
     ("binary-output", streams::binary),
@@ -68,6 +68,7 @@ const TESTS: [Test; 27] = [
     ("inner-script", inner::script),
     ("inner-sudo", inner::sudo),
     ("inner-tmux", inner::tmux),
+    ("one-by-one", crowds::one_by_one),
     ("crowd-40", crowds::sessions),
     ("crowd-scripts", crowds::scripts),
     ("exec-loops", execs::loops),
