@@ -3,8 +3,8 @@
 //! Every record is a [`Header`], a body of [`BODY_LEN`] bytes whose meaning
 //! depends on [`Header::kind`], and [`Header::len`] bytes of payload. All
 //! integers are in the host's byte order: records never leave it. The version
-//! of this layout is [`LAYOUT_VERSION`]; records of another version are never
-//! read.
+//! of this layout is [`LAYOUT_VERSION`]; records are read of the versions since
+//! [`RECORDS_SINCE`].
 //!
 //! Records of an exec come in pieces with the same `pid` and `boot_ns`: paths,
 //! arguments, and last the exec itself, which says how much there was.
@@ -19,6 +19,10 @@ pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file, and with what a value of a map means.
 pub const LAYOUT_VERSION: u32 = 9;
+
+/// Records of layouts since this one mean the same: what changed since was added,
+/// or concerns maps. With every other change it becomes [`LAYOUT_VERSION`].
+pub const RECORDS_SINCE: u32 = 8;
 
 /// Room for the body of a record, bytes.
 pub const BODY_LEN: usize = 64;

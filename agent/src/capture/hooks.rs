@@ -23,6 +23,7 @@ use super::{
     btf::Btf,
     file_calls, kretprobe,
     ladder::{Call, Hook, Mode, Point},
+    maps::Maps,
     offsets,
     pins::Pins,
     sensitive::SensitivePaths,
@@ -360,6 +361,16 @@ impl Hooks {
             }
         };
         detached.map_err(|error| CaptureError::Attach(hook.point.to_string(), describe(&error)))
+    }
+}
+
+impl Maps for Hooks {
+    fn take(&mut self, name: &'static str) -> Result<aya::maps::Map, CaptureError> {
+        self.take_map(name)
+    }
+
+    fn missed(&self) -> Vec<(&'static str, u64)> {
+        self.missed_runs()
     }
 }
 
