@@ -47,14 +47,17 @@ pub use uninstall::uninstall;
 
 use crate::capture::ladder::Mode;
 use crate::capture::pins::Pins;
-use crate::capture::{self, Attach, Capture, Options, now_boot_ns, queue};
+use crate::capture::{self, Attach, Capture, Left, Options, now_boot_ns, queue};
 use crate::config::{self, Config, Files};
 use crate::delivery::{AgentLock, Journaled, Reporter, Spool, SpoolOptions, Uploader, Watch, dial};
-use crate::grants::{Followed, Follower};
+use crate::grants::{Followed, Follower, kept_grants};
 use crate::sessions::Restart;
 use crate::sessions::sink::SessionRecord;
 use collector::EmbeddedCollector;
 use recorder::Recorder;
+
+/// The copy of the collector's grants, in the state directory.
+const COLLECTOR_GRANTS: &str = "collector-grants";
 
 /// How long tasks may take to stop after the last delivery.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
@@ -71,6 +74,7 @@ pub fn run(config: &Config) -> Result<()> {
     let store = runtime
         .block_on(config.store().open())
         .context("opening the store")?;
+    catch_up(config, &host, &store)?;
     let takeover = Takeover::prepare(config, &host)?;
     let options = spool_options(config, &host);
     let (spool, resumable) = Spool::open(options, Arc::clone(&store), takeover.journal.as_ref())
@@ -139,6 +143,49 @@ fn capture_options(config: &Config) -> Options {
         },
         pin: config.capture().pin(),
     }
+}
+
+/// Records what is left in rings that this agent cannot go on with. From then on
+/// until it captures itself, open sessions have a gap.
+fn catch_up(config: &Config, host: &Host, store: &AnyStore) -> Result<()> {
+    let options = capture_options(config);
+    let failed = "looking for rings of an agent before";
+    let Some(mut left) = Left::find(&options).context(failed)? else {
+        return Ok(());
+    };
+    let journal = Journaled::read(config.spool().directory());
+    let rings = left.pins().ring_ids().unwrap_or_default();
+    let Some(journal) = journal.filter(|journal| {
+        journal.is_of(&host.boot_id, &rings) && left.pins().hold(&journal.handover().marks)
+    }) else {
+        return Ok(());
+    };
+    let handover = journal.handover();
+    let batch = match left.drain(&options, &handover) {
+        Ok(batch) => batch,
+        Err(error) => {
+            tracing::error!(%error, "what an agent before has left in its rings cannot be read: it is declared as a gap");
+            return Ok(());
+        }
+    };
+    let spool_options = spool_options(config, host);
+    let (mut spool, open) = Spool::open(spool_options, Arc::clone(store), Some(&journal))
+        .context("opening the spool")?;
+    let restart = Restart::Pinned(open, journal.connections());
+    spool
+        .begin_journal(Some(&rings), Some(journal))
+        .context("beginning the journal")?;
+    tracing::info!(
+        events = batch.events.len(),
+        "an agent with another layout has left its programs: what they have captured is recorded"
+    );
+    let (sender, batches) = queue();
+    sender.send(batch);
+    drop(sender);
+    let state = config.host().state_directory();
+    let grants = (config.grants(), kept_grants(&state.join(COLLECTOR_GRANTS)));
+    Recorder::new(host.clone(), grants, spool, batches, handover.marks, state).catch_up(restart);
+    left.remove().context("removing rings that are recorded")
 }
 
 /// What an agent before has left in the kernel, and where it stood there.
@@ -297,7 +344,7 @@ impl Tasks {
             .context("starting the collector")?;
         let channel = dial(&address).context("the collector's address")?;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let kept = config.host().state_directory().join("collector-grants");
+        let kept = config.host().state_directory().join(COLLECTOR_GRANTS);
         let follower = Follower::new(
             channel.clone(),
             &host.host_id,

@@ -3,8 +3,8 @@
 //! Every record is a [`Header`], a body of [`BODY_LEN`] bytes whose meaning
 //! depends on [`Header::kind`], and [`Header::len`] bytes of payload. All
 //! integers are in the host's byte order: records never leave it. The version
-//! of this layout is [`LAYOUT_VERSION`]; records of another version are never
-//! read.
+//! of this layout is [`LAYOUT_VERSION`]; records are read of the versions since
+//! [`RECORDS_SINCE`].
 //!
 //! Records of an exec come in pieces with the same `pid` and `boot_ns`: paths,
 //! arguments, and last the exec itself, which says how much there was.
@@ -18,7 +18,11 @@ pub use file_calls::*;
 pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file, and with what a value of a map means.
-pub const LAYOUT_VERSION: u32 = 8;
+pub const LAYOUT_VERSION: u32 = 9;
+
+/// Records of layouts since this one mean the same: what changed since was added,
+/// or concerns maps. With every other change it becomes [`LAYOUT_VERSION`].
+pub const RECORDS_SINCE: u32 = 8;
 
 /// Room for the body of a record, bytes.
 pub const BODY_LEN: usize = 64;
@@ -99,6 +103,8 @@ pub const KIND_TERMINAL_INJECTION: u32 = 16;
 /// [`PathBody`]; a path of a [`KIND_FILE`], as [`KIND_PATH`] has it, or as the
 /// process gave it.
 pub const KIND_FILE_PATH: u32 = 17;
+/// [`UseBody`]: a process uses something of which no more is captured than that.
+pub const KIND_USE: u32 = 18;
 
 /// Body of [`KIND_CONNECTION`].
 #[repr(C)]
@@ -236,6 +242,32 @@ pub struct TerminalBody {
     /// Always 0.
     pub pad: [u32; 13],
 }
+
+/// Body of [`KIND_USE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UseBody {
+    /// Where datagrams go, as the process gave it when it gave it with them; IPv4
+    /// in the first four bytes.
+    pub remote: [u8; 16],
+    /// One of the `USE_*` constants.
+    pub what: u32,
+    /// The process that is traced, by the number it has for the tracer.
+    pub target: u32,
+    /// Port behind `remote`, 0 where there are none.
+    pub port: u16,
+    /// `AF_INET`, `AF_INET6`.
+    pub family: u16,
+    /// Always 0.
+    pub pad: [u32; 9],
+}
+
+/// It has set up an io_uring.
+pub const USE_IO_URING: u32 = 1;
+/// It has become the tracer of another process.
+pub const USE_PTRACE: u32 = 2;
+/// It has sent a datagram, or connected a socket for datagrams.
+pub const USE_DATAGRAMS: u32 = 3;
 
 /// Body of [`KIND_PATH`] and [`KIND_FILE_PATH`].
 #[repr(C)]
@@ -632,6 +664,7 @@ const _: () = {
     assert!(size_of::<FileBody>() == BODY_LEN);
     assert!(size_of::<SocketBody>() == BODY_LEN);
     assert!(size_of::<TerminalBody>() == BODY_LEN);
+    assert!(size_of::<UseBody>() == BODY_LEN);
     assert!(size_of::<Process>() == 32);
     assert!(size_of::<Terminal>() == 64);
     assert!(size_of::<Inner>() == 72);

@@ -88,6 +88,7 @@ offsets! {
     tty_link = "tty_struct.link", 8;
     tty_driver = "tty_struct.driver", 8;
     tty_driver_major = "tty_driver.major", 4;
+    tty_flags = "tty_struct.flags", 8;
     tty_index = "tty_struct.index", 4;
     tty_termios = "tty_struct.termios", 0;
     tty_winsize = "tty_struct.winsize", 8;

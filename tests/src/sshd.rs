@@ -60,10 +60,10 @@ impl Sshd {
         Self::launch(scene, extra, command)
     }
 
-    /// Starts it with a line of its own at the top of PAM's account phase.
-    pub fn start_with_account(scene: &Scene, line: &str) -> Result<Self> {
+    /// Starts it with lines of its own at the top of PAM's stack.
+    pub fn start_with_pam(scene: &Scene, lines: &str) -> Result<Self> {
         const STACK: &str = "/etc/pam.d/sshd";
-        let stack = format!("account {line}\n{}", fs::read_to_string(STACK)?);
+        let stack = format!("{lines}\n{}", fs::read_to_string(STACK)?);
         let stack = scene.write("pam-sshd", stack)?;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c"]);

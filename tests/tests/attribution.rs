@@ -2,15 +2,17 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use auditty_tests::{
     SOON, Scene, Stage,
     agent::Setting,
-    client::{PROMPT, wait_for_hidden_input},
+    client::{Auth, Client, PROMPT, wait_for_hidden_input},
     scene::files_below,
+    sshd::Sshd,
     user::TestUser,
     wait_for,
 };
@@ -157,5 +159,56 @@ fn an_inner_terminal() -> Result<()> {
     recording.exec(&["/bin/echo", "inside"])?;
     recording.exec(&["/bin/echo", "in", "tmux"])?;
     assert_eq!(recording.bytes("output", "terminal")?, shown);
+    stage.end()
+}
+
+/// Root is served by the process that PAM's session modules run in.
+#[test]
+fn what_pam_runs_in_a_login_of_root() -> Result<()> {
+    const RUNS: usize = 8;
+    let scene = Scene::new()?;
+    let said = scene.path("by-pam");
+    let script = scene.write(
+        "of-pam",
+        format!(
+            "#!/bin/sh\n/bin/echo by pam $PAM_TYPE\necho $PAM_TYPE >> {}\n",
+            said.display()
+        ),
+    )?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let script = script.display();
+    let sshd = Sshd::start_with_pam(
+        &scene,
+        &format!(
+            "session optional pam_exec.so quiet {script}\n\
+             session optional pam_exec.so quiet stdout {script}"
+        ),
+    )?;
+    let stage = Stage::on(scene, sshd, &Setting::default())?;
+    let root = TestUser {
+        name: "root".to_owned(),
+        ..stage.user.clone()
+    };
+    let key = stage.sshd.authorize(&root)?;
+    let client = Client::new(&stage.sshd, &root, Auth::Key(key));
+    let piped = client.run("/bin/echo as root", b"")?;
+    ensure!(piped.stdout == b"as root\n", "{piped:?}");
+    let shown = client.run_tty("/bin/echo as root; exit 3")?;
+    ensure!(shown.status.code() == Some(3), "{shown:?}");
+    // Two lines, at the beginning and the end of two logins.
+    wait_for("what PAM runs", SOON, || {
+        let lines = fs::read_to_string(&said)
+            .unwrap_or_default()
+            .lines()
+            .count();
+        Ok((lines >= RUNS).then_some(()))
+    })?;
+    for recording in stage.recordings(2)? {
+        recording.assert_complete()?;
+        recording.exec(&["/bin/echo", "as", "root"])?;
+        let words: Vec<String> = recording.argvs().into_iter().flatten().collect();
+        assert!(!words.contains(&"pam".to_owned()), "{words:?}");
+        assert_eq!(recording.session()["login"]["user"], "root");
+    }
     stage.end()
 }

@@ -40,10 +40,10 @@ impl Gate {
     fn new() -> Result<Self> {
         let scene = Scene::new()?;
         let config = scene.path("agent/agent.toml");
-        let sshd = Sshd::start_with_account(
+        let sshd = Sshd::start_with_pam(
             &scene,
             &format!(
-                "required pam_exec.so quiet stdout {} --config {} permit",
+                "account required pam_exec.so quiet stdout {} --config {} permit",
                 binary("auditty-agent").canonicalize()?.display(),
                 config.display()
             ),

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use auditty_tests::{
     SOON, Stage,
     agent::{self, Agent, Setting},
@@ -27,11 +27,7 @@ fn nothing_is_lost(happens: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Sta
              while [ ! -e ~/go ]; do sleep 0.05; done; exit 6"
         ))
     });
-    let sessions = stage.agent.folder().join("spool/sessions");
-    wait_for("the session in the spool", SOON, || {
-        let open = fs::read_dir(&sessions)?.next();
-        Ok(open.map(|_| ()))
-    })?;
+    in_the_spool(&stage)?;
     happens(&mut stage)?;
     fs::write(stage.user.home.join("go"), "")?;
     let login = login
@@ -61,6 +57,15 @@ fn nothing_is_lost(happens: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Sta
     assert_eq!(recording.session()["exit_code"], 6);
     assert_eq!(recording.session()["login"]["method"], "public_key");
     Ok(stage)
+}
+
+/// Waits until the agent has something of a session on its disk.
+fn in_the_spool(stage: &Stage) -> Result<()> {
+    let sessions = stage.agent.folder().join("spool/sessions");
+    wait_for("the session in the spool", SOON, || {
+        let open = fs::read_dir(&sessions)?.next();
+        Ok(open.map(|_| ()))
+    })
 }
 
 /// Each exec that ended has one exit.
@@ -191,4 +196,68 @@ fn uninstalling_leaves_nothing_in_the_kernel() -> Result<()> {
         assert!(!probes.contains("auditty"), "{probes}");
     }
     Ok(())
+}
+
+/// The agent is killed, the session goes on, and an agent comes that cannot go on
+/// with its rings: those of another size, or in a folder of another `layout`.
+fn another_layout(setting: &Setting, layout: Option<&str>) -> Result<()> {
+    let mut stage = Stage::new()?;
+    let mut typist = stage.client().shell()?;
+    typist.ready()?;
+    typist.command("/bin/echo somebody looks")?;
+    in_the_spool(&stage)?;
+    stage.agent.process.kill()?;
+    typist.command("seq 1 3000; /bin/echo nobody looks")?;
+    for entry in fs::read_dir(PINS)?.flatten() {
+        if let Some(layout) = layout {
+            fs::rename(entry.path(), Path::new(PINS).join(layout))?;
+        }
+    }
+    agent::configure(stage.agent.folder(), setting)?;
+    let restarted = boot_ns()?;
+    stage.agent = Agent::start_again(&stage.scene, setting)?;
+    ensure!(fs::read_dir(PINS)?.count() == 1, "other layouts are left");
+    typist.command("/bin/echo somebody looks again")?;
+    typist.line("exit 4")?;
+    let (_, shown) = typist.finish(SOON)?;
+    let recording = stage.recording()?;
+    recording.assert_sound()?;
+    assert_eq!(recording.session()["exit_code"], 4);
+    let again = recording.exec(&["/bin/echo", "somebody", "looks", "again"])?;
+    let again = again["boot_ns"].as_u64();
+    let gaps = recording.of("gap");
+    let [gap] = gaps[..] else {
+        bail!("{gaps:?}");
+    };
+    assert_eq!(
+        (&gap["cause"], &gap["class"]),
+        (&"agent_down".into(), &"any".into())
+    );
+    assert!(gap["to_boot_ns"].as_u64() <= again, "{gap}");
+    // Nothing happened in the session while none captured.
+    assert!(gap["from_boot_ns"].as_u64() >= Some(restarted), "{gap}");
+    assert!(recording.bytes("output", "terminal")? == shown);
+    let exec = recording.exec(&["/bin/echo", "nobody", "looks"])?;
+    recording.exit_of(exec)?;
+    stage.end()
+}
+
+/// Nanoseconds since boot.
+fn boot_ns() -> Result<u64> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?;
+    Ok(u64::try_from(Duration::from(time).as_nanos())?)
+}
+
+#[test]
+fn rings_of_another_size_are_read_to_their_end() -> Result<()> {
+    let setting = Setting {
+        extra: "[capture]\ndata_ring_size = \"8 MiB\"\n".to_owned(),
+        ..Setting::default()
+    };
+    another_layout(&setting, None)
+}
+
+#[test]
+fn rings_of_another_version_are_read_to_their_end() -> Result<()> {
+    another_layout(&Setting::default(), Some("8-another"))
 }

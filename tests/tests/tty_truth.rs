@@ -32,6 +32,11 @@ fn a_terminal_used_by_io_uring() -> Result<()> {
     recording.assert_complete()?;
     assert_eq!(recording.bytes("output", "terminal")?, shown);
     assert_eq!(recording.typed()?, typed);
+    let markers = recording.of("marker");
+    let uses = markers
+        .iter()
+        .filter(|marker| marker["marker"] == "io_uring");
+    assert_eq!(uses.count(), 1, "{markers:?}");
     stage.end()
 }
 

@@ -42,11 +42,10 @@ pub fn adopt(processes: &mut Processes) -> Result<Vec<KernelEvent>, CaptureError
     Ok(events)
 }
 
-/// What the programs' table says is running, oldest first.
-pub fn present(processes: &Processes) -> Vec<KernelEvent> {
+/// What of the programs' table is running, oldest first.
+pub fn present(table: Vec<(u32, Process)>) -> Vec<KernelEvent> {
     let scan = Scan::new();
-    let mut events: Vec<KernelEvent> = processes
-        .all()
+    let mut events: Vec<KernelEvent> = table
         .into_iter()
         .filter(|(_, process)| process.connection != 0)
         .filter_map(|(pid, process)| {

@@ -41,13 +41,14 @@ impl Check {
     }
 }
 
-const LIMITS: [&str; 9] = [
+const LIMITS: [&str; 10] = [
     "passwords at prompts that put the terminal into raw mode, or on the far side of a nested ssh, are not masked",
     "SSH servers that are neither OpenSSH nor dropbear",
-    "datagrams (UDP, ICMP), the ends of connections over Unix sockets, and those that io_uring accepts or makes over Unix sockets",
+    "of datagrams (UDP, ICMP) more than that a program sends them, and where to as it says",
+    "the ends of connections over Unix sockets, and those that io_uring accepts or makes over Unix sockets",
     "commands that other daemons run on a user's behalf (cron, at, systemd-run, containers)",
     "contents of forwarded connections (-L, -R, -D), and of X11 and agent forwarding",
-    "file activity through io_uring, of programs of 32 bits, and by other means than names and descriptors (open_by_handle_at, extended attributes, mmap)",
+    "file activity through io_uring (that a program uses it is recorded), of programs of 32 bits, and by other means than names and descriptors (open_by_handle_at, extended attributes, mmap)",
     "paths of deletes, renames, and others that take a name are what the process gave, read when the call ended; those of opens are the kernel's",
     "of a transfer, bytes that are moved by mmap or splice are not counted",
     "output of programs that run beside a transfer program on the same pipe, while it runs",

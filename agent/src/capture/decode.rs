@@ -12,7 +12,7 @@ use auditty_capture_ebpf::{self as layout, BODY_LEN, Header};
 
 use super::event::{
     ConnectionStart, Direction, Exec, Fact, Fd, KernelEvent, MonitorMessage, PipeData, SocketEvent,
-    SocketOperation, TerminalData, WindowSize,
+    SocketOperation, TerminalData, Use, WindowSize,
 };
 use super::files::{Access, FileDecoder};
 use super::sensitive::SensitivePaths;
@@ -172,6 +172,10 @@ impl Decoder {
                 Some(socket) => Fact::Socket(socket),
                 None => return Decoded::Malformed,
             },
+            layout::KIND_USE => match used(&mut body) {
+                Some(used) => Fact::Use(used),
+                None => return Decoded::Malformed,
+            },
             layout::KIND_MONITOR => Fact::Monitor(MonitorMessage {
                 kind: u8::try_from(body.u32()).unwrap_or(0),
                 len: body.u32(),
@@ -300,6 +304,21 @@ fn socket(body: &mut Fields<'_>, payload: &[u8]) -> Option<SocketEvent> {
         sent,
         received,
     })
+}
+
+/// `None` for a use of another layout.
+fn used(body: &mut Fields<'_>) -> Option<Use> {
+    let remote = body.take::<16>();
+    let (what, target) = (body.u32(), body.u32());
+    let (port, family) = (body.u16(), body.u16());
+    match what {
+        layout::USE_IO_URING => Some(Use::IoUring),
+        layout::USE_PTRACE => Some(Use::Ptrace { target }),
+        layout::USE_DATAGRAMS => Some(Use::Datagrams {
+            remote: address(u32::from(family), remote, port)?,
+        }),
+        _ => None,
+    }
 }
 
 /// The name of a Unix socket: a path ends with its NUL, an abstract name begins
@@ -536,6 +555,31 @@ mod tests {
         );
         assert_eq!(v6.local, Some("[2001:db8::7]:5555".parse().unwrap()));
         assert_eq!(v6.remote, Some("10.0.0.2:443".parse().unwrap()));
+    }
+
+    #[test]
+    fn uses() {
+        let used = |what: u32, target: u32, port: u16, family: i32| {
+            let numbers = [what, target].map(u32::to_ne_bytes).concat();
+            let words = [port, family as u16].map(u16::to_ne_bytes).concat();
+            let remote = [&[192, 0, 2, 1][..], &[0; 12]].concat();
+            let body = [remote, numbers, words].concat();
+            match Decoder::default().decode(&record(layout::KIND_USE, 5, 100, &body, b"")) {
+                Decoded::Event(KernelEvent {
+                    fact: Fact::Use(used),
+                    ..
+                }) => Some(used),
+                _ => None,
+            }
+        };
+        assert_eq!(used(layout::USE_IO_URING, 0, 0, 0), Some(Use::IoUring));
+        let traced = Some(Use::Ptrace { target: 77 });
+        assert_eq!(used(layout::USE_PTRACE, 77, 0, 0), traced);
+        let remote = "192.0.2.1:53".parse().unwrap();
+        let sent = used(layout::USE_DATAGRAMS, 0, 53, libc::AF_INET);
+        assert_eq!(sent, Some(Use::Datagrams { remote }));
+        assert_eq!(used(layout::USE_DATAGRAMS, 0, 53, libc::AF_UNIX), None);
+        assert_eq!(used(9, 0, 0, 0), None);
     }
 
     #[test]

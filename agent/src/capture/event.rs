@@ -87,6 +87,9 @@ pub enum Fact {
     File(Box<FileAccess>),
     /// `pid` (0 where the kernel did it on its own) did something with a socket.
     Socket(SocketEvent),
+    /// `pid` uses something of which no more is captured than that. Told once a
+    /// minute at most.
+    Use(Use),
     /// A message of sshd's privilege-separation monitor protocol, sent by
     /// `pid`. Only harmless types carry their body.
     Monitor(MonitorMessage),
@@ -329,6 +332,23 @@ pub struct SocketEvent {
     pub sent: u64,
     /// Bytes received so far, for a close.
     pub received: u64,
+}
+
+/// What a process uses, where nothing is captured of what comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It has set up an io_uring: its operations are no system calls.
+    IoUring,
+    /// It has become the tracer of another process.
+    Ptrace {
+        /// That process, by the number it has for the tracer.
+        target: u32,
+    },
+    /// It has sent a datagram there, or connected a socket for datagrams.
+    Datagrams {
+        /// Where to, as the process gave it. Port 0 where there are none.
+        remote: SocketAddr,
+    },
 }
 
 /// A message between sshd's processes before the login is complete.

@@ -23,6 +23,7 @@ use super::{
     btf::Btf,
     file_calls, kretprobe,
     ladder::{Call, Hook, Mode, Point},
+    maps::Maps,
     offsets,
     pins::Pins,
     sensitive::SensitivePaths,
@@ -38,7 +39,7 @@ const SSHD_THREADS: u32 = 1024;
 
 /// Numbers of system calls on this architecture, by the programs' names for
 /// them.
-const SYSTEM_CALLS: [(&str, libc::c_long); 10] = [
+const SYSTEM_CALLS: [(&str, libc::c_long); 15] = [
     ("NR_READ", libc::SYS_read),
     ("NR_WRITE", libc::SYS_write),
     ("NR_READV", libc::SYS_readv),
@@ -49,6 +50,11 @@ const SYSTEM_CALLS: [(&str, libc::c_long); 10] = [
     ("NR_LISTEN", libc::SYS_listen),
     ("NR_ACCEPT", libc::SYS_accept),
     ("NR_ACCEPT4", libc::SYS_accept4),
+    ("NR_SENDTO", libc::SYS_sendto),
+    ("NR_SENDMSG", libc::SYS_sendmsg),
+    ("NR_SENDMMSG", libc::SYS_sendmmsg),
+    ("NR_PTRACE", libc::SYS_ptrace),
+    ("NR_IO_URING_SETUP", libc::SYS_io_uring_setup),
 ];
 
 /// The loaded programs. Dropping it detaches them, unless they are pinned.
@@ -355,6 +361,16 @@ impl Hooks {
             }
         };
         detached.map_err(|error| CaptureError::Attach(hook.point.to_string(), describe(&error)))
+    }
+}
+
+impl Maps for Hooks {
+    fn take(&mut self, name: &'static str) -> Result<aya::maps::Map, CaptureError> {
+        self.take_map(name)
+    }
+
+    fn missed(&self) -> Vec<(&'static str, u64)> {
+        self.missed_runs()
     }
 }
 

@@ -64,6 +64,7 @@ impl Mode {
             Self::Uprobe => &[
                 "inner terminals (tmux, screen, script)",
                 "files, transfers, forwarded and outgoing connections",
+                "uses of io_uring, ptrace and datagrams",
                 "the login, but for the client's address",
                 "whatever happens while no agent runs, whatever capture.pin says",
                 "what is typed and shown in sessions of dropbear, and of an sshd that is statically linked, elsewhere than where distributions have it, in a container, or replaced while the agent runs",

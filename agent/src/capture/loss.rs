@@ -11,8 +11,7 @@ use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
 use super::{
     CaptureError,
     event::{Fact, KernelEvent, Loss, LossCause, LossClass},
-    hooks::Hooks,
-    maps::{LossCountValue, LossKeyValue},
+    maps::{LossCountValue, LossKeyValue, Maps},
 };
 
 /// What the agents of this host have declared lost since the counters exist:
@@ -58,7 +57,7 @@ pub struct LossCounters {
 impl LossCounters {
     /// Takes the counters' maps, and goes on where an agent before has stopped.
     pub fn new(
-        hooks: &mut Hooks,
+        maps: &mut impl Maps,
         before: Option<&Declared>,
         boot_ns: u64,
     ) -> Result<Self, CaptureError> {
@@ -66,12 +65,9 @@ impl LossCounters {
         let failed =
             |name| move |error: aya::maps::MapError| CaptureError::Load(name, error.to_string());
         Ok(Self {
-            by_connection: hooks
-                .take_map("LOSSES")?
-                .try_into()
-                .map_err(failed("LOSSES"))?,
-            unattributed: hooks
-                .take_map("UNATTRIBUTED")?
+            by_connection: maps.take("LOSSES")?.try_into().map_err(failed("LOSSES"))?,
+            unattributed: maps
+                .take("UNATTRIBUTED")?
                 .try_into()
                 .map_err(failed("UNATTRIBUTED"))?,
             seen: before.losses.iter().map(DeclaredLoss::counter).collect(),
@@ -79,7 +75,7 @@ impl LossCounters {
                 events: before.unattributed.0,
                 bytes: before.unattributed.1,
             },
-            seen_missed_runs: hooks.missed_runs(),
+            seen_missed_runs: maps.missed(),
             missed_before: 0,
             malformed: 0,
             news: true,
@@ -134,8 +130,8 @@ impl LossCounters {
 
     /// Runs that the kernel skipped since the last call, each program named in
     /// the log.
-    fn newly_missed(&mut self, hooks: &Hooks) -> u64 {
-        let missed = hooks.missed_runs();
+    fn newly_missed(&mut self, maps: &impl Maps) -> u64 {
+        let missed = maps.missed();
         let before = std::mem::replace(&mut self.seen_missed_runs, missed);
         let mut all = 0;
         for (program, runs) in &self.seen_missed_runs {
@@ -154,7 +150,7 @@ impl LossCounters {
     /// given back to the kernel.
     pub fn poll_host(
         &mut self,
-        hooks: &Hooks,
+        maps: &impl Maps,
         boot_ns: u64,
         live: &HashSet<u64>,
     ) -> Vec<KernelEvent> {
@@ -179,7 +175,7 @@ impl LossCounters {
                 .fold(LossCount::default(), plus)
         };
         let seen = std::mem::replace(&mut self.seen_unattributed, unattributed);
-        let newly_missed = self.newly_missed(hooks) + std::mem::take(&mut self.missed_before);
+        let newly_missed = self.newly_missed(maps) + std::mem::take(&mut self.missed_before);
         self.news |= newly_missed > 0 || unattributed != seen;
         let malformed = std::mem::take(&mut self.malformed);
         let only = |events| LossCount { events, bytes: 0 };

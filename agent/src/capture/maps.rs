@@ -6,7 +6,18 @@
 )]
 
 use auditty_capture_ebpf::{LossCount, LossKey, Position, Process, Transfer, WATCH_WORD};
-use aya::Pod;
+use aya::{Pod, maps::Map};
+
+use super::CaptureError;
+
+/// Where the maps of programs are, those of this agent or of another.
+pub trait Maps {
+    /// Takes one.
+    fn take(&mut self, name: &'static str) -> Result<Map, CaptureError>;
+
+    /// Runs of each program that the kernel skipped so far.
+    fn missed(&self) -> Vec<(&'static str, u64)>;
+}
 
 macro_rules! plain {
     ($($(#[$doc:meta])* $wrapper:ident($inner:ty);)*) => {

@@ -18,6 +18,7 @@ mod heap;
 mod hooks;
 mod kretprobe;
 pub mod ladder;
+mod left;
 mod loss;
 mod maps;
 mod offsets;
@@ -48,6 +49,7 @@ pub use check::{Check, INSTRUCTION_BUDGET, check, check_types};
 use event::{Fact, KernelEvent, LossClass};
 use hooks::Hooks;
 use ladder::Mode;
+pub use left::Left;
 pub use loss::Declared;
 use loss::LossCounters;
 use pins::Pins;
@@ -277,7 +279,7 @@ impl Capture {
         let mut found = Vec::new();
         let mut census = Census::default();
         if handover.is_some() {
-            found = adopt::present(&processes);
+            found = adopt::present(processes.all());
             found.iter().for_each(|event| census.count(event));
         }
         let adopted = adopt::adopt(&mut processes)?;

@@ -10,7 +10,8 @@
 //! The next agent loads its own programs over the same maps, attaches them
 //! beside the old ones, and turns `ACTIVE` over; then it removes the old links.
 //! A restart and an upgrade are the same thing. Maps of another layout cannot
-//! be used: they are removed, and what they held is lost with them.
+//! be used: what is in their rings is taken first (see [`super::Left`]), then they
+//! are removed.
 //!
 //! Links of tracepoints and kprobes can be pinned since Linux 5.15.
 
@@ -70,8 +71,7 @@ impl Pins {
     /// Opens the folder; `None` when nothing is to be pinned, or nothing can.
     /// Whatever does not fit is removed.
     pub fn open(options: &Options, generation: u64) -> Result<Option<Self>, CaptureError> {
-        // Probes of a program end with the agent: what goes on must be whole.
-        if !options.pin || options.mode == Some(Mode::Uprobe) {
+        if !pins_anything(options) {
             remove_all().map_err(failed)?;
             return Ok(None);
         }
@@ -80,16 +80,13 @@ impl Pins {
             return Ok(None);
         }
         let definitions = definitions(options)?;
-        let text = format!("{definitions:?}");
-        let digest = Digest::of(text.as_bytes()).to_string();
-        let name = format!("{LAYOUT_VERSION}-{}", digest.get(..16).unwrap_or(&digest));
         let mut pins = Self {
-            folder: Path::new(FOLDER).join(&name),
+            folder: folder(&definitions),
             definitions,
             generation,
             old: Vec::new(),
         };
-        remove_others(&name).map_err(failed)?;
+        remove_others(&pins.folder).map_err(failed)?;
         if pins.maps_fit() {
             pins.old = pins.links();
         }
@@ -102,6 +99,34 @@ impl Pins {
             fs::create_dir_all(folder).map_err(failed)?;
         }
         Ok(Some(pins))
+    }
+
+    /// Those of an agent with another layout.
+    pub fn of_another(folder: PathBuf) -> Self {
+        let mut pins = Self {
+            folder,
+            definitions: BTreeMap::new(),
+            generation: 0,
+            old: Vec::new(),
+        };
+        pins.old = pins.links();
+        pins
+    }
+
+    /// Detaches the programs of the agent before: when this returns, none runs any
+    /// more. Returns how many runs of them the kernel had skipped.
+    pub fn detach(&mut self) -> Result<u64, CaptureError> {
+        let mut missed = 0;
+        for (hook, link) in self.old.drain(..) {
+            missed += missed_runs(&link_of(link).map_err(failed)?);
+            tracing::debug!(hook, "the program of the agent before is detached");
+        }
+        Ok(missed)
+    }
+
+    /// Removes all of it.
+    pub fn remove(self) -> Result<(), CaptureError> {
+        remove(&self.folder).map_err(failed)
     }
 
     /// The generation of this agent's programs.
@@ -174,11 +199,7 @@ impl Pins {
         };
         let active = SharedArray::new(active).map_err(failed)?;
         activate(&active, self.generation);
-        let mut missed = 0;
-        for (hook, link) in self.old.drain(..) {
-            missed += missed_runs(&link_of(link).map_err(failed)?);
-            tracing::debug!(hook, "the program of the agent before is detached");
-        }
+        let missed = self.detach()?;
         let links = self.folder.join("links");
         for entry in fs::read_dir(&links).map_err(failed)?.flatten() {
             if entry.file_name().to_str() != Some(&self.generation.to_string()) {
@@ -188,7 +209,8 @@ impl Pins {
         Ok(missed)
     }
 
-    fn map(&self, name: &str) -> PathBuf {
+    /// Where a map is pinned.
+    pub fn map(&self, name: &str) -> PathBuf {
         self.folder.join("maps").join(name)
     }
 
@@ -323,26 +345,46 @@ fn missed_runs(link: &FdLink) -> u64 {
         .unwrap_or(0)
 }
 
-fn remove_others(own: &str) -> io::Result<()> {
-    let Ok(layouts) = fs::read_dir(FOLDER) else {
-        return Ok(());
-    };
-    for layout in layouts.flatten() {
-        if layout.file_name().to_str() == Some(own) {
-            continue;
-        }
+/// Folders of all layouts that are pinned.
+pub fn layouts() -> Vec<PathBuf> {
+    let layouts = fs::read_dir(FOLDER).into_iter().flatten();
+    layouts.flatten().map(|layout| layout.path()).collect()
+}
+
+/// The folder of an agent with these options; `None` when it pins nothing.
+pub fn folder_of(options: &Options) -> Result<Option<PathBuf>, CaptureError> {
+    if !pins_anything(options) || obstacle().is_some() {
+        return Ok(None);
+    }
+    definitions(options).map(|definitions| Some(folder(&definitions)))
+}
+
+fn folder(definitions: &BTreeMap<String, Definition>) -> PathBuf {
+    let text = format!("{definitions:?}");
+    let digest = Digest::of(text.as_bytes()).to_string();
+    let name = format!("{LAYOUT_VERSION}-{}", digest.get(..16).unwrap_or(&digest));
+    Path::new(FOLDER).join(name)
+}
+
+/// Probes of a program end with the agent: what goes on must be whole.
+fn pins_anything(options: &Options) -> bool {
+    options.pin && options.mode != Some(Mode::Uprobe)
+}
+
+fn remove_others(own: &Path) -> io::Result<()> {
+    for layout in layouts().iter().filter(|layout| *layout != own) {
         let unread: u64 = ["CONTROL", "DATA"]
             .iter()
-            .filter_map(|ring| MapData::from_pin(layout.path().join("maps").join(ring)).ok())
+            .filter_map(|ring| MapData::from_pin(layout.join("maps").join(ring)).ok())
             .filter_map(|map| Ring::new(map).ok())
             .map(|ring| ring.unread())
             .sum();
         tracing::warn!(
-            layout = %layout.file_name().display(),
+            layout = %layout.display(),
             unread_bytes = unread,
             "an agent with another layout has left its programs: they are detached, and what they captured since is declared as a gap"
         );
-        remove(&layout.path())?;
+        remove(layout)?;
     }
     Ok(())
 }

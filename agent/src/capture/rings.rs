@@ -14,7 +14,7 @@ use super::{
     CaptureError,
     decode::{Decoded, Decoder},
     event::{Fact, KernelEvent},
-    hooks::Hooks,
+    maps::Maps,
     queue::Floors,
     ring::{Mark, Marks, Ring},
     sensitive::SensitivePaths,
@@ -85,12 +85,12 @@ impl Rings {
     /// Takes the rings' maps. Reading begins at `marks`, where an agent before
     /// has stopped. Reads are reported of `sensitive` files.
     pub fn new(
-        hooks: &mut Hooks,
+        maps: &mut impl Maps,
         sensitive: SensitivePaths,
         marks: Option<&Marks>,
     ) -> Result<Self, CaptureError> {
-        let mut control = ring("CONTROL", hooks.take_map("CONTROL")?)?;
-        let mut data = ring("DATA", hooks.take_map("DATA")?)?;
+        let mut control = ring("CONTROL", maps.take("CONTROL")?)?;
+        let mut data = ring("DATA", maps.take("DATA")?)?;
         if let Some(marks) = marks
             && !(control.seek(&marks.control) && data.seek(&marks.data))
         {

@@ -72,6 +72,27 @@ pub struct Follower {
     trouble: Option<Code>,
 }
 
+/// The grants that an agent before kept in `file`, for who follows none.
+pub fn kept_grants(file: &Path) -> Followed {
+    let followed = Followed::default();
+    remember(&Kept::new(file), &mut Known::default(), &followed);
+    followed
+}
+
+fn remember(kept: &Kept, known: &mut Known, followed: &Followed) {
+    match kept.read() {
+        Ok(Some(grants)) => {
+            known.take(grants, Timestamp::now());
+            followed.set(known);
+        }
+        Ok(None) => {}
+        Err(error) => {
+            let path = kept.path().display();
+            tracing::error!(%path, "the copy of the collector's grants {error}; until the collector tells them again, only files grant");
+        }
+    }
+}
+
 impl Follower {
     /// Begins with what an agent before kept in `file`, which is known to
     /// `followed` when this returns.
@@ -86,17 +107,7 @@ impl Follower {
             followed,
             trouble: None,
         };
-        match follower.kept.read() {
-            Ok(Some(kept)) => {
-                follower.known.take(kept, Timestamp::now());
-                follower.followed.set(&follower.known);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let path = follower.kept.path().display();
-                tracing::error!(%path, "the copy of the collector's grants {error}; until the collector tells them again, only files grant");
-            }
-        }
+        remember(&follower.kept, &mut follower.known, &follower.followed);
         follower
     }
 

@@ -11,5 +11,5 @@ mod sources;
 mod tests;
 
 pub use folder::GrantFolder;
-pub use follow::{Followed, Follower};
+pub use follow::{Followed, Follower, kept_grants};
 pub use sources::Sources;

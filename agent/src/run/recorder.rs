@@ -140,6 +140,20 @@ impl Recorder {
         }
     }
 
+    /// Takes what an agent before has left where nobody goes on: the sessions that
+    /// are open then are for the next recorder.
+    pub(super) fn catch_up(mut self, restart: Restart) {
+        self.reload_unrecorded();
+        self.sessions
+            .resume(restart, &is_alive, now_boot_ns(), &mut self.spool);
+        while let Ok(batch) = self.batches.recv_timeout(TICK) {
+            self.take(batch);
+        }
+        self.sessions.shutdown(false, &mut self.spool);
+        self.checkpoint();
+        self.spool.close();
+    }
+
     /// A checkpoint comes often, but not while something waits for a session
     /// that is about to begin, unless the rings fill up.
     fn checkpoint_is_due(&self, now: Instant) -> bool {

@@ -1,5 +1,6 @@
-//! Notes on the timeline: injected input, the end of what was left running, and
-//! times at which less was captured.
+//! Notes on the timeline: injected input, what was used of which no more is
+//! captured, the end of what was left running, and times at which less was
+//! captured.
 
 use auditty_recording::event::{Body, GapCause, GapClass, Marker, PROCESSES_ENDED};
 use uuid::Uuid;
@@ -9,7 +10,7 @@ use super::lineage::SessionKey;
 use super::session::OpenSession;
 use super::sink::Sink;
 use super::timeline::Out;
-use crate::capture::event::KernelEvent;
+use crate::capture::event::{KernelEvent, Use};
 
 /// Injected bytes are told together, this often: each is a system call of its
 /// own.
@@ -41,6 +42,45 @@ impl Sessions {
             if let Some(session) = self.sessions.get_mut(&key) {
                 session.injections.add(event.pid, pts, event.boot_ns);
             }
+        }
+    }
+
+    /// A process uses something of which no more is captured than that.
+    pub(super) fn used(&mut self, event: &KernelEvent, used: Use, sink: &mut dyn Sink) {
+        let pid = event.pid;
+        let (marker, message) = match used {
+            Use::IoUring => (
+                "io_uring",
+                format!(
+                    "Process {pid} has set up an io_uring: what it does to files and Unix \
+                     sockets through it is not captured."
+                ),
+            ),
+            Use::Ptrace { target } => (
+                "ptrace",
+                format!(
+                    "Process {pid} traces process {target} (ptrace): what it makes that one do \
+                     is recorded with the session of that one."
+                ),
+            ),
+            Use::Datagrams { remote } => {
+                let remote = match remote.port() {
+                    0 => remote.ip().to_string(),
+                    _ => remote.to_string(),
+                };
+                (
+                    "datagrams",
+                    format!("Process {pid} sends datagrams to {remote}: they are not counted."),
+                )
+            }
+        };
+        let opened = self.session_of(event).and_then(|key| self.open(key, sink));
+        if let Some((session, mut out)) = opened {
+            let marker = Marker {
+                marker: marker.into(),
+                message,
+            };
+            session.emit(&mut out, event.boot_ns, Body::Marker(marker));
         }
     }
 

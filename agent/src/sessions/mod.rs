@@ -179,6 +179,7 @@ impl Sessions {
             }
             Fact::File(access) => self.file(event, access, sink),
             Fact::Socket(socket) => self.socket(event, socket, sink),
+            Fact::Use(used) => self.used(event, *used, sink),
             Fact::Detached => self.detached(event.boot_ns, sink),
             Fact::Attached => self.attached(event.boot_ns, sink),
         }

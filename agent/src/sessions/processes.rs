@@ -239,16 +239,18 @@ impl Sessions {
     /// sshd gives a session's own process a pty, or pipes, and a POSIX session of
     /// its own. PAM's modules do the same with what they run in a login, as root:
     /// that is no user's before it is complete, nor what the monitor of another
-    /// process runs. Of an adopted process the descriptors may have changed since.
+    /// process runs, nor what has not the pipes that sshd makes. Of an adopted
+    /// process the descriptors may have changed since.
     fn is_root(&self, id: u64, parent: u32, exec: &Exec) -> bool {
         let is_sshds_own = |connection: &Connection| {
             // The process itself, the monitor, and the one that serves.
             let serves_others = connection.servers > 2;
             let is_adopted = exec.adopted && serves_others && connection.described.pid == parent;
+            let is_pams = exec.uid == 0
+                && (connection.identity.is_asked()
+                    || (connection.described.pid == parent && shares_a_pipe(exec)));
             connection.trusted
-                && ((connection.identity.is_asked() && exec.uid == 0)
-                    || is_adopted
-                    || connection.is_monitor(parent, &*self.users))
+                && (is_pams || is_adopted || connection.is_monitor(parent, &*self.users))
         };
         let own = self.connections.get(&id).is_some_and(is_sshds_own);
         exec.session_leader && !own && (exec.adopted || is_connected(exec))
@@ -559,6 +561,12 @@ impl Sessions {
             self.counters.unattributed_execs += execs.count() as u64;
         }
     }
+}
+
+/// Output and errors go into one pipe: pam_exec does that (`stdout`). sshd has one
+/// for each (OpenSSH 9.2 to 10.0, `do_exec_no_pty` in session.c).
+fn shares_a_pipe(exec: &Exec) -> bool {
+    matches!(exec.fds, [_, Fd::Pipe(output), Fd::Pipe(errors)] if output == errors)
 }
 
 fn is_connected(exec: &Exec) -> bool {

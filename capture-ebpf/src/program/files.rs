@@ -20,6 +20,8 @@ pub const CLASS_UNIX_SOCKET: u32 = 3;
 pub const CLASS_PTY_SLAVE: u32 = 4;
 /// A socket that is connected, or listens from now on.
 pub const CLASS_SOCKET: u32 = 5;
+/// What one of [`crate::uses`] works on.
+pub const CLASS_USE: u32 = 6;
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;

@@ -33,6 +33,7 @@ mod sshd_calls;
 mod streams;
 mod task_newtask;
 mod terminals;
+mod uses;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

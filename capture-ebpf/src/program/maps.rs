@@ -275,6 +275,16 @@ pub static NR_LISTEN: Global<u64> = Global::new(0);
 pub static NR_ACCEPT: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static NR_ACCEPT4: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_SENDTO: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_SENDMSG: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_SENDMMSG: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_PTRACE: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static NR_IO_URING_SETUP: Global<u64> = Global::new(0);
 
 /// The constant offset of one member.
 macro_rules! offset {

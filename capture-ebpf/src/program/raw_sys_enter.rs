@@ -17,7 +17,7 @@ use crate::{
     maps::{
         CALLS, Call, LINE_DISCIPLINE, NR_CLOSE, NR_IOCTL, NR_READ, NR_READV, NR_WRITE, NR_WRITEV,
     },
-    sockets, streams, terminals,
+    sockets, streams, terminals, uses,
 };
 
 /// Put a byte into the terminal's input.
@@ -69,6 +69,8 @@ fn try_raw_sys_enter(context: &TracePointContext, watched: u8) {
     }
     if watched & WATCH_SERVER != 0 {
         server_call(number, first, second, third);
+    } else if watched & WATCH_USER != 0 && uses::may_be(number) {
+        uses::use_begins(number, first, second, field(context, ARGS_AT + 32));
     } else if watched & WATCH_USER != 0 {
         user_call(number, first, second, third);
     }

@@ -9,14 +9,14 @@ use aya_ebpf::{
 
 use crate::{
     file_calls,
-    files::{CLASS_PIPE, CLASS_PTY_MASTER, CLASS_SOCKET, CLASS_UNIX_SOCKET},
+    files::{CLASS_PIPE, CLASS_PTY_MASTER, CLASS_SOCKET, CLASS_UNIX_SOCKET, CLASS_USE},
     kernel,
     maps::{CALLS, NR_IOCTL, NR_WRITE},
     monitor::emit_monitor,
     raw_sys_enter::{ID_AT, TIOCSTI, field, is_input},
     sockets,
     streams::{self, way},
-    terminals,
+    terminals, uses,
 };
 
 const RETURN_AT: usize = 16;
@@ -54,6 +54,9 @@ pub extern "C" fn call_ended(number: u64, result: u64) -> i32 {
     }
     if call.class == CLASS_SOCKET {
         return sockets::begun(number, call.object, result);
+    }
+    if call.class == CLASS_USE {
+        return uses::use_ended(number, call.object, call.buffer, result);
     }
     if number == NR_IOCTL.load() {
         if result == 0 && call.buffer == TIOCSTI {

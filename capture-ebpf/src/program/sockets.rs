@@ -31,6 +31,7 @@ use crate::{
     maps::{
         CALLS, Call, NR_ACCEPT, NR_ACCEPT4, NR_CONNECT, NR_LISTEN, SOCKETS, Scratch, Socket, offset,
     },
+    uses,
 };
 
 /// `include/net/tcp_states.h`, which is user-visible ABI.
@@ -140,6 +141,9 @@ pub extern "C" fn begun(number: u64, sock: u64, result: u64) -> i32 {
         // A connect goes on, or has just succeeded on another processor.
         if number == NR_CONNECT.load() {
             announce(sock, u64::from(SOCKET_CONNECT));
+            if result == 0 {
+                uses::use_connected(sock);
+            }
         }
         return 0;
     }

@@ -15,11 +15,13 @@ use aya_ebpf::{
 
 use crate::{
     emit,
+    files::CLASS_PTY_MASTER,
     kernel::{self, Origin},
     loss,
-    maps::{CALLS, NR_READ, NR_WRITE},
+    maps::{CALLS, Call, NR_READ, NR_WRITE},
     raw_sys_enter::server_call,
     raw_sys_exit::call_ended,
+    terminals,
 };
 
 /// sshd is about to call `read`.
@@ -43,8 +45,15 @@ pub fn sshd_returned(context: ProbeContext) -> u32 {
         && let Some(call) = CALLS.get_ptr(bpf_get_current_pid_tgid())
     {
         // SAFETY: a map value of integers that only this thread writes.
-        let number = unsafe { (*call).nr };
-        call_ended(number, RetProbeContext::new(context.as_ptr()).ret());
+        let Call {
+            nr, object, class, ..
+        } = unsafe { *call };
+        let result: u64 = RetProbeContext::new(context.as_ptr()).ret();
+        call_ended(nr, result);
+        // The library's functions return -1 for every error.
+        if class == CLASS_PTY_MASTER && nr == NR_READ.load() && (result as i64) < 0 {
+            terminals::read_failed(object);
+        }
     }
     0
 }

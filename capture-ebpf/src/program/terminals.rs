@@ -20,6 +20,9 @@ use crate::{
 const ICANON: u32 = 0o2;
 const ECHO: u32 = 0o10;
 
+/// The other side of a pty is closed (include/linux/tty.h).
+const TTY_OTHER_CLOSED: u64 = 1 << 2;
+
 /// Descriptors of an ending process that are looked at for ptys.
 const DESCRIPTORS: u64 = 256;
 
@@ -124,6 +127,17 @@ fn remember_inner(root: u64, master: u64) {
     let mut masters = [0; INNER_TERMINALS];
     masters[0] = master;
     let _ = INNER.insert(root, Inner { masters, next: 1 }, 0);
+}
+
+/// The running process has read the master and got an error. When nobody has the
+/// other side open any more that was its end (`EIO`), and nobody says so where only
+/// probes inside sshd run: the next pty may have the same address and index.
+#[inline(always)]
+pub fn read_failed(master: Address) {
+    let flags: u64 = read(master, offset!(tty_flags));
+    if flags & TTY_OTHER_CLOSED != 0 {
+        close(master, u64::from(kernel::current_pid()));
+    }
 }
 
 /// The holder's last descriptor of the master was closed. A global function:

@@ -51,8 +51,9 @@ pub enum Usual {
 
 /// The tests whose outcome depends on the preemption mode: many sessions and
 /// programs at a time.
-pub const STRESS: [&str; 5] = [
+pub const STRESS: [&str; 6] = [
     "check",
+    "one-by-one",
     "crowd-40",
     "crowd-scripts",
     "exec-loops",

@@ -209,7 +209,8 @@ fn what_sshd_runs_in_a_login_is_no_session_of_its_own() {
 
 #[test]
 fn what_pam_runs_is_no_session_before_the_login_and_after() {
-    let pipes = [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(2)];
+    let of_pam = [Fd::Pipe(1), Fd::Pipe(2), Fd::Pipe(2)];
+    let of_sshd = [Fd::Pipe(3), Fd::Pipe(4), Fd::Pipe(5)];
     for (user, after) in [("\x05alice", 0), ("\x04root", 1)] {
         let mut rig = Rig::new();
         rig.connect(MONITOR, ConnectionStart::default());
@@ -217,16 +218,31 @@ fn what_pam_runs_is_no_session_before_the_login_and_after() {
         rig.monitor(CHILD, 8, format!("\0\0\0{user}").as_bytes());
         rig.fork(MONITOR, 130);
         rig.exec_with(130, &["permit"], |exec| {
-            (exec.session_leader, exec.fds, exec.uid) = (true, pipes, 0);
+            (exec.session_leader, exec.fds, exec.uid) = (true, of_pam, 0);
         });
         rig.exit(130, 0);
         rig.monitor(MONITOR, 13, b"\0\0\0\x01");
         rig.exit(CHILD, 0);
         assert_eq!(rig.count(), 0);
-        // Root is served by the monitor itself.
+        // What PAM's session modules run is nobody's, also where the monitor
+        // itself serves the user, as it does root.
         rig.fork(MONITOR, 131);
-        rig.root(131, &["command"], pipes);
+        rig.exec_with(131, &["open-session"], |exec| {
+            (exec.session_leader, exec.fds, exec.uid) = (true, of_pam, 0);
+        });
+        rig.exit(131, 0);
+        rig.end_of_batch();
+        assert_eq!(rig.count(), 0, "{user}");
+        rig.fork(MONITOR, 132);
+        rig.root(132, &["command"], of_sshd);
         rig.end_of_batch();
         assert_eq!(rig.count(), after, "{user}");
+        if after == 1 {
+            let commands = rig.session(0).story();
+            assert!(
+                !commands.contains(&"exec open-session".to_owned()),
+                "{commands:?}"
+            );
+        }
     }
 }

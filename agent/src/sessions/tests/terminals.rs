@@ -2,7 +2,7 @@ use auditty_recording::event::{Body, GapCause, GapClass, Link, LinkRelation, Str
 use auditty_recording::session::Verdict;
 
 use super::rig::{MS, Rig, SHELL, SIZE, SSHD};
-use crate::capture::event::{Direction, Fact, Fd, TerminalData, WindowSize};
+use crate::capture::event::{Direction, Fact, Fd, TerminalData, Use, WindowSize};
 
 const TMUX: u32 = 130;
 
@@ -266,6 +266,44 @@ fn injected_input_is_told_to_both_sides_and_joined() {
             })
             .sum();
         assert_eq!(bytes, 500);
+    }
+}
+
+#[test]
+fn what_is_used_unseen_is_told_to_the_session_that_uses_it() {
+    let mut rig = Rig::logged_in();
+    rig.shell(SSHD, SHELL, 0);
+    let datagrams = |remote: &str| Use::Datagrams {
+        remote: remote.parse().unwrap(),
+    };
+    let uses = [
+        Use::IoUring,
+        Use::Ptrace { target: 77 },
+        datagrams("192.0.2.1:53"),
+        datagrams("[2001:db8::1]:0"),
+    ];
+    // What sshd does itself is no session's.
+    for pid in [SHELL, SSHD] {
+        for used in uses {
+            rig.fact(pid, Fact::Use(used));
+        }
+    }
+    rig.pass(2_000);
+    let events = &rig.session(0).events;
+    let markers: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.body {
+            Body::Marker(marker) => Some((marker.marker.as_str(), marker.message.as_str())),
+            _ => None,
+        })
+        .collect();
+    let names: Vec<_> = markers.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["io_uring", "ptrace", "datagrams", "datagrams"]);
+    for ((_, message), words) in markers
+        .iter()
+        .zip(["110", "77", "192.0.2.1:53:", "2001:db8::1:"])
+    {
+        assert!(message.contains(words), "{message}");
     }
 }
 

@@ -43,6 +43,14 @@ pub fn declared(recording: &Recording) -> Result<Outcome> {
     }
 }
 
+/// How much of a session nobody saw, in the recording's own words: where the hooks
+/// were not, or did not run. What such a session shows proves nothing more.
+pub fn unseen(recording: &Recording) -> Option<Outcome> {
+    let gaps = recording.of("gap");
+    let unseen = gaps.iter().any(|gap| gap["cause"] == "detached");
+    unseen.then(|| Outcome::Limit(describe(&gaps)))
+}
+
 /// Gaps in words, one a cause and class.
 fn describe(gaps: &[&Value]) -> String {
     let mut lines = Vec::<(String, u64, u64)>::new();

@@ -1,4 +1,4 @@
-//! Many at once.
+//! Many sessions, one after the other and at once.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +19,44 @@ const STDOUT: Stream = Stream {
     name: "stdout",
     terminal: 0,
 };
+
+/// Sessions one after the other.
+const IN_A_ROW: usize = 12;
+
+/// Sessions of one connection, each in a terminal that has the index of the one
+/// before, and often its address: each is what its own client was shown.
+pub fn one_by_one(rig: &mut Rig) -> Result<Outcome> {
+    let mut shown = BTreeMap::new();
+    for number in 1..=IN_A_ROW {
+        let remote = format!("seq {number}000 {number}020");
+        shown.insert(remote.clone(), rig.client().run_tty(&remote)?.stdout);
+    }
+    each(rig, &shown)
+}
+
+/// Each recording is what the client of its command was shown.
+fn each(rig: &mut Rig, shown: &BTreeMap<String, Vec<u8>>) -> Result<Outcome> {
+    let mut outcome = Outcome::pass();
+    for recording in rig.recordings(shown.len())? {
+        let command = recording.session()["command"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let shown = shown
+            .get(&command)
+            .with_context(|| format!("nobody asked for {command}"))?;
+        ensure!(
+            shown.ends_with(b"\n"),
+            "the client of {command} got {} bytes",
+            shown.len()
+        );
+        let terminal = recording.session()["terminal"].is_string();
+        let stream = if terminal { SHOWN } else { STDOUT };
+        let one = account::compare(&recording, stream, shown);
+        outcome = outcome.and(one.with_context(|| command.clone())?);
+    }
+    Ok(outcome)
+}
 
 /// Forty sessions that all write at the same time, every second one in a
 /// terminal: each is byte for byte what its own client got. They wait for each
@@ -52,26 +90,7 @@ pub fn sessions(rig: &mut Rig) -> Result<Outcome> {
         let shown: Result<BTreeMap<String, Vec<u8>>> = shown.collect();
         all.and(shown)
     })?;
-    let mut outcome = Outcome::pass();
-    for recording in rig.recordings(SESSIONS)? {
-        let command = recording.session()["command"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        let shown = shown
-            .get(&command)
-            .with_context(|| format!("nobody asked for {command}"))?;
-        ensure!(
-            shown.ends_with(b"\n"),
-            "the client of {command} got {} bytes",
-            shown.len()
-        );
-        let terminal = recording.session()["terminal"].is_string();
-        let stream = if terminal { SHOWN } else { STDOUT };
-        let one = account::compare(&recording, stream, shown);
-        outcome = outcome.and(one.with_context(|| command.clone())?);
-    }
-    Ok(outcome)
+    each(rig, &shown)
 }
 
 /// Inner terminals at a time.

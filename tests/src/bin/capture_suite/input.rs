@@ -68,19 +68,6 @@ fn leave(rig: &mut Rig, mut typist: Typist, secret: &str) -> Result<Outcome> {
     typist.finish(SOON)?;
     let recording = rig.recording()?;
     let outcome = account::declared(&recording)?;
-    let masked: u64 = recording
-        .of("input")
-        .iter()
-        .filter_map(|event| event["masked_bytes"].as_u64())
-        .sum();
-    ensure!(
-        masked == secret.len() as u64 + 1,
-        "{masked} bytes are masked"
-    );
-    ensure!(
-        holds(&recording, "typed-in-the-open")?,
-        "what was typed in the open is nowhere"
-    );
     ensure!(
         !holds(&recording, secret)?,
         "the secret is in the recording"
@@ -94,6 +81,22 @@ fn leave(rig: &mut Rig, mut typist: Typist, secret: &str) -> Result<Outcome> {
             file.display()
         );
     }
+    if let Some(unseen) = account::unseen(&recording) {
+        return Ok(unseen);
+    }
+    let masked: u64 = recording
+        .of("input")
+        .iter()
+        .filter_map(|event| event["masked_bytes"].as_u64())
+        .sum();
+    ensure!(
+        masked == secret.len() as u64 + 1,
+        "{masked} bytes are masked"
+    );
+    ensure!(
+        holds(&recording, "typed-in-the-open")?,
+        "what was typed in the open is nowhere"
+    );
     Ok(outcome)
 }
 
@@ -122,6 +125,9 @@ pub fn resize(rig: &mut Rig) -> Result<Outcome> {
     typist.finish(SOON)?;
     let recording = rig.recording()?;
     let outcome = account::declared(&recording)?;
+    if let Some(unseen) = account::unseen(&recording) {
+        return Ok(unseen);
+    }
     let sizes: Vec<_> = recording
         .of("resize")
         .iter()

@@ -35,6 +35,7 @@ mod rig;
 mod servers;
 mod streams;
 mod units;
+mod uses;
 
 use std::{path::Path, process::ExitCode};
 
@@ -48,7 +49,7 @@ use self::{
 /// A test, by its name in the table.
 type Test = (&'static str, fn(&mut Rig) -> Result<Outcome>);
 
-const TESTS: [Test; 26] = [
+const TESTS: [Test; 28] = [
     ("check", kernel::check),
     ("terminal-output", streams::terminal),
     ("binary-output", streams::binary),
@@ -64,9 +65,11 @@ const TESTS: [Test; 26] = [
     ("scp", files::scp),
     ("scp-legacy", files::scp_legacy),
     ("rsync", files::rsync),
+    ("uses", uses::uses),
     ("inner-script", inner::script),
     ("inner-sudo", inner::sudo),
     ("inner-tmux", inner::tmux),
+    ("one-by-one", crowds::one_by_one),
     ("crowd-40", crowds::sessions),
     ("crowd-scripts", crowds::scripts),
     ("exec-loops", execs::loops),
