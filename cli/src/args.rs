@@ -246,6 +246,9 @@ pub struct Sessions {
     /// How the login stands to the grants
     #[arg(long, value_name = "STATUS", value_parser = ["granted", "ungranted", "expired", "revoked", "ambiguous"])]
     pub grant_status: Option<String>,
+    /// Label of the host; several must all be there
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<String>,
     /// Somebody who approved
     #[arg(long)]
     pub approver: Option<String>,
@@ -335,6 +338,9 @@ pub struct Search {
     /// Name of the host
     #[arg(long)]
     pub host: Option<String>,
+    /// Label of the host; several must all be there
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<String>,
     /// Its exit code
     #[arg(long, value_name = "CODE")]
     pub exit_code: Option<u32>,
@@ -415,6 +421,13 @@ pub struct Replay {
     /// Keep the view at the top left corner until it is moved by hand
     #[arg(long)]
     pub no_fit: bool,
+}
+
+fn label(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
+        _ => Err("must be KEY=VALUE, such as env=prod".to_owned()),
+    }
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -36,6 +36,11 @@ pub fn sessions(args: &Sessions, zone: &Zone) -> Result<String> {
         .into_iter()
         .filter_map(|(what, value)| Some(format!("{what} {}", quoted(&value?))))
         .collect();
+    parts.extend(
+        args.label
+            .iter()
+            .map(|label| format!("label = {}", quoted(label))),
+    );
     parts.extend(args.page.filter.clone());
     Ok(parts.join(" AND "))
 }
@@ -72,6 +77,8 @@ pub fn search(args: &Search, zone: &Zone) -> Result<String> {
                 .map(|value| format!("{what} {}", quoted(value))),
         );
     }
+    let labels = args.label.iter();
+    parts.extend(labels.map(|label| format!("session.label = {}", quoted(label))));
     if let Some(code) = args.exit_code {
         parts.push(format!("exit_code = {code}"));
     }
@@ -186,11 +193,13 @@ mod tests {
             "--request-id=REQ-1",
             "--state=active",
             "--kind=forward",
+            "--label=env=prod",
+            "--label=zone=\"a\"",
             "--parent=0199e0a4-7b1c-7000-8000-000000000001",
             "--filter=verdict = lossy",
         ]);
         let parsed = Filter::sessions(&text).unwrap();
-        assert_eq!(parsed.comparisons.len(), 12, "{text}");
+        assert_eq!(parsed.comparisons.len(), 14, "{text}");
         assert_eq!(filter(&[]), "");
     }
 
@@ -203,6 +212,7 @@ mod tests {
             "--user=bob",
             "--host=web-1",
             "--exit-code=1",
+            "--label=env=prod",
             "--since=2026-01-31",
             "--until=1h",
             "--filter=session.verdict = lossy",
@@ -213,7 +223,7 @@ mod tests {
         let text = super::search(&args, &Zone::new(true)).unwrap();
         let search = CommandSearch::parse(&text).unwrap();
         let (command, session) = (search.command.comparisons, search.session.comparisons);
-        assert_eq!((command.len(), session.len()), (4, 3), "{text}");
+        assert_eq!((command.len(), session.len()), (4, 4), "{text}");
     }
 
     #[test]

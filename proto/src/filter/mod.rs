@@ -21,6 +21,8 @@
 //! - Times are RFC 3339, or a date alone, which is its first moment in UTC.
 //! - Enum values are given by their short names (`active`) or full ones.
 //! - Enums and booleans compare with `=` and `!=` only, `:` with text only.
+//! - `labels.env = "prod"` is `label = "env=prod"`, and likewise `!=`: the labels of
+//!   the session's host are texts `key=value`.
 //! - Where commands of all sessions are asked for, every field of their session
 //!   can be named as `session.user` ([`CommandSearch`]).
 
