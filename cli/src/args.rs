@@ -510,6 +510,10 @@ pub struct Verify {
     /// you trusted them; without it, the collector is asked for its key
     #[arg(long, value_name = "FILE")]
     pub collector_key: Option<PathBuf>,
+    /// Tell the collector what is wrong: it becomes an alert there. Takes the role
+    /// of an auditor, and --collector
+    #[arg(long)]
+    pub report: bool,
 }
 
 const BUNDLE_HELP: &str = "\

@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn every_option_of_alerts_becomes_a_comparison_that_parses() {
-        let kinds = (1..=10).map(|kind| v1::AlertKind::try_from(kind).unwrap());
+        let kinds = (1..=11).map(|kind| v1::AlertKind::try_from(kind).unwrap());
         for kind in kinds {
             let kind = format!("--kind={}", ShortName::short_name(kind));
             let options = [&kind, "--host=a", "--user=b", "--since=1h", "--until=1m"];

@@ -24,7 +24,7 @@ pub struct Alerts {
     #[arg(long, value_name = "KIND", value_parser = [
         "ungranted_login", "grant_outlived", "session_lossy", "session_interrupted",
         "sensitive_command", "host_silent", "host_heard", "host_changed",
-        "host_key_uncertified", "evidence_conflict",
+        "host_key_uncertified", "evidence_conflict", "verification_failed",
     ])]
     pub kind: Option<String>,
     /// Name of the host
