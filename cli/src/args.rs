@@ -15,7 +15,7 @@ use clap_complete::Shell;
 
 pub use grants::{CreateGrant, GrantVerb, Grants, ImportGrants, ListGrants};
 pub use keys::{Keys, KeysVerb};
-pub use watch::{Alerts, Coverage, Hosts};
+pub use watch::{Alerts, Coverage, FailedLogins, Hosts};
 
 use crate::moment;
 
@@ -137,7 +137,7 @@ pub struct Global {
     )]
     pub s3_path_style: bool,
     /// Tables for people, canonical proto3 JSON for programs, CSV for spreadsheets
-    /// (sessions, hosts, alerts, coverage)
+    /// (sessions, failed-logins, hosts, alerts, coverage)
     #[arg(
         long,
         global = true,
@@ -200,6 +200,8 @@ pub enum Verb {
     Transfers(Activities),
     /// List a session's network connections, and those forwarded for its client
     Network(Activities),
+    /// Logins that came to nothing, newest first: who tried, from where, how
+    FailedLogins(FailedLogins),
     /// Who asked the collector for what, newest first; refused calls too
     Audit(Audit),
     /// The hosts: which are heard of, how they record, what is open there

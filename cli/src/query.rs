@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::args::{Alerts, Audit, Search, Sessions};
+use crate::args::{Alerts, Audit, FailedLogins, Search, Sessions};
 use crate::failure::{Failure, Result};
 use crate::moment::Zone;
 
@@ -141,6 +141,33 @@ pub fn alerts(args: &Alerts, zone: &Zone) -> Result<String> {
     Ok(parts.join(" AND "))
 }
 
+/// The filter that the options of `auditty failed-logins` ask for.
+///
+/// # Errors
+/// A time that is none.
+pub fn failed_logins(args: &FailedLogins, zone: &Zone) -> Result<String> {
+    let now = Timestamp::now();
+    let named = [
+        ("user", &args.user),
+        ("hostname", &args.host),
+        ("client_address", &args.from),
+        ("outcome", &args.outcome),
+    ];
+    let named = named.into_iter().filter_map(|(field, value)| {
+        let value = quoted(value.as_ref()?);
+        Some(format!("{field} = {value}"))
+    });
+    let mut parts: Vec<_> = named.collect();
+    for (operator, text) in [(">=", &args.since), ("<", &args.until)] {
+        if let Some(text) = text {
+            let at = zone.parse(text, now).map_err(Failure::usage)?;
+            parts.push(format!("start_time {operator} {}", quoted(&at.to_string())));
+        }
+    }
+    parts.extend(args.page.filter.clone());
+    Ok(parts.join(" AND "))
+}
+
 /// Sessions whose id begins so. Ids are hexadecimal digits and hyphens, which
 /// all sort before `g`.
 pub fn id_prefix(prefix: &str) -> String {
@@ -239,6 +266,22 @@ mod tests {
             let text = super::alerts(&args, &Zone::new(true)).unwrap();
             let parsed = Filter::alerts(&text).unwrap();
             assert_eq!(parsed.comparisons.len(), 5, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_option_of_failed_logins_becomes_a_comparison_that_parses() {
+        for outcome in ["failed", "not_tried", "logged_in", "not_recorded"] {
+            let outcome = format!("--outcome={outcome}");
+            let options = [&outcome, "--user=a", "--host=b", "--from=::1", "--since=1h"];
+            let typed = ["auditty", "failed-logins", "--until=1m"];
+            let Verb::FailedLogins(args) = Cli::parse_from(typed.into_iter().chain(options)).verb
+            else {
+                unreachable!()
+            };
+            let text = super::failed_logins(&args, &Zone::new(true)).unwrap();
+            let parsed = Filter::failed_logins(&text).unwrap();
+            assert_eq!(parsed.comparisons.len(), 6, "{text}");
         }
     }
 
