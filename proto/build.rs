@@ -5,7 +5,7 @@ use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage as _, Value};
 
-const SCHEMAS: [&str; 11] = [
+const SCHEMAS: [&str; 12] = [
     "auditty/v1/access.proto",
     "auditty/v1/activity.proto",
     "auditty/v1/alert_service.proto",
@@ -14,6 +14,7 @@ const SCHEMAS: [&str; 11] = [
     "auditty/v1/evidence_service.proto",
     "auditty/v1/grant_service.proto",
     "auditty/v1/host_service.proto",
+    "auditty/v1/login_service.proto",
     "auditty/v1/session.proto",
     "auditty/v1/session_service.proto",
     "auditty/v1/ingest_service.proto",

@@ -433,12 +433,18 @@ pub mod monitor {
     pub const PWNAM: u32 = 8;
     /// Verdict on a password.
     pub const ANS_AUTHPASSWORD: u32 = 13;
+    /// A key, and whether it may log in.
+    pub const KEYALLOWED: u32 = 22;
+    /// The answer.
+    pub const ANS_KEYALLOWED: u32 = 23;
     /// A signature by a key, with the key and what it signed.
     pub const KEYVERIFY: u32 = 24;
     /// Verdict on it.
     pub const ANS_KEYVERIFY: u32 = 25;
     /// Whether a GSSAPI principal may be the user.
     pub const ANS_GSSUSEROK: u32 = 47;
+    /// What PAM asks next, or that it refuses.
+    pub const ANS_PAM_QUERY: u32 = 107;
     /// Verdict on a keyboard-interactive answer.
     pub const ANS_PAM_RESPOND: u32 = 109;
 }

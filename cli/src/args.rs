@@ -15,7 +15,7 @@ use clap_complete::Shell;
 
 pub use grants::{CreateGrant, GrantVerb, Grants, ImportGrants, ListGrants};
 pub use keys::{Keys, KeysVerb};
-pub use watch::{Alerts, Coverage, Hosts};
+pub use watch::{Alerts, Coverage, FailedLogins, Hosts};
 
 use crate::moment;
 
@@ -137,7 +137,7 @@ pub struct Global {
     )]
     pub s3_path_style: bool,
     /// Tables for people, canonical proto3 JSON for programs, CSV for spreadsheets
-    /// (sessions, hosts, alerts, coverage)
+    /// (sessions, failed-logins, hosts, alerts, coverage)
     #[arg(
         long,
         global = true,
@@ -200,6 +200,8 @@ pub enum Verb {
     Transfers(Activities),
     /// List a session's network connections, and those forwarded for its client
     Network(Activities),
+    /// Logins that came to nothing, newest first: who tried, from where, how
+    FailedLogins(FailedLogins),
     /// Who asked the collector for what, newest first; refused calls too
     Audit(Audit),
     /// The hosts: which are heard of, how they record, what is open there
@@ -246,6 +248,9 @@ pub struct Sessions {
     /// How the login stands to the grants
     #[arg(long, value_name = "STATUS", value_parser = ["granted", "ungranted", "expired", "revoked", "ambiguous"])]
     pub grant_status: Option<String>,
+    /// Label of the host; several must all be there
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<String>,
     /// Somebody who approved
     #[arg(long)]
     pub approver: Option<String>,
@@ -335,6 +340,9 @@ pub struct Search {
     /// Name of the host
     #[arg(long)]
     pub host: Option<String>,
+    /// Label of the host; several must all be there
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<String>,
     /// Its exit code
     #[arg(long, value_name = "CODE")]
     pub exit_code: Option<u32>,
@@ -417,6 +425,13 @@ pub struct Replay {
     pub no_fit: bool,
 }
 
+fn label(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
+        _ => Err("must be KEY=VALUE, such as env=prod".to_owned()),
+    }
+}
+
 fn speed(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('x').parse::<f64>() {
         Ok(factor) if (0.1..=64.0).contains(&factor) => Ok(factor),
@@ -497,6 +512,10 @@ pub struct Verify {
     /// you trusted them; without it, the collector is asked for its key
     #[arg(long, value_name = "FILE")]
     pub collector_key: Option<PathBuf>,
+    /// Tell the collector what is wrong: it becomes an alert there. Takes the role
+    /// of an auditor, and --collector
+    #[arg(long)]
+    pub report: bool,
 }
 
 const BUNDLE_HELP: &str = "\

@@ -18,6 +18,7 @@ mod failure;
 mod identities;
 mod moment;
 mod out;
+mod paging;
 mod query;
 mod replay;
 mod sanitise;

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::args::{Alerts, Audit, Search, Sessions};
+use crate::args::{Alerts, Audit, FailedLogins, Search, Sessions};
 use crate::failure::{Failure, Result};
 use crate::moment::Zone;
 
@@ -36,6 +36,11 @@ pub fn sessions(args: &Sessions, zone: &Zone) -> Result<String> {
         .into_iter()
         .filter_map(|(what, value)| Some(format!("{what} {}", quoted(&value?))))
         .collect();
+    parts.extend(
+        args.label
+            .iter()
+            .map(|label| format!("label = {}", quoted(label))),
+    );
     parts.extend(args.page.filter.clone());
     Ok(parts.join(" AND "))
 }
@@ -72,6 +77,8 @@ pub fn search(args: &Search, zone: &Zone) -> Result<String> {
                 .map(|value| format!("{what} {}", quoted(value))),
         );
     }
+    let labels = args.label.iter();
+    parts.extend(labels.map(|label| format!("session.label = {}", quoted(label))));
     if let Some(code) = args.exit_code {
         parts.push(format!("exit_code = {code}"));
     }
@@ -134,6 +141,33 @@ pub fn alerts(args: &Alerts, zone: &Zone) -> Result<String> {
     Ok(parts.join(" AND "))
 }
 
+/// The filter that the options of `auditty failed-logins` ask for.
+///
+/// # Errors
+/// A time that is none.
+pub fn failed_logins(args: &FailedLogins, zone: &Zone) -> Result<String> {
+    let now = Timestamp::now();
+    let named = [
+        ("user", &args.user),
+        ("hostname", &args.host),
+        ("client_address", &args.from),
+        ("outcome", &args.outcome),
+    ];
+    let named = named.into_iter().filter_map(|(field, value)| {
+        let value = quoted(value.as_ref()?);
+        Some(format!("{field} = {value}"))
+    });
+    let mut parts: Vec<_> = named.collect();
+    for (operator, text) in [(">=", &args.since), ("<", &args.until)] {
+        if let Some(text) = text {
+            let at = zone.parse(text, now).map_err(Failure::usage)?;
+            parts.push(format!("start_time {operator} {}", quoted(&at.to_string())));
+        }
+    }
+    parts.extend(args.page.filter.clone());
+    Ok(parts.join(" AND "))
+}
+
 /// Sessions whose id begins so. Ids are hexadecimal digits and hyphens, which
 /// all sort before `g`.
 pub fn id_prefix(prefix: &str) -> String {
@@ -186,11 +220,13 @@ mod tests {
             "--request-id=REQ-1",
             "--state=active",
             "--kind=forward",
+            "--label=env=prod",
+            "--label=zone=\"a\"",
             "--parent=0199e0a4-7b1c-7000-8000-000000000001",
             "--filter=verdict = lossy",
         ]);
         let parsed = Filter::sessions(&text).unwrap();
-        assert_eq!(parsed.comparisons.len(), 12, "{text}");
+        assert_eq!(parsed.comparisons.len(), 14, "{text}");
         assert_eq!(filter(&[]), "");
     }
 
@@ -203,6 +239,7 @@ mod tests {
             "--user=bob",
             "--host=web-1",
             "--exit-code=1",
+            "--label=env=prod",
             "--since=2026-01-31",
             "--until=1h",
             "--filter=session.verdict = lossy",
@@ -213,12 +250,12 @@ mod tests {
         let text = super::search(&args, &Zone::new(true)).unwrap();
         let search = CommandSearch::parse(&text).unwrap();
         let (command, session) = (search.command.comparisons, search.session.comparisons);
-        assert_eq!((command.len(), session.len()), (4, 3), "{text}");
+        assert_eq!((command.len(), session.len()), (4, 4), "{text}");
     }
 
     #[test]
     fn every_option_of_alerts_becomes_a_comparison_that_parses() {
-        let kinds = (1..=10).map(|kind| v1::AlertKind::try_from(kind).unwrap());
+        let kinds = (1..=11).map(|kind| v1::AlertKind::try_from(kind).unwrap());
         for kind in kinds {
             let kind = format!("--kind={}", ShortName::short_name(kind));
             let options = [&kind, "--host=a", "--user=b", "--since=1h", "--until=1m"];
@@ -229,6 +266,22 @@ mod tests {
             let text = super::alerts(&args, &Zone::new(true)).unwrap();
             let parsed = Filter::alerts(&text).unwrap();
             assert_eq!(parsed.comparisons.len(), 5, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_option_of_failed_logins_becomes_a_comparison_that_parses() {
+        for outcome in ["failed", "not_tried", "logged_in", "not_recorded"] {
+            let outcome = format!("--outcome={outcome}");
+            let options = [&outcome, "--user=a", "--host=b", "--from=::1", "--since=1h"];
+            let typed = ["auditty", "failed-logins", "--until=1m"];
+            let Verb::FailedLogins(args) = Cli::parse_from(typed.into_iter().chain(options)).verb
+            else {
+                unreachable!()
+            };
+            let text = super::failed_logins(&args, &Zone::new(true)).unwrap();
+            let parsed = Filter::failed_logins(&text).unwrap();
+            assert_eq!(parsed.comparisons.len(), 6, "{text}");
         }
     }
 

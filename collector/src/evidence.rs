@@ -1,18 +1,29 @@
 //! `EvidenceService`: what the collector vouches for, and what hosts have
 //! registered with it.
 
+use std::collections::BTreeMap;
+
 use auditty_proto::{
     page_token,
     v1::{self, evidence_service_server::EvidenceService},
 };
+use auditty_recording::key;
 use tonic::{Request, Response, Status};
 
 use crate::{
     access::{Asked, Principal},
     countersign::Countersigner,
+    ingest::MAX_ID_LEN,
     query::{failed, limit, position, session_id},
-    store::{Accepted, HostPosition, Page, ReceiptPosition, Store},
+    store::{Accepted, Cause, HostName, HostPosition, Page, ReceiptPosition, Store},
 };
+
+/// Most findings of one report.
+const MAX_FINDINGS: usize = 1000;
+/// Longest kind of a finding, bytes.
+const MAX_KIND_LEN: usize = 64;
+/// Longest key or words of a finding, bytes.
+const MAX_TEXT_LEN: usize = 4096;
 
 /// Receipts, keys or digests on a page.
 const DEFAULT_ITEMS: usize = 1000;
@@ -124,6 +135,38 @@ impl EvidenceService for Evidence {
         }
     }
 
+    async fn report_findings(
+        &self,
+        request: Request<v1::ReportFindingsRequest>,
+    ) -> Result<Response<v1::ReportFindingsResponse>, Status> {
+        Asked::note(&request);
+        let caller = Principal::of(&request)?.clone();
+        let findings = request.into_inner().findings;
+        if findings.is_empty() || findings.len() > MAX_FINDINGS {
+            let must = format!("findings: must be 1 to {MAX_FINDINGS}");
+            return Err(Status::invalid_argument(must));
+        }
+        let mut hosts: BTreeMap<String, Vec<(HostName, String)>> = BTreeMap::new();
+        let mut causes = Vec::new();
+        for (index, finding) in findings.iter().enumerate() {
+            let host_id = check_finding(finding).map_err(|(field, problem)| {
+                Status::invalid_argument(format!("findings[{index}].{field}: {problem}"))
+            })?;
+            if !hosts.contains_key(&host_id) {
+                let known = self.named(&caller, &host_id).await?;
+                hosts.insert(host_id.clone(), known);
+            }
+            let session = key::session_of(&finding.object);
+            let session = session.map_or_else(String::new, |key| key.session_id().to_string());
+            let of = hosts.get(&host_id).into_iter().flatten();
+            causes.extend(of.map(|(host, hostname)| {
+                Cause::verification_failed(host, hostname, &session, finding)
+            }));
+        }
+        self.store.note(&causes).await.map_err(failed)?;
+        Ok(Response::new(v1::ReportFindingsResponse {}))
+    }
+
     async fn list_digest_heads(
         &self,
         request: Request<v1::ListDigestHeadsRequest>,
@@ -147,6 +190,57 @@ impl EvidenceService for Evidence {
             next_page_token,
         }))
     }
+}
+
+impl Evidence {
+    /// The hosts with an id that a caller sees, with what they call themselves; one
+    /// that was never heard of is of the caller's tenant.
+    async fn named(
+        &self,
+        caller: &Principal,
+        host_id: &str,
+    ) -> Result<Vec<(HostName, String)>, Status> {
+        let known = self.store.hosts_with_id(&caller.scope(), host_id).await;
+        let name = |tenant: &str| HostName {
+            tenant: tenant.to_owned(),
+            host_id: host_id.to_owned(),
+        };
+        let known = known.map_err(failed)?.into_iter().map(|known| {
+            let hostname = known.host.unwrap_or_default().hostname;
+            (name(&known.tenant), hostname)
+        });
+        let known: Vec<_> = known.collect();
+        Ok(match known.is_empty() {
+            true => vec![(name(caller.tenant()), String::new())],
+            false => known,
+        })
+    }
+}
+
+/// Whose object it is; or which field is wrong, and why.
+fn check_finding(finding: &v1::Finding) -> Result<String, (&'static str, String)> {
+    let v1::Finding {
+        kind,
+        object,
+        detail,
+    } = finding;
+    let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
+    if kind.is_empty() || kind.len() > MAX_KIND_LEN || !kind.chars().all(is_word) {
+        let must = format!("must have 1 to {MAX_KIND_LEN} lower-case letters and underscores");
+        return Err(("kind", must));
+    }
+    for (field, text) in [("object", object), ("detail", detail)] {
+        if text.len() > MAX_TEXT_LEN {
+            return Err((field, format!("must have at most {MAX_TEXT_LEN} bytes")));
+        }
+    }
+    let host = key::host_of(object).filter(|id| (1..=MAX_ID_LEN).contains(&id.len()));
+    host.ok_or_else(|| {
+        (
+            "object",
+            "must begin with v1/host= and a host id".to_owned(),
+        )
+    })
 }
 
 /// What stands on a page, and the token of the one behind it.

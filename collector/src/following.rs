@@ -1,26 +1,19 @@
-//! `WatchSessions`: sessions as they are, and then every change of one.
-//!
-//! A resume token is `GENERATION-CHANGE`: the database, and the last transaction
-//! whose changes were told. One of another database, or from its future, which a
-//! restored backup leads to, begins from the beginning.
-
-use std::time::{Duration, Instant};
+//! `WatchSessions`: sessions as they are, and then every change of one. The number
+//! in a resume token is the last transaction whose changes were told; a token that
+//! stands for nothing begins from the beginning.
 
 use auditty_proto::{filter::Filter, names, v1};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    latest::Latest,
+    latest::{Follower, Latest, resume_token, resumed},
     query::failed,
     store::{ChangePosition, GoingOn, Scope, SessionPosition, Store, nanoseconds},
 };
 
 /// Most sessions in one piece.
 const PIECE: usize = 500;
-/// A stream ends after as long, and its caller is looked at again.
-const AGE: Duration = Duration::from_secs(900);
 
 /// What all streams share.
 #[derive(Clone, Debug)]
@@ -50,14 +43,12 @@ pub(crate) struct Watcher {
     store: Store,
     scope: Scope,
     filter: Filter<v1::Session>,
-    latest: watch::Receiver<u64>,
-    shutdown: CancellationToken,
+    follower: Follower,
     generation: String,
     stage: Stage,
     /// Changes up to this one are told, when the stage is.
     change: i64,
     caught_up: bool,
-    until: Instant,
 }
 
 /// What is told now.
@@ -76,22 +67,16 @@ impl Watcher {
         filter: Filter<v1::Session>,
         request: &v1::WatchSessionsRequest,
     ) -> Result<Self, Status> {
-        let latest = following.latest.subscribe();
+        let follower = following.latest.follow(following.shutdown.clone());
         let known = store.session_revision().await.map_err(failed)?;
-        let resumed = request
-            .resume_token
-            .split_once('-')
-            .filter(|(generation, _)| *generation == known.generation)
-            .and_then(|(_, change)| change.parse().ok())
-            .filter(|change| *change <= known.change);
+        let resumed = resumed(&request.resume_token, &known.generation, known.change);
         let anew = request.resume_token.is_empty() && request.only_changes;
         let change = resumed.unwrap_or(known.change);
         Ok(Self {
             store,
             scope,
             filter,
-            latest,
-            shutdown: following.shutdown.clone(),
+            follower,
             generation: known.generation,
             stage: match resumed.is_some() || anew {
                 true => Stage::Changes(behind(change)),
@@ -99,7 +84,6 @@ impl Watcher {
             },
             change,
             caught_up: false,
-            until: Instant::now() + AGE,
         })
     }
 
@@ -108,7 +92,7 @@ impl Watcher {
         mut self,
     ) -> Result<Option<(v1::WatchSessionsResponse, Self)>, Status> {
         loop {
-            self.latest.borrow_and_update();
+            self.follower.begin();
             let (sessions, more) = match &self.stage {
                 Stage::Snapshot(after) => self.snapshot(*after).await?,
                 Stage::Changes(after) => self.changes(after.clone()).await?,
@@ -118,7 +102,7 @@ impl Watcher {
             if first_time || !sessions.is_empty() {
                 let resume_token = match self.stage {
                     Stage::Snapshot(_) => String::new(),
-                    Stage::Changes(_) => format!("{}-{}", self.generation, self.change),
+                    Stage::Changes(_) => resume_token(&self.generation, self.change),
                 };
                 let answer = v1::WatchSessionsResponse {
                     sessions,
@@ -130,11 +114,8 @@ impl Watcher {
             if more {
                 continue;
             }
-            let left = self.until.saturating_duration_since(Instant::now());
-            tokio::select! {
-                () = self.shutdown.cancelled() => return Ok(None),
-                changed = self.latest.changed() => if changed.is_err() { return Ok(None) },
-                () = tokio::time::sleep(left) => return Ok(None),
+            if !self.follower.news().await {
+                return Ok(None);
             }
         }
     }

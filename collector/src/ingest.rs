@@ -34,6 +34,9 @@ pub const MAX_COMMAND_LEN: usize = 2 * 1024 * 1024;
 /// Largest activity, encoded: two paths of the longest kind, and the rest.
 pub const MAX_ACTIVITY_LEN: usize = 64 * 1024;
 
+/// Largest failed login, encoded.
+pub const MAX_FAILED_LOGIN_LEN: usize = 16 * 1024;
+
 /// Largest description of a host, encoded.
 pub const MAX_HOST_LEN: usize = 64 * 1024;
 
@@ -245,6 +248,12 @@ fn check_fact(
             let head = DigestHead { number, sha256 };
             facts.push(Fact::DigestHead { log, head });
         }
+        Some(report::Fact::FailedLogin(report)) => {
+            let Some(login) = report.failed_login else {
+                return malformed("failed_login.failed_login", "is missing");
+            };
+            facts.push(check_failed_login(login, host_id)?);
+        }
         None => return malformed("fact", "is missing"),
     }
     Ok(())
@@ -386,6 +395,41 @@ fn check_activity(session: Uuid, activity: v1::Activity) -> Result<Fact, Malform
         session,
         activity: Box::new(activity),
     })
+}
+
+/// Which host it is of, the request says.
+fn check_failed_login(mut login: v1::FailedLogin, host_id: &str) -> Result<Fact, Malformed> {
+    let within = |field: &str| format!("failed_login.failed_login.{field}");
+    for (field, id, least) in [
+        ("failed_login_id", &login.failed_login_id, 1),
+        ("connection_id", &login.connection_id, 0),
+        ("client_address", &login.client_address, 0),
+    ] {
+        if id.len() < least || id.len() > MAX_ID_LEN {
+            let must = format!("must have {least} to {MAX_ID_LEN} bytes");
+            return malformed(within(field), must);
+        }
+    }
+    for (field, name) in [("user", &login.user), ("hostname", &login.hostname)] {
+        if name.len() > MAX_NAME_LEN {
+            let most = format!("must have at most {MAX_NAME_LEN} bytes");
+            return malformed(within(field), most);
+        }
+    }
+    time(&within("start_time"), login.start_time.as_ref())?;
+    time(&within("end_time"), login.end_time.as_ref())?;
+    if login.connection_count == 0 {
+        return malformed(within("connection_count"), "must be 1 or more");
+    }
+    number(&within("connection_count"), login.connection_count)?;
+    if login.encoded_len() > MAX_FAILED_LOGIN_LEN {
+        let most = format!("must have at most {MAX_FAILED_LOGIN_LEN} bytes");
+        return malformed("failed_login.failed_login", most);
+    }
+    login.name = names::failed_login_name(&login.failed_login_id);
+    host_id.clone_into(&mut login.host_id);
+    login.tenant.clear();
+    Ok(Fact::FailedLogin(Box::new(login)))
 }
 
 fn session_id(field: &str, id: &str) -> Result<Uuid, Malformed> {

@@ -23,8 +23,9 @@
 //! The way of a report: [`ingest`] checks a whole batch, [`store`] puts it into
 //! one transaction, and the answer goes out after the commit. The way of a
 //! question: [`query`] reads the filter, [`store`] turns it into SQL with bound
-//! values. What somebody should look at becomes one of the [`alerts`]. [`grants`] keeps what is approved and tells the agents; [`webhook`]
-//! takes it from platforms without gRPC.
+//! values. What somebody should look at becomes one of the [`alerts`]. [`grants`]
+//! keeps what is approved and tells the agents; [`webhook`] takes it from platforms
+//! without gRPC.
 #![forbid(unsafe_code)]
 
 pub mod access;
@@ -41,6 +42,7 @@ pub mod hosts;
 pub mod ingest;
 mod latest;
 pub mod listen;
+pub mod logins;
 pub mod query;
 pub mod server;
 pub mod store;

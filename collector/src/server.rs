@@ -7,7 +7,8 @@ use auditty_proto::v1::{
     self, alert_service_server::AlertServiceServer, audit_service_server::AuditServiceServer,
     coverage_service_server::CoverageServiceServer, evidence_service_server::EvidenceServiceServer,
     grant_service_server::GrantServiceServer, host_service_server::HostServiceServer,
-    ingest_service_server::IngestServiceServer, session_service_server::SessionServiceServer,
+    ingest_service_server::IngestServiceServer, login_service_server::LoginServiceServer,
+    session_service_server::SessionServiceServer,
 };
 use futures::future::{join_all, try_join_all};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::{
     hosts::Hosts,
     ingest::Ingest,
     listen::{ListenAddress, Listener, Listeners},
+    logins::Logins,
     query::Query,
     store::Store,
     webhook::{Pushes, Webhook},
@@ -120,6 +122,7 @@ pub async fn serve(
         .await;
     health.set_serving::<GrantServiceServer<Grants>>().await;
     health.set_serving::<HostServiceServer<Hosts>>().await;
+    health.set_serving::<LoginServiceServer<Logins>>().await;
     health.set_serving::<AlertServiceServer<Alerts>>().await;
     health
         .set_serving::<CoverageServiceServer<Coverage>>()
@@ -174,6 +177,12 @@ pub async fn serve(
         )
         .add_service(
             HostServiceServer::new(Hosts::new(store.clone()))
+                .max_decoding_message_size(MAX_REQUEST_LEN)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
+            LoginServiceServer::new(Logins::new(store.clone()))
                 .max_decoding_message_size(MAX_REQUEST_LEN)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip),

@@ -59,6 +59,7 @@ short_names! {
     KeyStanding "KEY_STANDING_",
     HostState "HOST_STATE_",
     AlertKind "ALERT_KIND_",
+    LoginOutcome "LOGIN_OUTCOME_",
 }
 
 /// Resource name of a session.
@@ -78,6 +79,11 @@ pub fn grant_name(request_id: &str) -> String {
 /// Resource name of a host.
 pub fn host_name(host_id: &str) -> String {
     format!("hosts/{host_id}")
+}
+
+/// Resource name of a failed login.
+pub fn failed_login_name(failed_login_id: &str) -> String {
+    format!("failedLogins/{failed_login_id}")
 }
 
 /// Resource name of a command.

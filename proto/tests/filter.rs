@@ -19,6 +19,12 @@ fn session() -> v1::Session {
             method: v1::AuthMethod::PublicKey.into(),
             ..Default::default()
         }),
+        host: Some(v1::Host {
+            labels: [("env", "prod"), ("app.kubernetes.io/name", "a b")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..Default::default()
+        }),
         grant: Some(v1::GrantMatch {
             status: v1::GrantStatus::Granted.into(),
             grant: Some(v1::Grant {
@@ -57,6 +63,13 @@ fn comparisons_mean_what_they_say() {
         ("approver : bo", true),
         ("approver != Bob", false),
         ("approver != dave", true),
+        ("labels.env = prod", true),
+        ("labels.env = \"pro\"", false),
+        ("labels.env != prod", false),
+        ("labels.env != test AND labels.zone != a", true),
+        ("labels.app.kubernetes.io/name=\"a b\"", true),
+        ("label = env=prod", true),
+        ("label : PROD", true),
         ("start_time = 2026-01-01", true),
         ("start_time >= \"2026-01-01T01:00:00+01:00\"", true),
         ("start_time > 2026-01-01T00:00:00Z", false),

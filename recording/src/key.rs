@@ -159,6 +159,22 @@ pub fn host_folder(host_id: &str) -> String {
     format!("{ROOT}host={}/", escape::percent(host_id, ""))
 }
 
+/// The host in whose folder an object is.
+pub fn host_of(object: &str) -> Option<String> {
+    let folder = object.strip_prefix(ROOT)?.split('/').next()?;
+    escape::unpercent(folder.strip_prefix("host=")?)
+}
+
+/// The session in whose folder an object is, or whose folder it is.
+pub fn session_of(object: &str) -> Option<SessionKey> {
+    let mut folders = object.split('/');
+    let folders: Vec<_> = folders.by_ref().take(SESSION_DEPTH).collect();
+    format!("{}/", folders.join("/")).parse().ok()
+}
+
+/// `v1`, host, date, session.
+const SESSION_DEPTH: usize = 4;
+
 /// In which form a chunk is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Form {

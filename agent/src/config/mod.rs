@@ -88,7 +88,7 @@ impl Config {
             }),
             encryption,
             store: places::store(raw.store, &source)?,
-            collector: Collector::check(raw.collector, &source)?,
+            collector: Collector::check(raw.collector, raw.alerts, &source)?,
             grants: Grants::check(raw.grants, &source)?,
             spool: Spool::check(raw.spool, &source)?,
             strict: Strict::check(raw.strict, &source)?,
@@ -236,6 +236,13 @@ mod tests {
             refusal("[collector]\nmode = \"remote\"").contains("together with collector.address")
         );
         assert!(refusal("[collector]\nlisten = [\"0.0.0.0:1\"]").contains("loopback"));
+        let rule = "[[alerts.rules]]\nname = \"a\"\nfilter = \"euid = 0\"\n";
+        let remote = "[collector]\nmode = \"remote\"\naddress = \"unix:/a\"\n";
+        let elsewhere = refusal(&format!("{remote}{rule}"));
+        assert!(elsewhere.contains("`alerts`: only with"), "{elsewhere}");
+        let wrong = refusal(&rule.replace("euid", "eid"));
+        assert!(wrong.contains("`alerts.rules.filter`: "), "{wrong}");
+        assert!(parse(rule).is_ok());
         let bucket = |keys: &str| refusal(&format!("[store]\nurl = \"s3://b\"\n{keys}"));
         assert!(bucket("kms_key_id = \"k\"").contains("aws:kms"));
         assert!(bucket("retention_days = 30").contains("only with store.object_lock"));

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use auditty_collector::alerts::AlarmSettings;
+use auditty_collector::config::RawAlerts;
 use auditty_recording::store::{
     Encryption, ObjectLock, RetentionMode, S3Options, StoreConfig, StoreUrl,
 };
@@ -23,6 +25,8 @@ pub enum Collector {
         listen: Vec<Address>,
         /// Its SQLite database.
         database: PathBuf,
+        /// What is an alert, and where alerts go.
+        alerts: Box<AlarmSettings>,
     },
     /// One that runs elsewhere.
     Remote(Address),
@@ -221,13 +225,22 @@ fn encryption(sse: Text, key_id: Text, source: &Source<'_>) -> Result<Encryption
 }
 
 impl Collector {
-    pub(super) fn check(raw: RawCollector, source: &Source<'_>) -> Result<Self, ConfigError> {
+    pub(super) fn check(
+        raw: RawCollector,
+        alerts: Option<Spanned<RawAlerts>>,
+        source: &Source<'_>,
+    ) -> Result<Self, ConfigError> {
         let remote = source.choice(
             "collector.mode",
             raw.mode.clone(),
             &[("embedded", false), ("remote", true)],
         )?;
         if remote {
+            if let Some(alerts) = alerts {
+                let reason = "only with collector.mode = \"embedded\": the collector elsewhere \
+                              has its own";
+                return Err(source.refused("alerts", alerts.span(), reason.to_owned()));
+            }
             let Some(address) = raw.address else {
                 let span = raw.mode.map_or(0..0, |mode| mode.span());
                 return Err(source.rejected(
@@ -269,7 +282,13 @@ impl Collector {
                 .map(|address| source.listen_address("collector.listen", address))
                 .collect::<Result<_, _>>()?,
         };
+        let (span, alerts) = alerts.map_or((0..0, RawAlerts::default()), |alerts| {
+            (alerts.span(), alerts.into_inner())
+        });
+        let alerts = alerts.check();
+        let alerts = alerts.map_err(|(key, reason)| source.refused(key, span, reason))?;
         Ok(Self::Embedded {
+            alerts: Box::new(alerts),
             listen,
             database: source.path(
                 "collector.database",

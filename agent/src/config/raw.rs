@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use auditty_collector::config::RawAlerts;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -18,6 +19,7 @@ pub(super) struct RawConfig {
     pub(super) encryption: RawEncryption,
     pub(super) store: RawStore,
     pub(super) collector: RawCollector,
+    pub(super) alerts: Option<Spanned<RawAlerts>>,
     pub(super) grants: RawGrants,
     pub(super) spool: RawSpool,
     pub(super) strict: RawStrict,

@@ -7,9 +7,11 @@ use auditty_recording::event::{Event, GapClass};
 use auditty_recording::key::SessionKey;
 use uuid::Uuid;
 
+use super::failed_logins;
 use super::folder::KeptSession;
 use super::session::SpooledSession;
 use super::spool::{MAX_UNWRITTEN_REPORTS, Spool, session_folder};
+use crate::sessions::FailedLogin;
 use crate::sessions::sink::{SessionRecord, Sink, SinkError};
 
 impl Sink for Spool {
@@ -53,6 +55,21 @@ impl Sink for Spool {
         if let Some(session) = self.sessions.get_mut(&record.session.session_id) {
             session.keep(record);
         }
+    }
+
+    fn failed_logins(&mut self, logins: &[FailedLogin]) -> Result<(), SinkError> {
+        let room = MAX_UNWRITTEN_REPORTS.saturating_sub(self.outbox.waiting());
+        if self.usage.is_full() || room < logins.len() {
+            return Err(SinkError("it has no room".to_owned()));
+        }
+        for login in logins {
+            self.push_report(failed_logins::report(login));
+        }
+        let problem = self.write_reports();
+        if problem.is_some() {
+            self.note(problem);
+        }
+        Ok(())
     }
 
     fn finished(&mut self, record: &SessionRecord) {

@@ -78,6 +78,7 @@ mod connect;
 mod crew;
 mod digests;
 mod encrypted_chunk;
+mod failed_logins;
 mod files;
 mod folder;
 mod host_objects;

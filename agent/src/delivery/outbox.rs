@@ -172,6 +172,7 @@ pub(super) fn without_content(mut report: Report) -> Report {
         Some(Fact::Session(fact)) => {
             if let Some(session) = &mut fact.session {
                 session.command.clear();
+                session.content_withheld = true;
             }
         }
         Some(Fact::Command(fact)) => {

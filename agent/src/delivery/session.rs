@@ -335,6 +335,7 @@ impl SpooledSession {
         };
         let session = v1::Session {
             recording: Some(recording),
+            gap_times: gap_times(&self.kept.record),
             ..v1::Session::from(&self.kept.record.session)
         };
         let report = Report {
@@ -357,6 +358,23 @@ impl SpooledSession {
             && !self.unreported
             && self.reports.is_empty()
     }
+}
+
+/// When something of a session was not captured, as long as it went on.
+fn gap_times(record: &SessionRecord) -> Vec<v1::TimeSpan> {
+    let session = &record.session;
+    let end = match session.running_processes {
+        0 => session.processes_end_time.or(session.end_time),
+        _ => None,
+    };
+    let end = end.unwrap_or(Timestamp::MAX);
+    let spans = record.gap_times.spans();
+    let spans = spans.filter(|(from, _)| *from <= end);
+    let spans = spans.map(|(from, to)| v1::TimeSpan {
+        start_time: Some(convert::timestamp(from)),
+        end_time: Some(convert::timestamp(to.min(end))),
+    });
+    spans.collect()
 }
 
 fn added(a: Option<u64>, b: Option<u64>) -> Option<u64> {

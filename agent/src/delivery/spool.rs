@@ -368,7 +368,7 @@ impl Spool {
     }
 
     /// Lets reports go out.
-    fn write_reports(&mut self) -> Option<SpoolError> {
+    pub(super) fn write_reports(&mut self) -> Option<SpoolError> {
         let last = match self.outbox.flush() {
             Ok(last) => last,
             Err(error) => return Some(error),

@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use auditty_collector::alerts::Alarm;
 use auditty_collector::{
     Access, Countersigner, ListenAddress, Listeners, Location, ServeError, Store,
     countersign::default_key, serve,
@@ -25,9 +26,17 @@ pub(super) struct EmbeddedCollector {
 /// to report. Its sockets are bound when this returns: a client that connects
 /// gets its answer.
 pub(super) async fn start(config: &Collector) -> Result<(Option<EmbeddedCollector>, Address)> {
-    let (listen, database) = match config {
+    let (listen, database, alerts) = match config {
         Collector::Remote(address) => return Ok((None, address.clone())),
-        Collector::Embedded { listen, database } => (listen, database),
+        Collector::Embedded {
+            listen,
+            database,
+            alerts,
+        } => (listen, database, alerts),
+    };
+    let access = Access {
+        alarm: Alarm::load(alerts)?,
+        ..Access::default()
     };
     create_parent(database)?;
     let mut addresses = Vec::new();
@@ -57,7 +66,7 @@ pub(super) async fn start(config: &Collector) -> Result<(Option<EmbeddedCollecto
         listeners,
         store.clone(),
         signer,
-        Access::default(),
+        access,
         shutdown.clone(),
     ));
     Ok((

@@ -42,8 +42,16 @@ pub(super) struct Connection {
     held_boot_ns: u64,
     pub seen_boot_ns: u64,
     pub stream_loss: StreamLoss,
+    /// When its start was seen; 0 where it was not.
+    pub began_boot_ns: u64,
     /// When the login was complete, where that was seen.
     pub login_boot_ns: Option<u64>,
+    /// The pre-auth child ended without a login.
+    pub turned_away: bool,
+    /// It was let in, and at the bound of sessions nothing of it is recorded.
+    pub unrecorded: bool,
+    /// Something of what its processes said before the login was lost.
+    pub login_lost: bool,
     /// How often it was told to end, as what it serves has outlived its grant.
     pub asked_to_end: u32,
     /// Its session of kind `forward`.
@@ -171,7 +179,9 @@ impl Connection {
             identity: record.identity,
             trusted: record.trusted,
             sessions_ever: record.sessions_ever,
+            began_boot_ns: record.began_boot_ns,
             login_boot_ns: record.login_boot_ns,
+            turned_away: record.turned_away,
             stream_loss: record.stream_loss,
             ..Self::default()
         }
@@ -185,7 +195,9 @@ impl Connection {
             identity: self.identity.clone(),
             trusted: self.trusted,
             sessions_ever: self.sessions_ever,
+            began_boot_ns: self.began_boot_ns,
             login_boot_ns: self.login_boot_ns,
+            turned_away: self.turned_away,
             stream_loss: self.stream_loss.clone(),
             waiting: self.waiting(users),
         }
@@ -229,9 +241,15 @@ impl Connection {
     /// child exits with 0 when the login is complete and with 255 when it fails
     /// (OpenSSH `sshd.c`, `main`; `sshd-auth.c` since 10.0).
     pub(super) fn process_ended(&mut self, pid: u32, boot_ns: u64, status: Option<ExitStatus>) {
-        let asked = self.identity.process_ended(pid);
-        if asked && status.is_some_and(|status| status.exit_code == Some(0)) {
-            self.login_boot_ns.get_or_insert(boot_ns);
+        if !self.identity.process_ended(pid) {
+            return;
+        }
+        match status.map(|status| status.exit_code == Some(0)) {
+            Some(true) => {
+                self.login_boot_ns.get_or_insert(boot_ns);
+            }
+            Some(false) => self.turned_away = true,
+            None => {}
         }
     }
 

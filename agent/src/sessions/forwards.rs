@@ -190,7 +190,7 @@ impl Sessions {
         let Some(key) = self.forwarding_session(id, since, sink) else {
             // At the bound of sessions; counted there.
             if let Some(connection) = self.connections.get_mut(&id) {
-                connection.login_boot_ns = None;
+                connection.unrecorded = connection.login_boot_ns.take().is_some();
             }
             self.drop_if_over(id);
             return;

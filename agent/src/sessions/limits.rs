@@ -50,6 +50,8 @@ pub struct Counters {
     pub unattributed_bytes: u64,
     /// Losses that concern no open session.
     pub unattributed_losses: u64,
+    /// Connections that ended without a login somebody wanted.
+    pub failed_logins: u64,
     /// Monitor messages after the login was complete.
     pub late_monitor_messages: u64,
     /// Connections not followed at the bound.

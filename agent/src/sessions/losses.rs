@@ -19,6 +19,7 @@ impl Sessions {
             self.stream_loss(event, loss);
             return;
         }
+        self.login_loss(loss.class, (!everywhere).then_some(event.connection));
         let connection = self.connections.get(&event.connection);
         let keys = match self.roots.owner(event.connection, event.root) {
             _ if everywhere => self.keys(),

@@ -24,8 +24,10 @@ mod clock;
 mod commands;
 mod connection;
 mod ending;
+mod failed_logins;
 mod files;
 mod forwards;
+mod gap_times;
 mod handoffs;
 mod identity;
 mod inner;
@@ -59,6 +61,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::capture::event::{Fact, KernelEvent};
 use auditty_grants::GrantBook;
 use connection::Connection;
+use failed_logins::FailedLogins;
 use lineage::{Owner, Processes, Roots, SessionKey};
 use network::Socket;
 pub use resume::Restart;
@@ -69,6 +72,7 @@ use timeline::Out;
 
 pub use allowing::Overdue;
 pub use clock::Clock;
+pub use failed_logins::{FailedLogin, Outcome};
 pub use identity::{SystemUsers, UserNames};
 pub use limits::{Counters, Limits};
 
@@ -102,6 +106,7 @@ pub struct Sessions {
     /// Connections as they were last kept for the next agent.
     kept: HashMap<u64, ConnectionRecord>,
     unrecorded: Vec<Unrecorded>,
+    failed_logins: FailedLogins,
     /// Before this moment the hooks that cost something were not attached; they
     /// are not at its greatest value.
     attached_boot_ns: u64,
@@ -150,6 +155,7 @@ impl Sessions {
             taking_over: false,
             kept: HashMap::new(),
             unrecorded: Vec::new(),
+            failed_logins: FailedLogins::default(),
             attached_boot_ns: 0,
         }
     }

@@ -36,6 +36,7 @@ impl Sessions {
         self.counters.connections += 1;
         let mut connection = Connection::new(&self.host, event.connection, event.pid, Some(start));
         connection.seen_boot_ns = event.boot_ns;
+        connection.began_boot_ns = event.boot_ns;
         connection.parent = parent;
         connection.started_in = started_in;
         self.connections.insert(event.connection, connection);
@@ -499,7 +500,9 @@ impl Sessions {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        let logged_in = connection.login_boot_ns.is_some();
         connection.process_ended(pid, boot_ns, status);
+        let logs_in = !logged_in && connection.login_boot_ns.is_some();
         connection.seen_boot_ns = connection.seen_boot_ns.max(boot_ns);
         let over = was_server && connection.servers == 0;
         for key in connection.sessions.clone() {
@@ -514,6 +517,9 @@ impl Sessions {
                 session.disconnected(boot_ns, status);
             }
         }
+        if logs_in {
+            self.note_failures(id);
+        }
         self.drop_if_over(id);
     }
 
@@ -521,6 +527,9 @@ impl Sessions {
     /// sessions it is done with.
     pub(super) fn drop_if_over(&mut self, id: u64) {
         let over = |c: &Connection| c.servers == 0 && c.sessions.is_empty() && !c.owes_session();
+        if self.connections.get(&id).is_some_and(over) {
+            self.note_refusal(id);
+        }
         if self.connections.get(&id).is_some_and(over)
             && let Some(connection) = self.connections.remove(&id)
         {

@@ -238,7 +238,7 @@ impl OpenSession {
         self.streams.flush_all(&mut self.timeline, out);
         self.timeline.declare_shed(out, now, true);
         if !self.timeline.declare_lost(out) {
-            self.timeline.count_lost();
+            self.timeline.count_lost(out);
         }
         let session = &mut self.timeline.record.session;
         session.verdict = if self.interrupted || session.adopted {

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Clock;
 pub use super::connection::StreamLoss;
+use super::failed_logins::FailedLogin;
+pub use super::gap_times::GapTimes;
 pub use super::identity::Identity;
 use super::network::Socket;
 use super::programs::Program;
@@ -117,8 +119,14 @@ pub struct ConnectionRecord {
     pub trusted: bool,
     /// How many sessions it had so far.
     pub sessions_ever: u32,
+    /// When its start was seen; 0 where it was not.
+    #[serde(default)]
+    pub began_boot_ns: u64,
     /// When the login was complete, where that was seen.
     pub login_boot_ns: Option<u64>,
+    /// It was not let in.
+    #[serde(default)]
+    pub turned_away: bool,
     /// What of its streams was lost.
     pub stream_loss: StreamLoss,
     /// What waited for a session that had not begun.
@@ -178,6 +186,9 @@ pub struct SessionRecord {
     /// the host went down with it.
     #[serde(default)]
     pub last_time: Option<Timestamp>,
+    /// From when to when something was not captured.
+    #[serde(default)]
+    pub gap_times: GapTimes,
     /// Its side in the kernel.
     #[serde(default)]
     pub kernel: KernelSide,
@@ -251,6 +262,10 @@ pub trait Sink {
     /// What the next agent needs to go on exactly here, before everything is
     /// written out. No news for anybody else.
     fn keep(&mut self, record: &SessionRecord);
+
+    /// Logins failed. What is taken is durable, or held until the disk is well;
+    /// after an error it comes again. The same id again says more of the same.
+    fn failed_logins(&mut self, logins: &[FailedLogin]) -> Result<(), SinkError>;
 
     /// Nothing more will be appended: seal, and write the manifest. The
     /// session's verdict is set.

@@ -74,6 +74,8 @@ impl Sessions {
                 session.kept = Some(record.clone());
             }
         }
+        // Before the rings let go of what they are made from.
+        self.failed_logins.tell(sink);
         self.changed_connections()
     }
 

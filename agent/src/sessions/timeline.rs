@@ -94,8 +94,9 @@ impl Timeline {
 
     /// The last word, when the spool takes nothing to the end: the losses stand
     /// in the counts at least.
-    pub(super) fn count_lost(&mut self) {
+    pub(super) fn count_lost(&mut self, out: &Out<'_>) {
         if let Some(lost) = self.lost.take() {
+            self.note_gap(out, lost.from, lost.to);
             let counts = &mut self.record.session.counts;
             counts.gaps += 1;
             counts.lost_events += lost.events;
@@ -117,6 +118,9 @@ impl Timeline {
         record.next_seq = seq + 1;
         record.note_time(&event);
         if out.sink.append(&self.record, &event).is_ok() {
+            if let Body::Gap(gap) = &event.body {
+                self.note_gap(out, gap.from_boot_ns, gap.to_boot_ns);
+            }
             return Some(seq);
         }
         out.counters.spool_errors += 1;
@@ -125,6 +129,12 @@ impl Timeline {
         (record.session.counts, record.last_boot_ns, record.last_time) = before;
         self.note_lost(boot_ns, &event.body);
         None
+    }
+
+    fn note_gap(&mut self, out: &Out<'_>, from_boot_ns: u64, to_boot_ns: u64) {
+        let from = from_boot_ns.max(self.record.start_boot_ns);
+        let (from, to) = (out.clock.wall(from), out.clock.wall(to_boot_ns));
+        self.record.gap_times.add(from, to);
     }
 
     fn note_lost(&mut self, boot_ns: u64, body: &Body) {

@@ -81,8 +81,11 @@ pub extern "C" fn emit_monitor(buffer: u64, len: u64) -> i32 {
 fn is_harmless(kind: u32) -> bool {
     kind == monitor::PWNAM
         || kind == monitor::ANS_AUTHPASSWORD
+        || kind == monitor::KEYALLOWED
+        || kind == monitor::ANS_KEYALLOWED
         || kind == monitor::KEYVERIFY
         || kind == monitor::ANS_KEYVERIFY
         || kind == monitor::ANS_GSSUSEROK
+        || kind == monitor::ANS_PAM_QUERY
         || kind == monitor::ANS_PAM_RESPOND
 }

@@ -1,4 +1,4 @@
-//! `auditty hosts`, `auditty alerts`, `auditty coverage`.
+//! `auditty hosts`, `auditty alerts`, `auditty coverage`, `auditty failed-logins`.
 
 use clap::Args;
 
@@ -24,7 +24,7 @@ pub struct Alerts {
     #[arg(long, value_name = "KIND", value_parser = [
         "ungranted_login", "grant_outlived", "session_lossy", "session_interrupted",
         "sensitive_command", "host_silent", "host_heard", "host_changed",
-        "host_key_uncertified", "evidence_conflict",
+        "host_key_uncertified", "evidence_conflict", "verification_failed",
     ])]
     pub kind: Option<String>,
     /// Name of the host
@@ -58,4 +58,29 @@ pub struct Coverage {
     /// The grants that no session used, instead of the hosts
     #[arg(long)]
     pub unused_grants: bool,
+}
+
+/// `auditty failed-logins`.
+#[derive(Args, Debug)]
+pub struct FailedLogins {
+    /// The name that was tried
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Name of the host
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Address of the client
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// What became of it
+    #[arg(long, value_parser = ["failed", "not_tried", "logged_in", "not_recorded"])]
+    pub outcome: Option<String>,
+    /// Begun at this time or later: `2h` (ago), `2026-01-31 12:00`, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Begun before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    #[command(flatten)]
+    pub page: Page,
 }

@@ -156,6 +156,15 @@ impl Collector {
         Ok(answer.map_err(|status| self.failure(&status))?.into_inner())
     }
 
+    /// Reports what a verification has found wrong.
+    ///
+    /// # Errors
+    /// The collector failed, or refuses.
+    pub async fn report_findings(&mut self, request: v1::ReportFindingsRequest) -> Result<()> {
+        let answer = self.evidence.report_findings(request).await;
+        answer.map(|_| ()).map_err(|status| self.failure(&status))
+    }
+
     /// Accepts a key that a host has reported; how many count from now on.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! What only a collector knows of hosts as a whole: which are heard of, alerts,
-//! coverage, and changes as they happen.
+//! failed logins, coverage, and changes as they happen.
 
 use auditty_proto::v1;
 use auditty_proto::v1::alert_service_client::AlertServiceClient;
 use auditty_proto::v1::coverage_service_client::CoverageServiceClient;
 use auditty_proto::v1::host_service_client::HostServiceClient;
+use auditty_proto::v1::login_service_client::LoginServiceClient;
 use auditty_proto::v1::session_service_client::SessionServiceClient;
 use tonic::{Response, Status, Streaming};
 
@@ -48,6 +49,20 @@ impl Watching {
         let mut client = HostServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES);
         let answer = client.list_hosts(ask).await;
+        self.answer(answer)
+    }
+
+    /// A page of failed logins.
+    ///
+    /// # Errors
+    /// A wrong filter or page token, or the collector refuses or fails.
+    pub async fn failed_logins(
+        &mut self,
+        ask: v1::ListFailedLoginsRequest,
+    ) -> Result<v1::ListFailedLoginsResponse> {
+        let mut client = LoginServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_ANSWER_BYTES);
+        let answer = client.list_failed_logins(ask).await;
         self.answer(answer)
     }
 

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::failure::Result;
 use crate::source::Source;
 use crate::table::{self, Column, Text};
-use crate::{describe, moment, out};
+use crate::{describe, moment, out, paging};
 
 /// One of the lists.
 pub(super) struct List {
@@ -26,19 +26,22 @@ pub(super) async fn run(args: &Activities, list: &List, config: &Config) -> Resu
     if let Some(more) = &args.page.filter {
         filter = format!("{filter} AND {more}");
     }
-    let mut request = v1::ListActivitiesRequest {
+    let request = v1::ListActivitiesRequest {
         parent: session.name,
         page_size: args.page.paging.limit.into(),
-        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter,
+        ..Default::default()
     };
-    let mut answer = source.list_activities(request.clone()).await?;
-    while args.page.paging.all && !answer.next_page_token.is_empty() {
-        request.page_token = std::mem::take(&mut answer.next_page_token);
-        let next = source.list_activities(request.clone()).await?;
-        answer.activities.extend(next.activities);
-        answer.next_page_token = next.next_page_token;
-    }
+    let answer = paging::list(&args.page.paging, async |page_token| {
+        let request = request.clone();
+        source
+            .list_activities(v1::ListActivitiesRequest {
+                page_token,
+                ..request
+            })
+            .await
+    })
+    .await?;
     if config.json {
         out::json(&answer)?;
     } else if answer.activities.is_empty() {

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::source::Watching;
 use crate::table::{self, Column, Text, Tone};
-use crate::{csv, describe, moment, out, query, sanitise};
+use crate::{csv, describe, moment, out, paging, query, sanitise};
 
 /// Pause before a stream that ended is followed again.
 const WATCH_AGAIN: Duration = Duration::from_millis(500);
@@ -32,16 +32,16 @@ pub(super) async fn run(args: &Alerts, config: &Config) -> Result<()> {
     if args.follow {
         return follow(args, filter, &mut source, config).await;
     }
-    let mut answer = source.alerts(first_page(args, &filter)).await?;
-    while args.page.paging.all && !answer.next_page_token.is_empty() {
-        let request = v1::ListAlertsRequest {
-            page_token: std::mem::take(&mut answer.next_page_token),
-            ..first_page(args, &filter)
-        };
-        let next = source.alerts(request).await?;
-        answer.alerts.extend(next.alerts);
-        answer.next_page_token = next.next_page_token;
-    }
+    let answer = paging::list(&args.page.paging, async |page_token| {
+        let first = first_page(args, &filter);
+        source
+            .alerts(v1::ListAlertsRequest {
+                page_token,
+                ..first
+            })
+            .await
+    })
+    .await?;
     if config.json {
         return out::json(&answer);
     }
@@ -62,8 +62,8 @@ pub(super) async fn run(args: &Alerts, config: &Config) -> Result<()> {
 fn first_page(args: &Alerts, filter: &str) -> v1::ListAlertsRequest {
     v1::ListAlertsRequest {
         page_size: args.page.paging.limit.into(),
-        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter: filter.to_owned(),
+        ..Default::default()
     }
 }
 

@@ -5,10 +5,9 @@ use auditty_proto::v1;
 use crate::args::Audit;
 use crate::config::Config;
 use crate::failure::Result;
-use crate::query;
 use crate::source::Source;
 use crate::table::{self, Column, Text, Tone};
-use crate::{moment, out};
+use crate::{moment, out, paging, query};
 
 const COLUMNS: [Column; 6] = [
     Column::whole("TIME"),
@@ -21,18 +20,21 @@ const COLUMNS: [Column; 6] = [
 
 pub(super) async fn run(args: &Audit, config: &Config) -> Result<()> {
     let mut source = Source::open(config).await?;
-    let mut request = v1::ListAuditRecordsRequest {
+    let request = v1::ListAuditRecordsRequest {
         page_size: args.page.paging.limit.into(),
-        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter: query::audit(args, &config.zone)?,
+        ..Default::default()
     };
-    let mut answer = source.list_audit_records(request.clone()).await?;
-    while args.page.paging.all && !answer.next_page_token.is_empty() {
-        request.page_token = std::mem::take(&mut answer.next_page_token);
-        let next = source.list_audit_records(request.clone()).await?;
-        answer.records.extend(next.records);
-        answer.next_page_token = next.next_page_token;
-    }
+    let answer = paging::list(&args.page.paging, async |page_token| {
+        let request = request.clone();
+        source
+            .list_audit_records(v1::ListAuditRecordsRequest {
+                page_token,
+                ..request
+            })
+            .await
+    })
+    .await?;
     if config.json {
         out::json(&answer)
     } else if answer.records.is_empty() {

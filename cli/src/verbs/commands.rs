@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::failure::Result;
 use crate::source::Source;
 use crate::table::{self, Column, Text, Tone};
-use crate::{describe, moment, out};
+use crate::{describe, moment, out, paging};
 
 /// Longest shown command line, characters; JSON has all of it.
 const MAX_LINE_CHARS: usize = 1000;
@@ -25,19 +25,22 @@ const COLUMNS: [Column; 7] = [
 pub(super) async fn run(args: &Commands, config: &Config) -> Result<()> {
     let mut source = Source::open(config).await?;
     let session = source.find_session(&args.session).await?;
-    let mut request = v1::ListCommandsRequest {
+    let request = v1::ListCommandsRequest {
         parent: session.name,
         page_size: args.page.paging.limit.into(),
-        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter: args.page.filter.clone().unwrap_or_default(),
+        ..Default::default()
     };
-    let mut answer = source.list_commands(request.clone()).await?;
-    while args.page.paging.all && !answer.next_page_token.is_empty() {
-        request.page_token = std::mem::take(&mut answer.next_page_token);
-        let next = source.list_commands(request.clone()).await?;
-        answer.commands.extend(next.commands);
-        answer.next_page_token = next.next_page_token;
-    }
+    let answer = paging::list(&args.page.paging, async |page_token| {
+        let request = request.clone();
+        source
+            .list_commands(v1::ListCommandsRequest {
+                page_token,
+                ..request
+            })
+            .await
+    })
+    .await?;
     if config.json {
         out::json(&answer)?;
     } else if answer.commands.is_empty() {

@@ -13,15 +13,18 @@ use crate::source::Watching;
 use crate::table::{self, Column, Text, Tone};
 use crate::{describe, moment, out};
 
-const HOSTS: [Column; 10] = [
+const HOSTS: [Column; 13] = [
     Column::text("HOST"),
     Column::number("LOGINS"),
+    Column::number("FAILED"),
+    Column::number("UNRECORDED"),
     Column::number("SESSIONS"),
     Column::number("UNGRANTED"),
     Column::number("AMBIGUOUS"),
     Column::number("LOSSY"),
     Column::number("INTERRUPTED"),
     Column::number("LOST BYTES"),
+    Column::number("GAPS"),
     Column::number("SILENT"),
     Column::text("NOW"),
 ];
@@ -79,7 +82,10 @@ fn row(host: &v1::HostCoverage) -> Vec<Text> {
         0 => Text::from("0"),
         count => Text::toned(count.to_string(), tone),
     };
-    let silent = silent(host);
+    let lasted = |time: Duration, tone: Tone| match time.is_zero() {
+        true => Text::from("0"),
+        false => Text::toned(moment::short(time), tone),
+    };
     vec![
         match host.hostname.as_str() {
             "" => host.host_id.as_str(),
@@ -87,16 +93,16 @@ fn row(host: &v1::HostCoverage) -> Vec<Text> {
         }
         .into(),
         host.login_count.to_string().into(),
+        host.failed_login_count.to_string().into(),
+        count(host.unrecorded_login_count, Tone::Bad),
         host.session_count.to_string().into(),
         count(host.ungranted_session_count, Tone::Bad),
         count(host.ambiguous_session_count, Tone::Warning),
         count(host.lossy_session_count, Tone::Warning),
         count(host.interrupted_session_count, Tone::Bad),
         count(host.lost_byte_count, Tone::Warning),
-        match silent.is_zero() {
-            true => Text::from("0"),
-            false => Text::toned(moment::short(silent), Tone::Bad),
-        },
+        lasted(length(&host.gap_duration), Tone::Warning),
+        lasted(length(&host.silent_duration), Tone::Bad),
         match host.silent {
             true => Text::toned("SILENT", Tone::Bad),
             false if host.last_heard_time.is_none() => Text::toned("never heard", Tone::Warning),
@@ -105,10 +111,16 @@ fn row(host: &v1::HostCoverage) -> Vec<Text> {
     ]
 }
 
-fn silent(host: &v1::HostCoverage) -> Duration {
-    let silent = host.silent_duration.as_ref();
-    let silent = silent.and_then(|silent| Duration::try_from(*silent).ok());
-    silent.unwrap_or_default()
+fn length(time: &Option<prost_types::Duration>) -> Duration {
+    let time = time
+        .as_ref()
+        .and_then(|time| Duration::try_from(*time).ok());
+    time.unwrap_or_default()
+}
+
+/// For spreadsheets.
+fn minutes(time: &Option<prost_types::Duration>) -> String {
+    format!("{:.3}", length(time).as_secs_f64() / 60.0)
 }
 
 fn grants(answer: &v1::GetCoverageResponse, config: &Config) -> String {
@@ -138,6 +150,8 @@ fn csv_of_hosts(hosts: &[v1::HostCoverage]) -> String {
         "hostname",
         "tenant",
         "login_count",
+        "failed_login_count",
+        "unrecorded_login_count",
         "session_count",
         "ungranted_session_count",
         "ambiguous_session_count",
@@ -147,6 +161,7 @@ fn csv_of_hosts(hosts: &[v1::HostCoverage]) -> String {
         "lost_event_count",
         "lost_byte_count",
         "silence_count",
+        "gap_minutes",
         "silent_minutes",
         "silent_now",
         "last_heard_time",
@@ -156,6 +171,8 @@ fn csv_of_hosts(hosts: &[v1::HostCoverage]) -> String {
         let names = names.map(|name| Cell::from(name.as_str()));
         let counts = [
             host.login_count,
+            host.failed_login_count,
+            host.unrecorded_login_count,
             host.session_count,
             host.ungranted_session_count,
             host.ambiguous_session_count,
@@ -168,7 +185,8 @@ fn csv_of_hosts(hosts: &[v1::HostCoverage]) -> String {
         ];
         let heard = moment::from_proto(host.last_heard_time.as_ref());
         let rest = [
-            format!("{:.1}", silent(host).as_secs_f64() / 60.0),
+            minutes(&host.gap_duration),
+            minutes(&host.silent_duration),
             host.silent.to_string(),
             heard.map_or_else(String::new, |heard| heard.to_string()),
         ];

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::source::Grants as Source;
 use crate::table::{self, Column, Section, Text, Tone};
-use crate::{moment, out, sanitise};
+use crate::{moment, out, paging, sanitise};
 
 /// Largest file that is imported.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -65,18 +65,21 @@ pub(super) async fn run(args: &Grants, config: &Config) -> Result<()> {
 }
 
 async fn list(args: &ListGrants, source: &mut Source, config: &Config) -> Result<()> {
-    let mut request = v1::ListGrantsRequest {
+    let request = v1::ListGrantsRequest {
         page_size: args.paging.limit.into(),
-        page_token: args.paging.page_token.clone().unwrap_or_default(),
         in_force: args.in_force,
+        ..Default::default()
     };
-    let mut answer = source.list(request.clone()).await?;
-    while args.paging.all && !answer.next_page_token.is_empty() {
-        request.page_token = std::mem::take(&mut answer.next_page_token);
-        let next = source.list(request.clone()).await?;
-        answer.grants.extend(next.grants);
-        answer.next_page_token = next.next_page_token;
-    }
+    let answer = paging::list(&args.paging, async |page_token| {
+        let request = request.clone();
+        source
+            .list(v1::ListGrantsRequest {
+                page_token,
+                ..request
+            })
+            .await
+    })
+    .await?;
     if config.json {
         return out::json(&answer);
     }

@@ -10,7 +10,7 @@ use crate::csv::{self, Cell};
 use crate::failure::Result;
 use crate::source::Watching;
 use crate::table::{self, Column, Text, Tone};
-use crate::{moment, out};
+use crate::{moment, out, paging};
 
 const COLUMNS: [Column; 8] = [
     Column::text("HOST"),
@@ -30,18 +30,21 @@ pub(super) async fn run(args: &Hosts, config: &Config) -> Result<()> {
         (_, true) => v1::HostState::Live,
         _ => v1::HostState::Unspecified,
     };
-    let mut request = v1::ListHostsRequest {
+    let request = v1::ListHostsRequest {
         page_size: args.paging.limit.into(),
-        page_token: args.paging.page_token.clone().unwrap_or_default(),
         state: state.into(),
+        ..Default::default()
     };
-    let mut answer = source.hosts(request.clone()).await?;
-    while args.paging.all && !answer.next_page_token.is_empty() {
-        request.page_token = std::mem::take(&mut answer.next_page_token);
-        let next = source.hosts(request.clone()).await?;
-        answer.hosts.extend(next.hosts);
-        answer.next_page_token = next.next_page_token;
-    }
+    let answer = paging::list(&args.paging, async |page_token| {
+        let request = request.clone();
+        source
+            .hosts(v1::ListHostsRequest {
+                page_token,
+                ..request
+            })
+            .await
+    })
+    .await?;
     if config.json {
         return out::json(&answer);
     }

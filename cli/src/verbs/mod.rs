@@ -8,6 +8,7 @@ mod commands;
 mod completions;
 mod coverage;
 mod export;
+mod failed_logins;
 mod files;
 mod grants;
 mod hosts;
@@ -36,11 +37,15 @@ use crate::source::Source;
 pub async fn run(verb: Verb, config: &Config) -> Result<()> {
     let has_csv = matches!(
         verb,
-        Verb::Sessions(_) | Verb::Hosts(_) | Verb::Alerts(_) | Verb::Coverage(_)
+        Verb::Sessions(_)
+            | Verb::FailedLogins(_)
+            | Verb::Hosts(_)
+            | Verb::Alerts(_)
+            | Verb::Coverage(_)
     );
     if config.csv && !has_csv {
         return Err(Failure::usage(
-            "--output csv is for sessions, hosts, alerts and coverage",
+            "--output csv is for sessions, failed-logins, hosts, alerts and coverage",
         ));
     }
     match verb {
@@ -51,6 +56,7 @@ pub async fn run(verb: Verb, config: &Config) -> Result<()> {
         Verb::Files(args) => activities::run(&args, &files::LIST, config).await,
         Verb::Transfers(args) => activities::run(&args, &transfers::LIST, config).await,
         Verb::Network(args) => activities::run(&args, &network::LIST, config).await,
+        Verb::FailedLogins(args) => failed_logins::run(&args, config).await,
         Verb::Audit(args) => audit::run(&args, config).await,
         Verb::Hosts(args) => hosts::run(&args, config).await,
         Verb::Alerts(args) => alerts::run(&args, config).await,

@@ -8,44 +8,34 @@ use jiff::Timestamp;
 
 use crate::failure::{Failure, Result};
 use crate::source::Collector;
-use crate::{moment, out};
+use crate::{moment, out, paging};
 
 /// Keys or digests on a page.
 const PAGE: i32 = 1000;
 
 /// All keys of a host, or of all hosts.
 pub(super) async fn keys(collector: &mut Collector, host: &str) -> Result<Vec<v1::HostKey>> {
-    let mut request = v1::ListHostKeysRequest {
-        host_id: host.to_owned(),
-        page_size: PAGE,
-        page_token: String::new(),
-    };
-    let mut keys = Vec::new();
-    loop {
-        let page = collector.list_host_keys(request.clone()).await?;
-        keys.extend(page.keys);
-        if page.next_page_token.is_empty() {
-            return Ok(keys);
-        }
-        request.page_token = page.next_page_token;
-    }
+    let all = paging::all(String::new(), async |page_token| {
+        let request = v1::ListHostKeysRequest {
+            host_id: host.to_owned(),
+            page_size: PAGE,
+            page_token,
+        };
+        collector.list_host_keys(request).await
+    });
+    Ok(all.await?.keys)
 }
 
 async fn heads(collector: &mut Collector, host: &str) -> Result<Vec<v1::DigestHead>> {
-    let mut request = v1::ListDigestHeadsRequest {
-        host_id: host.to_owned(),
-        page_size: PAGE,
-        page_token: String::new(),
-    };
-    let mut heads = Vec::new();
-    loop {
-        let page = collector.list_digest_heads(request.clone()).await?;
-        heads.extend(page.heads);
-        if page.next_page_token.is_empty() {
-            return Ok(heads);
-        }
-        request.page_token = page.next_page_token;
-    }
+    let all = paging::all(String::new(), async |page_token| {
+        let request = v1::ListDigestHeadsRequest {
+            host_id: host.to_owned(),
+            page_size: PAGE,
+            page_token,
+        };
+        collector.list_digest_heads(request).await
+    });
+    Ok(all.await?.heads)
 }
 
 /// Adds what is registered for a scope to what is known; says which keys do not

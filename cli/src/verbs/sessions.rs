@@ -13,7 +13,7 @@ use crate::csv::{self, Cell};
 use crate::failure::Result;
 use crate::source::Source;
 use crate::table::{self, Column, Text};
-use crate::{describe, moment, out, query};
+use crate::{describe, moment, out, paging, query};
 
 /// Shortest shown id: the milliseconds of a UUID version 7.
 pub(super) const SHORT_ID_CHARS: usize = 13;
@@ -35,7 +35,6 @@ pub(super) const COLUMNS: [Column; 11] = [
 pub(super) async fn run(args: &Sessions, config: &Config) -> Result<()> {
     let mut request = v1::ListSessionsRequest {
         page_size: args.page.paging.limit.into(),
-        page_token: args.page.paging.page_token.clone().unwrap_or_default(),
         filter: query::sessions(args, &config.zone)?,
         ..Default::default()
     };
@@ -47,13 +46,16 @@ pub(super) async fn run(args: &Sessions, config: &Config) -> Result<()> {
         return sessions_follow::run(args, request, config).await;
     }
     let mut source = Source::open(config).await?;
-    let mut answer = source.list_sessions(request.clone()).await?;
-    while args.page.paging.all && !answer.next_page_token.is_empty() {
-        request.page_token = std::mem::take(&mut answer.next_page_token);
-        let next = source.list_sessions(request.clone()).await?;
-        answer.sessions.extend(next.sessions);
-        answer.next_page_token = next.next_page_token;
-    }
+    let answer = paging::list(&args.page.paging, async |page_token| {
+        let request = request.clone();
+        source
+            .list_sessions(v1::ListSessionsRequest {
+                page_token,
+                ..request
+            })
+            .await
+    })
+    .await?;
     if config.json {
         out::json(&answer)?;
     } else if config.csv {

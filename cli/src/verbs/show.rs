@@ -232,6 +232,10 @@ fn what(session: &v1::Session, gaps: Vec<String>) -> Section {
         .row("network", some(counts.connect_count, "auditty network"))
         .row("events", counts.event_count.to_string())
         .row("verdict", describe::verdict(session));
+    if session.content_withheld {
+        let text = "withheld by its host: command lines and paths stand only in the recording";
+        section.row("content", Text::toned(text, Tone::Warning));
+    }
     if counts.gap_count > 0 {
         let text = format!(
             "{}; known lost: {} events, {} bytes",

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
+use auditty_proto::v1;
 use auditty_recording::host::DigestHead;
 use auditty_recording::key::SessionKey;
 use auditty_recording::store::AnyStore;
@@ -22,6 +23,10 @@ use crate::table::{self, Column, Text, Tone};
 /// How often the progress is drawn; shorter runs show none.
 const PROGRESS_TICK: Duration = Duration::from_secs(1);
 
+/// Findings that a collector takes at once, and the longest text of one, bytes.
+const FINDINGS_AT_ONCE: usize = 200;
+const MAX_TEXT_LEN: usize = 4096;
+
 const COLUMNS: [Column; 3] = [
     Column::whole("WRONG"),
     Column::whole("OBJECT"),
@@ -29,9 +34,49 @@ const COLUMNS: [Column; 3] = [
 ];
 
 pub(super) async fn run(args: &Verify, config: &Config) -> Result<()> {
+    if args.report && config.beside.is_none() {
+        return Err(Failure::usage(
+            "--report needs --collector, which is to be told",
+        ));
+    }
     let report = check(args, config).await.map_err(Failure::unchecked)?;
     print(&report, config)?;
+    if args.report
+        && let Err(failure) = tell(&report, config).await
+    {
+        out::warn(&format!("the collector was not told: {failure}"));
+    }
     outcome(&report)
+}
+
+/// Tells the collector what is wrong.
+async fn tell(report: &Report, config: &Config) -> Result<()> {
+    let findings = report.findings.iter().map(|finding| {
+        let kind = serde_json::to_value(finding.kind).ok();
+        let kind = kind.and_then(|kind| Some(kind.as_str()?.to_owned()));
+        v1::Finding {
+            kind: kind.unwrap_or_default(),
+            object: start(&finding.object),
+            detail: start(&finding.detail),
+        }
+    });
+    let findings: Vec<_> = findings.collect();
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let mut collector = receipts::collector(config).await?;
+    for findings in findings.chunks(FINDINGS_AT_ONCE) {
+        let findings = findings.to_vec();
+        let request = v1::ReportFindingsRequest { findings };
+        collector.report_findings(request).await?;
+    }
+    Ok(())
+}
+
+/// As much of a text as a collector takes.
+fn start(text: &str) -> String {
+    let end = text.floor_char_boundary(MAX_TEXT_LEN);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 async fn check(args: &Verify, config: &Config) -> Result<Report> {

@@ -17,9 +17,10 @@ const MAX_NAME_LEN: usize = 100;
 /// Most webhooks.
 const MAX_WEBHOOKS: usize = 20;
 
+/// `[alerts]` as it is written; the agent's configuration has the same.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawAlerts {
+pub struct RawAlerts {
     host_silent_after_seconds: Option<u64>,
     #[serde(default)]
     rules: Vec<RawRule>,
@@ -55,7 +56,8 @@ struct RawSyslog {
 }
 
 impl RawAlerts {
-    pub(super) fn check(self) -> Result<AlarmSettings, Wrong> {
+    /// What is meant; or which key is wrong, and why.
+    pub fn check(self) -> Result<AlarmSettings, (&'static str, String)> {
         let silence = match self.host_silent_after_seconds {
             None => DEFAULT_SILENCE,
             Some(seconds) if SILENCE_SECONDS.contains(&seconds) => Duration::from_secs(seconds),

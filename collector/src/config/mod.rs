@@ -93,7 +93,7 @@ use serde::Deserialize;
 
 pub use access::WebhookSettings;
 use access::{RawApiToken, RawLimits, RawOidc, RawTls, RawWebhook};
-use alerts::RawAlerts;
+pub use alerts::RawAlerts;
 
 use crate::{
     access::{ApiToken, Limits, OidcSettings, TlsFiles},

@@ -11,12 +11,12 @@ use auditty_proto::{
 };
 use futures::{Stream, stream};
 use jiff::Timestamp;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
     access::{Asked, Principal},
+    latest::Latest,
     query::{failed, limit, position},
     store::{Change, Scope, Store},
 };
@@ -32,8 +32,7 @@ const MAX_TENANT_LEN: usize = 255;
 #[derive(Clone, Debug)]
 pub struct Grants {
     store: Store,
-    /// The latest revision that is known here.
-    latest: watch::Sender<u64>,
+    latest: Latest,
     shutdown: CancellationToken,
 }
 
@@ -41,12 +40,19 @@ impl Grants {
     /// Answers from this store, and the work of noticing what other collectors
     /// over the same database change. Streams and work end with `shutdown`.
     pub fn new(store: Store, shutdown: CancellationToken) -> (Self, impl Future<Output = ()>) {
+        let latest = Latest::default();
+        let noticing = latest.clone().look(shutdown.clone(), {
+            let store = store.clone();
+            move || {
+                let store = store.clone();
+                async move { Ok(store.grant_revision().await?.revision) }
+            }
+        });
         let service = Self {
             store,
-            latest: watch::Sender::new(0),
+            latest,
             shutdown,
         };
-        let noticing = watcher::notice(service.clone());
         (service, noticing)
     }
 
@@ -72,7 +78,7 @@ impl Grants {
         };
         match self.store.create_grant(&grant).await.map_err(failed)? {
             Change::Made(grant) => {
-                self.tell(grant.revision);
+                self.latest.tell(grant.revision);
                 Ok(grant)
             }
             Change::Found(found) if is_of(&found, &rule) => {
@@ -139,7 +145,7 @@ impl Grants {
         let changed = self.store.change_grant(&known.tenant, id, revoke).await;
         match changed.map_err(failed)?.ok_or_else(|| not_found(id))? {
             Change::Made(grant) => {
-                self.tell(grant.revision);
+                self.latest.tell(grant.revision);
                 Ok(grant)
             }
             Change::Found(grant) => Ok(grant),
@@ -167,14 +173,6 @@ impl Grants {
                 "tenant: several have a grant with the request id {id:?}; say which"
             ))),
         }
-    }
-
-    fn tell(&self, revision: u64) {
-        self.latest.send_if_modified(|latest| {
-            let news = *latest < revision;
-            *latest = revision.max(*latest);
-            news
-        });
     }
 }
 

@@ -98,6 +98,13 @@ impl Store {
         Ok(())
     }
 
+    /// Makes alerts of causes that nothing else is stored for.
+    pub async fn note(&self, causes: &[Cause]) -> Result<(), StoreError> {
+        let mut changes = self.database.begin().await?;
+        self.put_alerts(&mut changes, causes).await?;
+        changes.commit().await
+    }
+
     async fn put_alert(
         &self,
         changes: &mut Changes,

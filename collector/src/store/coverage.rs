@@ -43,6 +43,8 @@ pub struct HostCover {
     first_heard_ns: i64,
     /// Its connections, by boot and id.
     connections: BTreeSet<(String, String)>,
+    /// From when to when something was not captured, nanoseconds since 1970.
+    gaps: Vec<(i64, i64)>,
 }
 
 impl Covered {
@@ -61,12 +63,15 @@ impl Store {
         let mut covered = Covered::default();
         self.cover_hosts(scope, range, &mut covered).await?;
         self.cover_silences(scope, range, &mut covered).await?;
+        self.cover_failed_logins(scope, range, &mut covered).await?;
         self.cover_sessions(scope, range, &mut covered).await?;
         if covered.sessions > Covered::MAX_SESSIONS {
             return Ok(None);
         }
         for host in covered.hosts.values_mut() {
             host.coverage.login_count = host.connections.len() as u64;
+            let gaps = total(std::mem::take(&mut host.gaps), range);
+            host.coverage.gap_duration = (gaps > 0).then(|| convert::duration(gaps));
         }
         self.cover_grants(scope, range, &mut covered).await?;
         Ok(Some(covered))
@@ -135,6 +140,40 @@ impl Store {
             let total = u64::try_from(total).unwrap_or(u64::MAX);
             host.coverage.silent_duration = Some(convert::duration(total));
             host.coverage.silence_count += 1;
+        }
+        Ok(())
+    }
+
+    async fn cover_failed_logins(
+        &self,
+        scope: &Scope,
+        range: Range,
+        covered: &mut Covered,
+    ) -> Result<(), StoreError> {
+        // A sum is no whole number of 64 bits in PostgreSQL unless it is asked for.
+        let mut sql = self.database.sql(
+            "SELECT f.tenant, f.host_id, f.outcome, \
+             CAST(sum(f.connection_count) AS BIGINT) AS connections FROM failed_logins f WHERE f.start_time >= ",
+        );
+        sql.bind(range.start_ns);
+        sql.push(" AND f.start_time < ").bind(range.end_ns);
+        push_tenant(&mut sql, scope, "f");
+        sql.push(" GROUP BY f.tenant, f.host_id, f.outcome");
+        let mut rows = self.database.rows(sql);
+        while let Some(row) = rows.try_next().await? {
+            let HostName { tenant, host_id } = host_name(&row)?;
+            let host = v1::Host {
+                host_id,
+                ..v1::Host::default()
+            };
+            let count = row.int("connections")?.unwrap_or_default().unsigned_abs();
+            let outcome = row.int("outcome")?.unwrap_or_default();
+            let coverage = &mut covered.host(&tenant, &host).coverage;
+            match i32::try_from(outcome).map(v1::LoginOutcome::try_from) {
+                Ok(Ok(v1::LoginOutcome::LoggedIn)) => {}
+                Ok(Ok(v1::LoginOutcome::NotRecorded)) => coverage.unrecorded_login_count += count,
+                _ => coverage.failed_login_count += count,
+            }
         }
         Ok(())
     }
@@ -222,6 +261,11 @@ impl Covered {
         let connection = session.connection.as_ref();
         let connection = connection.map_or(&session.session_id, |c| &c.connection_id);
         of.connections.insert((host.boot_id, connection.clone()));
+        let gaps = session.gap_times.iter().filter_map(|gap| {
+            let (start, end) = (gap.start_time.as_ref()?, gap.end_time.as_ref()?);
+            Some((nanoseconds(start)?, nanoseconds(end)?))
+        });
+        of.gaps.extend(gaps);
         let coverage = &mut of.coverage;
         coverage.session_count += 1;
         match grant.status() {
@@ -239,9 +283,46 @@ impl Covered {
     }
 }
 
+/// How much of a range the spans take together, nanoseconds.
+fn total(mut spans: Vec<(i64, i64)>, range: Range) -> u64 {
+    spans.sort_unstable();
+    let mut until = range.start_ns;
+    let mut total = 0;
+    for (start, end) in spans {
+        let (start, end) = (start.max(until), end.min(range.end_ns));
+        total += u64::try_from(end.saturating_sub(start)).unwrap_or_default();
+        until = until.max(end);
+    }
+    total
+}
+
 fn push_tenant(sql: &mut Sql, scope: &Scope, table: &str) {
     if let Scope::Tenant(tenant) = scope {
         sql.push(" AND ").push(table).push(".tenant = ");
         sql.bind(tenant.as_str());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_overlaps_counts_once_and_what_is_outside_not_at_all() {
+        let range = Range {
+            start_ns: 100,
+            end_ns: 200,
+        };
+        let spans = vec![
+            (150, 160),
+            (50, 110),
+            (155, 170),
+            (150, 151),
+            (190, 300),
+            (7, 8),
+        ];
+        assert_eq!(total(spans, range), 10 + 20 + 10);
+        assert_eq!(total(vec![(0, 1000), (120, 130)], range), 100);
+        assert_eq!(total(vec![(170, 160), (150, 150)], range), 0);
     }
 }

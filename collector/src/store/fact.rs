@@ -64,6 +64,8 @@ pub enum Fact {
         /// The digest.
         head: DigestHead,
     },
+    /// A login failed; it says which host.
+    FailedLogin(Box<v1::FailedLogin>),
 }
 
 /// How a command ended.
@@ -104,7 +106,7 @@ impl Fact {
             | Self::CommandEnd(CommandEnd { session, .. })
             | Self::Activity { session, .. }
             | Self::ConnectEnd(ConnectEnd { session, .. }) => Some(*session),
-            Self::HostKey(_) | Self::DigestHead { .. } => None,
+            Self::HostKey(_) | Self::DigestHead { .. } | Self::FailedLogin(_) => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! and however often each arrives. Within a batch the order is by table and
 //! key, so that two writers never wait for each other in a circle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use auditty_proto::{
     filter::{ACTIVITY_FIELDS, COMMAND_FIELDS, Field, SESSION_FIELDS},
@@ -89,6 +89,8 @@ impl Store {
             &facts.connect_ends,
         )
         .await?;
+        let failed: Vec<_> = facts.failed_logins.into_values().collect();
+        self.put_failed_logins(&mut changes, batch, &failed).await?;
         let mut causes = batch.causes.clone();
         self.put_receipts(&mut changes, batch, &mut causes).await?;
         for entry in facts.host_keys {
@@ -312,6 +314,8 @@ struct Facts<'a> {
     connect_ends: Vec<(Uuid, i64, [Option<i64>; 3])>,
     host_keys: Vec<&'a SignedEntry>,
     digest_heads: Vec<(&'a LogId, DigestHead)>,
+    /// Of each id the one that stands for the most connections.
+    failed_logins: BTreeMap<&'a str, &'a v1::FailedLogin>,
 }
 
 impl<'a> Facts<'a> {
@@ -338,6 +342,13 @@ impl<'a> Facts<'a> {
             }
             Fact::HostKey(entry) => self.host_keys.push(entry),
             Fact::DigestHead { log, head } => self.digest_heads.push((log, *head)),
+            Fact::FailedLogin(login) => {
+                let of = self.failed_logins.entry(&login.failed_login_id);
+                let known = of.or_insert(login);
+                if known.connection_count < login.connection_count {
+                    *known = login;
+                }
+            }
         }
     }
 

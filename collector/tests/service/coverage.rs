@@ -37,6 +37,13 @@ fn of(number: u64, connection: &str, start: Timestamp) -> v1::Session {
     }
 }
 
+fn span(start: Timestamp, end: Timestamp) -> v1::TimeSpan {
+    v1::TimeSpan {
+        start_time: Some(convert::timestamp(start)),
+        end_time: Some(convert::timestamp(end)),
+    }
+}
+
 fn matched(status: v1::GrantStatus, request_id: &str) -> Option<v1::GrantMatch> {
     Some(v1::GrantMatch {
         status: status.into(),
@@ -67,7 +74,12 @@ async fn everything_is_counted_where_it_belongs(database) {
     let sessions = [
         v1::Session { grant: matched(v1::GrantStatus::Granted, "used"), ..of(1, "c1", ago(30)) },
         v1::Session { grant: matched(v1::GrantStatus::Ungranted, ""), ..of(2, "c1", ago(29)) },
-        v1::Session { counts: Some(gaps), ..of(3, "c2", ago(20)) },
+        v1::Session {
+            counts: Some(gaps),
+            // Twice the same minute, and one before the range.
+            gap_times: vec![span(ago(58), ago(54)), span(ago(20), ago(18)), span(ago(19), ago(17))],
+            ..of(3, "c2", ago(20))
+        },
         v1::Session { verdict: v1::Verdict::Interrupted.into(), ..of(4, "c3", ago(10)) },
         // Before the range.
         v1::Session { grant: matched(v1::GrantStatus::Granted, "before"), ..of(5, "c4", ago(100)) },
@@ -100,6 +112,7 @@ async fn everything_is_counted_where_it_belongs(database) {
     assert_eq!((host.ungranted_session_count, host.ambiguous_session_count), (1, 0));
     assert_eq!((host.lossy_session_count, host.interrupted_session_count), (1, 1));
     assert_eq!((host.gap_count, host.lost_byte_count), (2, 7));
+    assert_eq!(host.gap_duration.unwrap().seconds, 60 + 3 * 60);
     // The part of the silence that is in the range.
     assert_eq!(host.silent_duration.unwrap().seconds, 300);
     assert_eq!(host.silence_count, 1);

@@ -6,9 +6,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use crate::common::*;
+use crate::{common::*, hosts};
 use auditty_collector::Countersigner;
-use auditty_proto::v1;
+use auditty_proto::v1::{self, alert_service_client::AlertServiceClient};
 use auditty_recording::{
     digest::Digest,
     host::HostSigner,
@@ -234,4 +234,56 @@ fn the_key_is_made_once_for_its_owner_only() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     let refused = Countersigner::open(&path).unwrap_err().to_string();
     assert!(refused.contains("chmod 600"), "{refused}");
+}
+
+on_both! {
+
+async fn what_a_verification_finds_is_an_alert(database) {
+    let collector = database.collector().await;
+    let told = hosts::report(HOST, "a");
+    hosts::hear(&collector.store, hosts::named("", HOST), Timestamp::now(), Some(told)).await;
+    let session = session_id(1);
+    let folder = format!("v1/host={HOST}/date=2026-01-01/session={session}/");
+    let finding = |kind: &str, object: String| v1::Finding {
+        kind: kind.into(),
+        object,
+        detail: "its SHA-256 is another one".into(),
+    };
+    let findings = vec![
+        finding("changed", format!("{folder}000000.jsonl.zst")),
+        // The same again, of the same recording.
+        finding("changed", format!("{folder}000001.jsonl.zst")),
+        finding("missing", folder.clone()),
+        finding("rolled_back", format!("v1/host={HOST}/digests/x.json")),
+        finding("missing", "v1/host=never%2Fheard/keys/x.json".into()),
+    ];
+    let mut evidence = collector.evidence().await;
+    for _ in 0..2 {
+        let findings = findings.clone();
+        evidence.report_findings(v1::ReportFindingsRequest { findings }).await.unwrap();
+    }
+    let mut client = AlertServiceClient::new(collector.channel().await);
+    let ask = v1::ListAlertsRequest { filter: "kind = verification_failed".into(), ..Default::default() };
+    let mut alerts = client.list_alerts(ask).await.unwrap().into_inner().alerts;
+    alerts.sort_by_key(|alert| alert.revision);
+    let found: Vec<_> = alerts.iter().map(|a| (&*a.host_id, &*a.session_id)).collect();
+    assert_eq!(found, [(HOST, &*session), (HOST, &*session), (HOST, ""), ("never/heard", "")]);
+    let first = &alerts[0];
+    assert!(first.summary.contains("000000.jsonl.zst is changed: its SHA-256"), "{first:?}");
+    assert_eq!(first.hostname, format!("name of {HOST}"));
+
+    for wrong in [
+        Vec::new(),
+        vec![finding("changed", "elsewhere".into())],
+        vec![finding("Changed!", folder.clone())],
+        vec![finding("changed", folder + &"x".repeat(5000))],
+    ] {
+        let request = v1::ReportFindingsRequest { findings: wrong };
+        let refused = evidence.report_findings(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().starts_with("findings"), "{refused}");
+    }
+    collector.stop().await;
+}
+
 }

@@ -11,6 +11,7 @@ mod alerts;
 mod audit;
 mod coverage;
 mod evidence;
+mod failed_logins;
 mod following;
 mod grants;
 mod hosts;

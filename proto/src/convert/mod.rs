@@ -1,7 +1,7 @@
 //! The recording's model → messages.
 //!
 //! Everything is taken over as it is; what the model cannot know of itself,
-//! [`v1::Session::recording`], is left to the caller.
+//! [`v1::Session::recording`] and what else only reports say, is left to the caller.
 
 use auditty_recording::{
     event::{self, Event},
@@ -155,6 +155,8 @@ impl From<&session::Session> for v1::Session {
             counts: Some((&session.counts).into()),
             verdict: v1::Verdict::from(session.verdict).into(),
             recording: None,
+            gap_times: Vec::new(),
+            content_withheld: false,
         }
     }
 }

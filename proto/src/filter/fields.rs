@@ -93,6 +93,16 @@ pub static SESSION_FIELDS: &[Field<v1::Session>] = &[
             })
         },
     },
+    Field {
+        name: "label",
+        kind: Kind::Text,
+        repeated: true,
+        values: |s| {
+            let labels = host(s).into_iter().flat_map(|h| &h.labels);
+            let texts = labels.map(|(key, value)| Value::Text(label(key, value).into()));
+            texts.collect()
+        },
+    },
     field("access_flow", Kind::Text, |s| {
         text(grant(s).map_or("", |g| &g.access_flow))
     }),
@@ -130,6 +140,11 @@ pub const WITHHELD_FIELDS: [&str; 4] = ["exe", "filename", "cwd", "command_line"
 /// for a shell, and not fit for a terminal.
 pub fn command_line(command: &v1::Command) -> String {
     command.argv.join(" ")
+}
+
+/// A label of a host as one text.
+pub(super) fn label(key: &str, value: &str) -> String {
+    format!("{key}={value}")
 }
 
 fn login(session: &v1::Session) -> Option<&v1::Login> {

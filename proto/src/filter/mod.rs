@@ -21,12 +21,15 @@
 //! - Times are RFC 3339, or a date alone, which is its first moment in UTC.
 //! - Enum values are given by their short names (`active`) or full ones.
 //! - Enums and booleans compare with `=` and `!=` only, `:` with text only.
+//! - `labels.env = "prod"` is `label = "env=prod"`, and likewise `!=`: the labels of
+//!   the session's host are texts `key=value`.
 //! - Where commands of all sessions are asked for, every field of their session
 //!   can be named as `session.user` ([`CommandSearch`]).
 
 mod activity_fields;
 mod alert_fields;
 mod audit_fields;
+mod failed_login_fields;
 mod fields;
 mod parse;
 mod search;
@@ -38,6 +41,7 @@ use jiff::Timestamp;
 pub use activity_fields::ACTIVITY_FIELDS;
 pub use alert_fields::ALERT_FIELDS;
 pub use audit_fields::AUDIT_FIELDS;
+pub use failed_login_fields::FAILED_LOGIN_FIELDS;
 pub use fields::{COMMAND_FIELDS, SESSION_FIELDS, WITHHELD_FIELDS, command_line};
 pub use parse::{FilterError, MAX_FILTER_LEN, MAX_TERMS};
 pub use search::CommandSearch;
@@ -227,6 +231,13 @@ impl Filter<v1::Alert> {
     /// Reads a filter over [`ALERT_FIELDS`].
     pub fn alerts(text: &str) -> Result<Self, FilterError> {
         parse::parse(text, ALERT_FIELDS)
+    }
+}
+
+impl Filter<v1::FailedLogin> {
+    /// Reads a filter over [`FAILED_LOGIN_FIELDS`].
+    pub fn failed_logins(text: &str) -> Result<Self, FilterError> {
+        parse::parse(text, FAILED_LOGIN_FIELDS)
     }
 }
 

@@ -11,6 +11,10 @@ pub const MAX_TERMS: usize = 50;
 /// How much of a wrong word an error repeats, in characters.
 const QUOTE_LEN: usize = 40;
 
+/// The field of labels, and what stands before the name of one.
+const LABEL: &str = "label";
+const LABELS: &str = "labels.";
+
 /// Longest first where one begins with another.
 const OPERATORS: [Operator; 7] = [
     Operator::LessOrEqual,
@@ -105,6 +109,11 @@ impl<'a> Reader<'a> {
         &mut self,
         fields: &'static [Field<R>],
     ) -> Result<Comparison<R>, FilterError> {
+        if let Some(field) = fields.iter().find(|field| field.name == LABEL)
+            && self.skip_prefix(LABELS)
+        {
+            return self.label(field);
+        }
         let field = self.field(fields)?;
         self.skip_space();
         let operator = self.operator(field)?;
@@ -121,6 +130,27 @@ impl<'a> Reader<'a> {
             field,
             operator,
             value,
+        })
+    }
+
+    /// `labels.` is read already: a key, whether it has the value, and the value.
+    fn label<R>(&mut self, field: &'static Field<R>) -> Result<Comparison<R>, FilterError> {
+        let is_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+        let key = self.take_while(is_key);
+        if key.is_empty() {
+            return Err(self.error("expected the name of a label, as in `labels.env`".to_owned()));
+        }
+        self.skip_space();
+        let operator = match self.operator(field)? {
+            operator @ (Operator::Equal | Operator::NotEqual) => operator,
+            _ => return Err(self.error(format!("`labels.{key}` takes = and != only"))),
+        };
+        self.skip_space();
+        let value = super::fields::label(key, &self.value(field)?);
+        Ok(Comparison {
+            field,
+            operator,
+            value: Value::Text(value.into()),
         })
     }
 

@@ -7,31 +7,42 @@
 //! | type | from | body |
 //! |---|---|---|
 //! | 8 `REQ_PWNAM` | child | string user |
+//! | 22 `REQ_KEYALLOWED` | child | u32 type (1 = of a host), string user, string host, string key, … |
+//! | 23 `ANS_KEYALLOWED` | monitor | u32, 0 = refused, … |
 //! | 24 `REQ_KEYVERIFY` | child | string key, string signature, string signed data |
 //! | 25 `ANS_KEYVERIFY` | monitor | u32, 0 = verified |
 //! | 13 `ANS_AUTHPASSWORD` | monitor | u32, 1 = right, … |
 //! | 47 `ANS_GSSUSEROK` | monitor | u32, 1 = authenticated |
-//! | 109 `ANS_PAM_RESPOND` | monitor | u32, 0 = authenticated |
+//! | 107 `ANS_PAM_QUERY` | monitor | u32, 0 = there is more to ask, … |
+//! | 109 `ANS_PAM_RESPOND` | monitor | u32, 0 = authenticated, 1 = goes on |
 //!
 //! After the login a user can make sshd write chosen bytes to a socket, so the
 //! identity freezes when the pre-auth child exits or the first session begins.
 
 #[cfg(test)]
 mod tests;
+mod tries;
 mod wire;
 
 use auditty_recording::session::{AuthMethod, Confidence, Evidence, Login};
 use serde::{Deserialize, Serialize};
 
 use crate::capture::event::MonitorMessage;
+use tries::Offer;
+pub use tries::Tries;
 use wire::{Key, Reader, printable};
 
 const REQ_PWNAM: u8 = 8;
 const ANS_AUTHPASSWORD: u8 = 13;
+const REQ_KEYALLOWED: u8 = 22;
+const ANS_KEYALLOWED: u8 = 23;
 const REQ_KEYVERIFY: u8 = 24;
 const ANS_KEYVERIFY: u8 = 25;
 const ANS_GSSUSEROK: u8 = 47;
+const ANS_PAM_QUERY: u8 = 107;
 const ANS_PAM_RESPOND: u8 = 109;
+/// What PAM's device answers when it refuses (`sshpam_respond`, auth-pam.c): -1.
+const PAM_REFUSED: u32 = u32::MAX;
 
 /// Message number of a signed authentication request (RFC 4252 §6).
 const SSH2_MSG_USERAUTH_REQUEST: u8 = 50;
@@ -72,6 +83,11 @@ pub struct Identity {
     /// The key of the last key that was verified. With several factors it stays
     /// beside the last method.
     key: Option<Key>,
+    /// A key that was offered, not yet judged.
+    #[serde(default)]
+    offer: Option<Offer>,
+    #[serde(default)]
+    tries: Tries,
     frozen: bool,
 }
 
@@ -95,13 +111,14 @@ impl Identity {
                 self.child = Some(sender);
                 self.user = user(body);
             }
+            REQ_KEYALLOWED if self.child == Some(sender) => self.offer = Offer::read(body),
+            ANS_KEYALLOWED if from_monitor => self.tries.judge_offer(self.offer.take(), body),
             REQ_KEYVERIFY if self.child == Some(sender) => self.candidate = candidate(body),
             ANS_KEYVERIFY if from_monitor => self.judge_key(body),
             ANS_AUTHPASSWORD if from_monitor => self.judge(body, 1, AuthMethod::Password),
             ANS_GSSUSEROK if from_monitor => self.judge(body, 1, AuthMethod::Gssapi),
-            ANS_PAM_RESPOND if from_monitor => {
-                self.judge(body, 0, AuthMethod::KeyboardInteractive);
-            }
+            ANS_PAM_QUERY if from_monitor => self.tries.judge_query(body),
+            ANS_PAM_RESPOND if from_monitor => self.judge_response(body),
             _ => {}
         }
         true
@@ -110,6 +127,8 @@ impl Identity {
     fn judge_key(&mut self, mut answer: Reader<'_>) {
         let candidate = self.candidate.take();
         if answer.u32() != Some(0) {
+            let method = candidate.map_or(AuthMethod::Unknown, |candidate| candidate.method);
+            self.tries.fail(method);
             return;
         }
         // A verified key that could not be decoded is still the last success.
@@ -120,9 +139,36 @@ impl Identity {
     }
 
     fn judge(&mut self, mut answer: Reader<'_>, success: u32, method: AuthMethod) {
-        if answer.u32() == Some(success) {
-            self.method = Some(method);
+        match answer.u32() {
+            Some(verdict) if verdict == success => self.method = Some(method),
+            Some(_) => self.tries.fail(method),
+            None => {}
         }
+    }
+
+    fn judge_response(&mut self, mut answer: Reader<'_>) {
+        match answer.u32() {
+            Some(0) => self.method = Some(AuthMethod::KeyboardInteractive),
+            Some(PAM_REFUSED) => self.tries.fail(AuthMethod::KeyboardInteractive),
+            _ => {}
+        }
+    }
+
+    /// The user the client wanted to be, in its own words; `None` where it has
+    /// named nobody.
+    pub(super) fn wanted(&self) -> Option<&str> {
+        self.child?;
+        Some(self.user.as_deref().unwrap_or_default())
+    }
+
+    /// Whether a way to log in was good.
+    pub(super) fn is_proven(&self) -> bool {
+        self.method.is_some()
+    }
+
+    /// What did not let it in.
+    pub(super) fn tries(&self) -> &Tries {
+        &self.tries
     }
 
     /// Nothing counts any more.

@@ -4,6 +4,7 @@
 mod allowing;
 mod attribution;
 mod endings;
+mod failed_logins;
 mod files;
 mod losses;
 mod network;

@@ -12,7 +12,7 @@ use crate::capture::event::{
     MonitorMessage, PipeData, TerminalData, WindowSize,
 };
 use crate::sessions::sink::{SessionRecord, Sink, SinkError};
-use crate::sessions::{Clock, Limits, Sessions, UserNames};
+use crate::sessions::{Clock, FailedLogin, Limits, Sessions, UserNames};
 use auditty_grants::GrantBook;
 
 pub const MS: u64 = 1_000_000;
@@ -58,6 +58,8 @@ pub struct Memory {
     pub full: bool,
     /// Classes that are shed.
     pub shed: Vec<GapClass>,
+    /// As they were told last.
+    pub failed_logins: BTreeMap<String, FailedLogin>,
 }
 
 impl Sink for Memory {
@@ -94,6 +96,16 @@ impl Sink for Memory {
     fn keep(&mut self, record: &SessionRecord) {
         let id = record.session.session_id;
         self.sessions.get_mut(&id).unwrap().record = record.clone();
+    }
+
+    fn failed_logins(&mut self, logins: &[FailedLogin]) -> Result<(), SinkError> {
+        if self.full {
+            return Err(SinkError("full".into()));
+        }
+        for login in logins {
+            self.failed_logins.insert(login.id.clone(), login.clone());
+        }
+        Ok(())
     }
 
     fn finished(&mut self, record: &SessionRecord) {

@@ -187,6 +187,35 @@ impl Cause {
         Self::new(AlertKind::HostKeyUncertified, &host, fingerprint, sentence)
     }
 
+    /// Somebody found an object that is not what was sealed.
+    pub(crate) fn verification_failed(
+        host: &HostName,
+        hostname: &str,
+        session_id: &str,
+        finding: &v1::Finding,
+    ) -> Self {
+        let name = match hostname {
+            "" => shown(&host.host_id),
+            name => shown(name),
+        };
+        let object = finding
+            .object
+            .get(..finding.object.floor_char_boundary(MAX_COMMAND_LEN));
+        let detail = finding
+            .detail
+            .get(..finding.detail.floor_char_boundary(MAX_COMMAND_LEN));
+        let sentence = format!(
+            "what {name} has recorded is not what was sealed: {} is {}: {}",
+            object.unwrap_or_default(),
+            finding.kind.replace('_', " "),
+            detail.unwrap_or_default()
+        );
+        let what = format!("{session_id}/{}", finding.kind);
+        Self::new(AlertKind::VerificationFailed, host, &what, sentence)
+            .in_session(session_id)
+            .named(hostname)
+    }
+
     /// `what` names the place that has two heads, and `in_session` the session.
     pub(crate) fn conflict(batch: &Batch, what: &str, session_id: &str) -> Self {
         let host = HostName {

@@ -185,7 +185,15 @@ pub fn session(number: u64) -> v1::Session {
             hostname: pick(1, &["web-1", "web-2", "db"]),
             boot_id: "boot".into(),
             capture_mode: "tracepoint".into(),
-            ..Default::default()
+            labels: match number % 4 {
+                0 => [].into(),
+                1 => [("env".into(), "prod".into())].into(),
+                _ => [
+                    ("env".into(), "Test".into()),
+                    ("a/b-c".into(), "x=y".into()),
+                ]
+                .into(),
+            },
         }),
         connection: Some(v1::Connection {
             client_address: pick(2, &["10.0.0.1", "", "::1"]),
