@@ -75,8 +75,8 @@ pub fn run() -> Result<()> {
 impl Host {
     fn new() -> Result<Self> {
         let scene = Scene::new()?;
-        let line = "required pam_exec.so quiet stdout /usr/bin/auditty-agent permit";
-        let sshd = Sshd::start_with_account(&scene, line)?;
+        let line = "account required pam_exec.so quiet stdout /usr/bin/auditty-agent permit";
+        let sshd = Sshd::start_with_pam(&scene, line)?;
         let (held, free) = (TestUser::create(&scene)?, TestUser::create(&scene)?);
         let config = format!(
             "[recording]\nchunk_interval = \"1s\"\n\
