@@ -431,6 +431,9 @@ pub struct MonitorBody {
 pub mod monitor {
     /// The user the client wants to be.
     pub const PWNAM: u32 = 8;
+    /// Whether that user may log in at all. Only the first byte is read: the user's
+    /// entry and sshd's settings follow.
+    pub const ANS_PWNAM: u32 = 9;
     /// Verdict on a password.
     pub const ANS_AUTHPASSWORD: u32 = 13;
     /// A key, and whether it may log in.

@@ -131,13 +131,14 @@ fn every_login_that_fails_is_told() -> Result<()> {
 
         let logins = failed_logins(&stage, 5)?;
         let own = stage.user.name.as_str();
-        let (stranger, key) = (public(&stranger), public(&stage.key));
+        let stranger = public(&stranger);
         let expected = [
             (own, "AUTH_METHOD_PASSWORD", None),
             (own, "AUTH_METHOD_KEYBOARD_INTERACTIVE", None),
             (own, "AUTH_METHOD_PUBLIC_KEY", Some(stranger)),
-            ("nobody-here", "AUTH_METHOD_PUBLIC_KEY", Some(key.clone())),
-            (forged, "AUTH_METHOD_PUBLIC_KEY", Some(key)),
+            // Nobody's key is asked for.
+            ("nobody-here", "", None),
+            (forged, "", None),
         ];
         // The newest comes first.
         for (login, (user, method, key)) in logins.iter().rev().zip(expected) {
@@ -145,8 +146,12 @@ fn every_login_that_fails_is_told() -> Result<()> {
             assert_eq!(login["outcome"], "LOGIN_OUTCOME_FAILED", "{login}");
             assert_eq!(login["clientAddress"], "127.0.0.1", "{login}");
             assert!(login["clientPort"].as_u64().is_some_and(|port| port > 1024));
-            let methods = login["methods"].as_array().context("methods")?;
-            assert_eq!(methods.len(), 1, "{login}");
+            let methods = &login["methods"];
+            if method.is_empty() {
+                assert!(methods.is_null(), "{login}");
+                continue;
+            }
+            assert_eq!(methods.as_array().map(Vec::len), Some(1), "{login}");
             assert_eq!(
                 (&methods[0]["method"], &methods[0]["failureCount"]),
                 (&method.into(), &"1".into())
@@ -163,7 +168,7 @@ fn every_login_that_fails_is_told() -> Result<()> {
             .cli()
             .text(&["failed-logins", "--user", forged])?;
         assert!(
-            table.contains("127.0.0.1:") && table.contains("public key 1"),
+            table.contains("127.0.0.1:") && table.contains("failed"),
             "{table}"
         );
         let coverage = stage.agent.cli().json(&["coverage", "--since", "1h"])?;

@@ -199,11 +199,12 @@ fn sessions_end_with_their_grants() -> Result<()> {
         // How it stood before is on the timeline, too.
         assert_eq!(recording.of("grant")[0]["status"], "granted");
         let id = recording.session_id();
-        let shown = stage.agent.cli_after(&id)?.text(&["show", &id])?;
-        assert!(
-            shown.contains("outlived") && shown.contains("env=test"),
-            "{shown}"
-        );
+        let cli = stage.agent.cli_after(&id)?;
+        wait_for("the end in the collector", SOON, || {
+            let shown = cli.text(&["show", &id])?;
+            let whole = shown.contains("outlived") && shown.contains("env=test");
+            Ok(whole.then_some(()))
+        })?;
     }
     stage.end()
 }

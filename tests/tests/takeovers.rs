@@ -99,6 +99,42 @@ fn killed_three_times_in_the_middle_of_it() -> Result<()> {
     .end()
 }
 
+/// At moments before and after the first checkpoint that knows the session.
+#[test]
+fn killed_as_a_session_begins() -> Result<()> {
+    const ROUNDS: u64 = 6;
+    let mut stage = Stage::new()?;
+    for round in 0..ROUNDS {
+        let home = &stage.user.home;
+        let (here, go) = (
+            home.join(format!("here{round}")),
+            home.join(format!("go{round}")),
+        );
+        let client = stage.client();
+        let login = thread::spawn(move || {
+            client.run_tty(&format!(
+                "echo begin; : >here{round}; while [ ! -e go{round} ]; do sleep 0.05; done; \
+                 /bin/true {round}; echo end"
+            ))
+        });
+        wait_for("the session", SOON, || Ok(here.exists().then_some(())))?;
+        thread::sleep(Duration::from_millis(round * 100));
+        stage.agent.process.kill()?;
+        fs::write(go, "")?;
+        let shown = login
+            .join()
+            .map_err(|_| anyhow!("the client's thread died"))??;
+        again(&mut stage)?;
+        let recordings = stage.recordings(usize::try_from(round)? + 1)?;
+        let recording = recordings.last().ok_or_else(|| anyhow!("no recording"))?;
+        recording.assert_complete()?;
+        recording.exec(&["/bin/true", &round.to_string()])?;
+        assert_eq!(recording.bytes("output", "terminal")?, shown.stdout);
+        assert_exits(recording);
+    }
+    stage.end()
+}
+
 #[test]
 fn stopped_and_started() -> Result<()> {
     nothing_is_lost(|stage| {

@@ -4,6 +4,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -19,6 +21,10 @@ const PROBES: [&str; 2] = [
 
 /// Our group of probes.
 const GROUP: &str = "auditty";
+
+/// How long the kernel may take to let go of a probe whose program is gone: it does
+/// so when every processor has been elsewhere.
+const LET_GO: Duration = Duration::from_secs(10);
 
 /// Removes programs and maps from the kernel, definitions of probes, and the
 /// folder in `/run`. Refuses while an agent runs.
@@ -46,10 +52,21 @@ fn remove_probes(list: &Path) -> io::Result<()> {
         return Ok(());
     };
     for name in lines.lines().filter_map(own_probe) {
-        let mut file = OpenOptions::new().append(true).open(list)?;
-        file.write_all(format!("-:{name}\n").as_bytes())?;
+        let begin = Instant::now();
+        while let Err(error) = remove_probe(list, name) {
+            let in_use = error.kind() == io::ErrorKind::ResourceBusy;
+            if !in_use || begin.elapsed() > LET_GO {
+                return Err(error);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
     Ok(())
+}
+
+fn remove_probe(list: &Path, name: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(list)?;
+    file.write_all(format!("-:{name}\n").as_bytes())
 }
 
 /// Group and event of a probe that is ours.

@@ -277,6 +277,10 @@ impl Sessions {
             Owner::Unknown => {}
             known => return known,
         }
+        // Forked before another agent looked, and gone with its server since: a root.
+        if self.taking_over && exec.session_leader && is_connected(exec) {
+            return Owner::Server;
+        }
         let sessions = self.connections.get(&connection);
         match sessions.map(|c| (c.sessions_ever, c.sessions.as_slice())) {
             // What is not sshd's own can only be this session's.

@@ -37,14 +37,12 @@ pub extern "C" fn emit_monitor(buffer: u64, len: u64) -> i32 {
         let body = emit::body::<MonitorBody>(scratch);
         body.kind = kind;
         body.bytes = len as u32;
-        emit_user(
-            buffer,
-            if len > PAYLOAD_MAX as u64 {
-                PAYLOAD_MAX as u64
-            } else {
-                len
-            },
-        );
+        let most = if kind == monitor::ANS_PWNAM {
+            1
+        } else {
+            PAYLOAD_MAX as u64
+        };
+        emit_user(buffer, if len > most { most } else { len });
         return 0;
     }
     if len != HEADER_LEN {
@@ -80,6 +78,7 @@ pub extern "C" fn emit_monitor(buffer: u64, len: u64) -> i32 {
 #[inline(always)]
 fn is_harmless(kind: u32) -> bool {
     kind == monitor::PWNAM
+        || kind == monitor::ANS_PWNAM
         || kind == monitor::ANS_AUTHPASSWORD
         || kind == monitor::KEYALLOWED
         || kind == monitor::ANS_KEYALLOWED

@@ -7,6 +7,7 @@
 //! | type | from | body |
 //! |---|---|---|
 //! | 8 `REQ_PWNAM` | child | string user |
+//! | 9 `ANS_PWNAM` | monitor | u8, 0 = no such user, or one who may not log in, … |
 //! | 22 `REQ_KEYALLOWED` | child | u32 type (1 = of a host), string user, string host, string key, … |
 //! | 23 `ANS_KEYALLOWED` | monitor | u32, 0 = refused, … |
 //! | 24 `REQ_KEYVERIFY` | child | string key, string signature, string signed data |
@@ -33,6 +34,7 @@ pub use tries::Tries;
 use wire::{Key, Reader, printable};
 
 const REQ_PWNAM: u8 = 8;
+const ANS_PWNAM: u8 = 9;
 const ANS_AUTHPASSWORD: u8 = 13;
 const REQ_KEYALLOWED: u8 = 22;
 const ANS_KEYALLOWED: u8 = 23;
@@ -111,6 +113,7 @@ impl Identity {
                 self.child = Some(sender);
                 self.user = user(body);
             }
+            ANS_PWNAM if from_monitor => self.tries.judge_user(body),
             REQ_KEYALLOWED if self.child == Some(sender) => self.offer = Offer::read(body),
             ANS_KEYALLOWED if from_monitor => self.tries.judge_offer(self.offer.take(), body),
             REQ_KEYVERIFY if self.child == Some(sender) => self.candidate = candidate(body),

@@ -20,6 +20,9 @@ pub struct Tries {
     pub failures: Vec<(AuthMethod, u64)>,
     /// Fingerprints of refused keys, the first ones.
     pub keys: Vec<String>,
+    /// There is no such user, or one who may not log in. sshd then refuses keys
+    /// without a question to anybody.
+    pub user_refused: bool,
     /// A password, an answer or a signature was wrong: more than keys that were
     /// only offered, as clients do with all that they have.
     pub proof_failed: bool,
@@ -52,12 +55,16 @@ impl Offer {
 impl Tries {
     /// Nothing was refused.
     pub fn is_empty(&self) -> bool {
-        self.failures.is_empty()
+        self.failures.is_empty() && !self.user_refused
     }
 
     pub(super) fn fail(&mut self, method: AuthMethod) {
         self.proof_failed = true;
         self.add(method, 1);
+    }
+
+    pub(super) fn judge_user(&mut self, mut answer: Reader<'_>) {
+        self.user_refused |= answer.u8() == Some(0);
     }
 
     pub(super) fn judge_query(&mut self, mut answer: Reader<'_>) {
@@ -77,6 +84,7 @@ impl Tries {
 
     /// What failed elsewhere, too.
     pub(crate) fn merge(&mut self, other: Self) {
+        self.user_refused |= other.user_refused;
         self.proof_failed |= other.proof_failed;
         for (method, times) in other.failures {
             self.add(method, times);

@@ -188,3 +188,21 @@ fn what_the_sink_does_not_take_waits_and_is_bounded() {
     let total: u64 = logins.iter().map(|login| login.connections).sum();
     assert_eq!(total, 30_000);
 }
+
+#[test]
+fn a_user_who_may_not_log_in_is_refused_without_a_method() {
+    let mut rig = Rig::new();
+    for (user, known) in [("nobody-here", 0), ("alice", 1)] {
+        attempt(&mut rig, "192.0.2.1:4000", user, |rig| {
+            rig.monitor(MONITOR, 9, &[known]);
+        });
+    }
+    let mut told = told(&mut rig);
+    told.sort_by_key(|login| login.outcome);
+    let told: Vec<_> = told.iter().map(|l| (l.user.as_str(), l.outcome)).collect();
+    let expected = [
+        ("alice", Outcome::NotTried),
+        ("nobody-here", Outcome::Failed),
+    ];
+    assert_eq!(told, expected);
+}

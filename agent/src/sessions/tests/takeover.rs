@@ -224,6 +224,36 @@ fn a_login_that_began_meanwhile_is_seen_from_its_beginning() {
     assert!(rig.session(1).session().adopted);
 }
 
+/// Its root was forked before, and everything is gone when the next agent looks.
+#[test]
+fn a_session_that_began_and_ended_meanwhile_is_whole() {
+    let mut old = Rig::logged_in();
+    old.fork(SSHD, SHELL);
+    let connections = old.sessions.checkpoint(&mut old.sink);
+    let restart = Restart::Pinned(Vec::new(), connections.changed);
+    let mut rig = next(old, restart, &[]);
+    below_root(&mut rig, SHELL, root_exec());
+    below_root(&mut rig, 120, Fact::Fork { parent: SHELL });
+    below_root(&mut rig, 120, exec("meanwhile"));
+    rig.output(0, 0, "shown");
+    below_root(&mut rig, 120, Fact::Exit { wait_status: 0 });
+    below_root(&mut rig, SHELL, Fact::Exit { wait_status: 0 });
+    rig.disconnect();
+    rig.pass(1_000);
+    let recorded = rig.session(0);
+    let story = recorded.story();
+    for expected in [
+        "exec -bash",
+        "exec meanwhile",
+        "Terminal> shown",
+        "end Exited",
+    ] {
+        assert!(story.iter().any(|line| line == expected), "{story:?}");
+    }
+    assert!(recorded.finished && recorded.gaps().is_empty());
+    assert_eq!(recorded.session().verdict, Verdict::Complete);
+}
+
 /// What came before a command, and was with the agent that was killed.
 #[test]
 fn what_waited_for_a_session_is_declared_once_there_is_one() {

@@ -160,7 +160,7 @@ fn in_mode(mode: &str, only: &[String]) -> Result<()> {
 
 /// The protocol has lines, and readers have patience for so much of one.
 fn one_line(text: &str) -> String {
-    const SHOWN: usize = 500;
+    const SHOWN: usize = 4000;
     let line = text.replace('\n', " ");
     line.chars().take(SHOWN).collect()
 }

@@ -122,7 +122,11 @@ impl Host {
             recording.shown()? == shown,
             "recorded is not what was shown"
         );
-        recording.exec(&["/bin/true", name])?;
+        let found = recording.exec(&["/bin/true", name]).map(drop);
+        found.with_context(|| {
+            let markers = recording.of("marker");
+            format!("{} {markers:?}", recording.session())
+        })?;
         Ok(())
     }
 
