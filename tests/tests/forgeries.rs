@@ -1,7 +1,7 @@
 //! Names, log lines and failed logins that try to be taken for a login.
 //! `tests/README.md` says which threat each test answers.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use auditty_tests::{
     SOON, Scene, Stage,
     agent::Setting,

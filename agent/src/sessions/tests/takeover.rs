@@ -245,7 +245,7 @@ fn a_session_that_began_and_ended_meanwhile_is_whole() {
     for expected in [
         "exec -bash",
         "exec meanwhile",
-        "Terminal> shown",
+        "Terminal>shown",
         "end Exited",
     ] {
         assert!(story.iter().any(|line| line == expected), "{story:?}");
