@@ -9,12 +9,18 @@
 //! | | SQLite | PostgreSQL |
 //! |---|---|---|
 //! | order | `id`, the start time or soon after it | start time, session, number |
-//! | texts | FTS5 over trigrams, read in order | `pg_trgm`, or read in order: as it plans |
+//! | texts | FTS5 over trigrams, read in order | read in order; `pg_trgm` where that finds little |
+//!
+//! `pg_trgm` gives all that has a text, and knows no order: of a text that is in
+//! every twelfth command it would read and sort a million for the newest hundred.
+//! So the newest commands are read in order first, and as long as that pays.
+
+mod candidates;
 
 use std::time::{Duration, Instant};
 
 use auditty_proto::{
-    filter::{CommandSearch, Comparison, Operator, Value},
+    filter::{CommandSearch, Comparison, Operator},
     names, v1,
 };
 use futures::TryStreamExt;
@@ -23,10 +29,11 @@ use prost::Message;
 use super::{
     MAX_PAGE_BYTES, Scope, Store, StoreError,
     database::{Dialect, Row, Sql},
-    filters::{push_filter, time_ns},
+    filters::push_filter,
     read::{command, push_scope},
-    write::{END_FIELDS, MAX_DELAY_NS},
+    write::END_FIELDS,
 };
+use candidates::{Candidates, indexed_texts};
 
 /// A search gives what it has after this, and where to go on: well before a
 /// caller or a proxy loses patience.
@@ -39,10 +46,12 @@ const MAX_STEP: usize = 65_536;
 /// So many sessions are few: looking at all their commands is quicker than looking
 /// for them among those of a fleet.
 const FEW_SESSIONS: usize = 200;
-/// Shortest text an index of trigrams helps with, characters.
-const MIN_INDEXED_CHARS: usize = 3;
-/// Most trigrams that are looked up; the rest of a longer text is compared.
-const MAX_TRIGRAMS: usize = 16;
+/// Commands that are read in order before an index without order is asked: two
+/// milliseconds, and most texts that are typed every day fill a page.
+const FIRST_IN_ORDER: usize = 2_048;
+/// Reading in order pays where at least one of so many commands has the text: the
+/// index would give, of ten million, tens of thousands.
+const PAYS: usize = 400;
 /// Most withheld commands that are counted.
 const MAX_WITHHELD: usize = 1000;
 
@@ -66,14 +75,6 @@ pub struct Found {
     pub next: Option<CommandPosition>,
 }
 
-/// What the next candidates are taken from.
-enum Candidates<'a> {
-    OfSessions(Vec<String>),
-    WithTexts(Vec<&'a str>),
-    Withheld,
-    All,
-}
-
 struct Question<'a> {
     scope: &'a Scope,
     search: &'a CommandSearch,
@@ -94,19 +95,20 @@ impl Store {
         let candidates = match self.few_sessions(scope, search).await? {
             Some(sessions) => Candidates::OfSessions(sessions),
             None => match indexed_texts(search) {
-                texts if !texts.is_empty() && self.database.indexes_texts() => {
-                    Candidates::WithTexts(texts)
-                }
-                _ => Candidates::All,
+                texts if texts.is_empty() || !self.database.indexes_texts() => Candidates::All,
+                texts => match self.database.dialect() {
+                    Dialect::Sqlite => Candidates::WithTexts(texts),
+                    Dialect::Postgres => Candidates::InOrder(texts),
+                },
             },
         };
-        let question = Question {
+        let mut question = Question {
             scope,
             search,
             candidates,
             withheld: false,
         };
-        self.in_steps(&question, after, limit).await
+        self.in_steps(&mut question, after, limit).await
     }
 
     /// How many commands match, but are kept out of their hosts' reports; counted
@@ -120,13 +122,13 @@ impl Store {
             Some(sessions) => Candidates::OfSessions(sessions),
             None => Candidates::Withheld,
         };
-        let question = Question {
+        let mut question = Question {
             scope,
             search,
             candidates,
             withheld: true,
         };
-        let found = self.in_steps(&question, None, MAX_WITHHELD).await?;
+        let found = self.in_steps(&mut question, None, MAX_WITHHELD).await?;
         Ok(found.commands.len())
     }
 
@@ -158,7 +160,7 @@ impl Store {
 
     async fn in_steps(
         &self,
-        question: &Question<'_>,
+        question: &mut Question<'_>,
         mut after: Option<CommandPosition>,
         limit: usize,
     ) -> Result<Found, StoreError> {
@@ -167,13 +169,21 @@ impl Store {
         }
         let begin = Instant::now();
         let (mut commands, mut bytes, mut last) = (Vec::new(), 0, None);
-        let mut step = limit.saturating_add(1).saturating_mul(FIRST_STEP);
+        let mut step = match question.candidates {
+            Candidates::InOrder(_) => FIRST_IN_ORDER,
+            _ => limit.saturating_add(1).saturating_mul(FIRST_STEP),
+        };
         loop {
             let missing = limit.saturating_add(1).saturating_sub(commands.len());
             let mut rows = self
                 .database
                 .rows(self.step(question, after.as_ref(), step, missing));
+            let mut end = None;
             while let Some(row) = rows.try_next().await? {
+                if let Some(of_step) = End::of_step(&row)? {
+                    end = Some(of_step);
+                    break;
+                }
                 let command = found(&row)?;
                 bytes += command.encoded_len();
                 let full = commands.len() == limit || bytes > MAX_PAGE_BYTES;
@@ -185,16 +195,31 @@ impl Store {
                 last = Some(position(&row)?);
             }
             drop(rows);
-            let next = self.end_of_step(question, after.as_ref(), step).await?;
-            if next.is_none() || begin.elapsed() > SEARCH_TIME {
+            let end = end.filter(|end| end.candidates >= step);
+            let Some(End { position, hits, .. }) = end else {
+                return Ok(Found {
+                    commands,
+                    next: None,
+                });
+            };
+            if begin.elapsed() > SEARCH_TIME {
+                let next = Some(position);
                 return Ok(Found { commands, next });
             }
-            after = next;
-            step = step.saturating_mul(4).min(MAX_STEP);
+            after = Some(position);
+            if let Candidates::InOrder(texts) = &mut question.candidates
+                && hits.saturating_mul(PAYS) < step
+            {
+                question.candidates = Candidates::WithTexts(std::mem::take(texts));
+                step = limit.saturating_add(1).saturating_mul(FIRST_STEP);
+            } else {
+                step = step.saturating_mul(4).min(MAX_STEP);
+            }
         }
     }
 
-    /// Those of the next candidates that match.
+    /// Those of the next candidates that match, in order, and behind them the
+    /// [`End`] of the candidates, where there are any.
     fn step(
         &self,
         question: &Question<'_>,
@@ -202,30 +227,34 @@ impl Store {
         step: usize,
         limit: usize,
     ) -> Sql {
-        let mut sql = self.database.sql(
-            "SELECT k.place, k.of_session, k.of_seq, c.message, c.session_id,
+        let mut sql = self.database.sql("WITH ");
+        question
+            .candidates
+            .push(&mut sql, question.search, after, step);
+        sql.push(
+            "SELECT * FROM (
+             SELECT k.place, k.of_session, k.of_seq, c.message, c.session_id,
              e.exit_code, e.signal, e.duration_ns, h.host_id,
              COALESCE(s.hostname, '') AS hostname, COALESCE(s.\"user\", '') AS login_user,
              COALESCE(s.client_address, '') AS client_address,
              COALESCE(s.grant_status, 0) AS grant_status,
-             COALESCE(s.request_id, '') AS request_id, COALESCE(s.requester, '') AS requester
-             FROM (",
+             COALESCE(s.request_id, '') AS request_id, COALESCE(s.requester, '') AS requester,
+             0 AS candidates, 0 AS hits FROM ",
         );
-        self.push_candidates(&mut sql, question, after, step);
         // SQLite joins in the order of CROSS JOIN: candidates first.
         sql.push(match sql.dialect {
             Dialect::Sqlite => {
-                ") k CROSS JOIN commands c ON c.id = k.place
+                "k CROSS JOIN commands c ON c.id = k.place
                  CROSS JOIN session_hosts h ON h.session_id = c.session_id"
             }
             Dialect::Postgres => {
-                ") k JOIN commands c ON c.session_id = k.of_session AND c.seq = k.of_seq
+                "k JOIN commands c ON c.session_id = k.of_session AND c.seq = k.of_seq
                  JOIN session_hosts h ON h.session_id = c.session_id"
             }
         });
         sql.push(
             " LEFT JOIN command_ends e ON e.session_id = c.session_id AND e.seq = c.seq
-             LEFT JOIN sessions s ON s.session_id = c.session_id WHERE TRUE",
+             LEFT JOIN sessions s ON s.session_id = c.session_id WHERE k.hit = 1",
         );
         if let Scope::Tenant(tenant) = question.scope {
             sql.push(" AND h.tenant = ").bind(tenant.as_str());
@@ -239,161 +268,44 @@ impl Store {
         push_filter(&mut sql, &question.search.session, |_| "s");
         sql.push(" ORDER BY k.place DESC, k.of_session DESC, k.of_seq DESC LIMIT ")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        sql.push(") f UNION ALL SELECT l.place, l.of_session, l.of_seq, ");
+        sql.bind(Vec::new());
+        sql.push(
+            ", '', NULL, NULL, NULL, '', '', '', '', 0, '', '', l.candidates, l.hits
+             FROM (SELECT k.place, k.of_session, k.of_seq, count(*) OVER () AS candidates,
+             sum(k.hit) OVER () AS hits FROM k
+             ORDER BY k.place, k.of_session, k.of_seq LIMIT 1) l
+             ORDER BY candidates, place DESC, of_session DESC, of_seq DESC",
+        );
         sql
     }
+}
 
-    /// The last of the candidates; `None` where there were fewer.
-    async fn end_of_step(
-        &self,
-        question: &Question<'_>,
-        after: Option<&CommandPosition>,
-        step: usize,
-    ) -> Result<Option<CommandPosition>, StoreError> {
-        let mut sql = self
-            .database
-            .sql("SELECT k.place, k.of_session, k.of_seq, count(*) OVER () AS candidates FROM (");
-        self.push_candidates(&mut sql, question, after, step);
-        sql.push(") k ORDER BY k.place, k.of_session, k.of_seq LIMIT 1");
-        let row = self.database.row(sql).await?;
-        let Some(row) = row else { return Ok(None) };
-        let candidates = row.int("candidates")?.unwrap_or_default();
-        match usize::try_from(candidates).is_ok_and(|candidates| candidates >= step) {
-            true => position(&row).map(Some),
-            false => Ok(None),
-        }
-    }
+/// The last of the candidates of a step.
+struct End {
+    position: CommandPosition,
+    /// How many there were.
+    candidates: usize,
+    /// How many of them have the texts.
+    hits: usize,
+}
 
-    fn push_candidates(
-        &self,
-        sql: &mut Sql,
-        question: &Question<'_>,
-        after: Option<&CommandPosition>,
-        step: usize,
-    ) {
-        let sqlite = sql.dialect == Dialect::Sqlite;
-        let place = match (&question.candidates, sqlite) {
-            (Candidates::WithTexts(_), true) => "rowid",
-            (_, true) => "c.id",
-            (_, false) => "c.start_time",
+impl End {
+    /// `None` for a command that was found.
+    fn of_step(row: &Row) -> Result<Option<Self>, StoreError> {
+        let count = |column| {
+            let count = row.int(column)?.unwrap_or_default();
+            Ok::<_, StoreError>(usize::try_from(count).unwrap_or(usize::MAX))
         };
-        sql.push("SELECT ").push(place).push(" AS place, ");
-        sql.push(match sqlite {
-            true => "'' AS of_session, 0 AS of_seq FROM ",
-            false => "c.session_id AS of_session, c.seq AS of_seq FROM ",
-        });
-        match &question.candidates {
-            Candidates::WithTexts(texts) if sqlite => {
-                sql.push("command_texts WHERE command_texts MATCH ");
-                sql.bind(trigrams(texts));
-            }
-            Candidates::WithTexts(texts) => {
-                sql.push("commands c WHERE TRUE");
-                for text in texts {
-                    sql.push(" AND lower(c.command_line) LIKE ");
-                    sql.bind(like(text));
-                }
-            }
-            Candidates::OfSessions(ids) => {
-                sql.push("commands c WHERE c.session_id IN ");
-                sql.tuple(ids.iter().map(String::as_str));
-            }
-            Candidates::Withheld => {
-                sql.push("commands c WHERE c.content_withheld = 1");
-            }
-            Candidates::All => {
-                sql.push("commands c WHERE TRUE");
-            }
-        }
-        push_times(sql, question.search, place);
-        if let Some(CommandPosition {
-            place: end,
-            session,
-            seq,
-        }) = after
-        {
-            match sqlite {
-                true => sql.push(" AND ").push(place).push(" < ").bind(*end),
-                false => {
-                    sql.push(" AND (c.start_time, c.session_id, c.seq) < (");
-                    sql.bind(*end).push(", ").bind(session.as_str());
-                    sql.push(", ").bind(*seq).push(")")
-                }
-            };
-        }
-        sql.push(match sqlite {
-            true => " ORDER BY place DESC LIMIT ",
-            false => " ORDER BY c.start_time DESC, c.session_id DESC, c.seq DESC LIMIT ",
-        });
-        sql.bind(i64::try_from(step).unwrap_or(i64::MAX));
+        Ok(match count("candidates")? {
+            0 => None,
+            candidates => Some(Self {
+                position: position(row)?,
+                candidates,
+                hits: count("hits")?,
+            }),
+        })
     }
-}
-
-/// What is said of the start time holds for candidates already.
-fn push_times(sql: &mut Sql, search: &CommandSearch, place: &str) {
-    for comparison in &search.command.comparisons {
-        let ("start_time", Value::Time(time)) = (comparison.field.name, &comparison.value) else {
-            continue;
-        };
-        let time = time_ns(time);
-        // A place of SQLite's is the start time or a little later.
-        let late = match sql.dialect {
-            Dialect::Sqlite => time.saturating_add(MAX_DELAY_NS),
-            Dialect::Postgres => time,
-        };
-        use Operator::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
-        if matches!(comparison.operator, Equal | Greater | GreaterOrEqual) {
-            sql.push(" AND ").push(place).push(" >= ").bind(time);
-        }
-        if matches!(comparison.operator, Equal | Less | LessOrEqual) {
-            sql.push(" AND ").push(place).push(" <= ").bind(late);
-        }
-    }
-}
-
-/// Texts that command lines must have and an index can find.
-fn indexed_texts(search: &CommandSearch) -> Vec<&str> {
-    let comparisons = search.command.comparisons.iter();
-    let texts = comparisons.filter_map(|comparison| match &comparison.value {
-        Value::Text(text)
-            if comparison.field.name == "command_line"
-                && matches!(comparison.operator, Operator::Contains | Operator::Equal) =>
-        {
-            Some(&**text)
-        }
-        _ => None,
-    });
-    // No argument has a NUL, and FTS5 reads a text up to one.
-    texts
-        .filter(|text| text.chars().count() >= MIN_INDEXED_CHARS && !text.contains('\0'))
-        .collect()
-}
-
-/// A pattern for `LIKE` in lower case.
-fn like(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for c in text.to_ascii_lowercase().chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
-}
-
-/// A question for FTS5: what has all of these trigrams, spread over the texts.
-fn trigrams(texts: &[&str]) -> String {
-    let mut all = Vec::new();
-    for text in texts {
-        let chars: Vec<char> = text.chars().collect();
-        all.extend(chars.windows(MIN_INDEXED_CHARS).map(String::from_iter));
-    }
-    let apart = all.len().div_ceil(MAX_TRIGRAMS).max(1);
-    let quoted = all.iter().step_by(apart);
-    let quoted: Vec<_> = quoted
-        .map(|trigram| format!("\"{}\"", trigram.replace('"', "\"\"")))
-        .collect();
-    quoted.join(" AND ")
 }
 
 fn found(row: &Row) -> Result<v1::Command, StoreError> {
@@ -420,31 +332,4 @@ fn position(row: &Row) -> Result<CommandPosition, StoreError> {
         seq: row.int("of_seq")?.unwrap_or_default(),
         session: row.text("of_session")?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_become_questions_that_mean_no_more_than_themselves() {
-        assert_eq!(trigrams(&["a\"bc"]), r#""a""b" AND """bc""#);
-        assert_eq!(like("50%_\\A"), "%50\\%\\_\\\\a%");
-        let long = trigrams(&["x".repeat(1000).as_str()]);
-        assert_eq!(long.matches(" AND ").count() + 1, MAX_TRIGRAMS);
-    }
-
-    #[test]
-    fn only_what_an_index_can_find_is_looked_up() {
-        let texts = |filter: &str| {
-            let search = CommandSearch::parse(filter).unwrap();
-            let texts = indexed_texts(&search);
-            texts.into_iter().map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(texts("command_line : grün AND exe : passwd"), ["grün"]);
-        assert_eq!(texts("command_line = \"rm -rf /\""), ["rm -rf /"]);
-        for none in ["command_line : rm", "command_line != passwd", "uid = 0"] {
-            assert!(texts(none).is_empty(), "{none}");
-        }
-    }
 }
