@@ -6,7 +6,9 @@ use auditty_proto::filter::Filter;
 use serde::Deserialize;
 
 use super::access::Wrong;
-use crate::alerts::{AlarmSettings, DEFAULT_SILENCE, SyslogTarget, WebhookTarget};
+use crate::alerts::{
+    AlarmError, AlarmSettings, DEFAULT_SILENCE, Rule, RuleText, SyslogTarget, WebhookTarget,
+};
 
 /// Less than two reports of an agent, and what is written late, would be noise.
 const SILENCE_SECONDS: RangeInclusive<u64> = 16..=86_400;
@@ -33,7 +35,9 @@ pub struct RawAlerts {
 #[serde(deny_unknown_fields)]
 struct RawRule {
     name: String,
+    #[serde(default)]
     filter: String,
+    pattern: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,16 +71,9 @@ impl RawAlerts {
                 return Err(("alerts.host_silent_after_seconds", reason));
             }
         };
-        let rules = self.rules.into_iter().map(|rule| {
-            Filter::commands(&rule.filter)
-                .map_err(|error| ("alerts.rules.filter", error.to_string()))?;
-            match rule.filter.trim() {
-                "" => Err(("alerts.rules.filter", "must not be empty".to_owned())),
-                _ => Ok((rule.name, rule.filter)),
-            }
-        });
+        let rules = self.rules.into_iter().map(RawRule::check);
         let rules: Vec<_> = rules.collect::<Result<_, Wrong>>()?;
-        names("alerts.rules.name", rules.iter().map(|(name, _)| name))?;
+        names("alerts.rules.name", rules.iter().map(|rule| &rule.name))?;
         bounded("alerts.rules", rules.len(), MAX_RULES)?;
         let webhooks = self.webhooks.into_iter().map(RawTarget::check);
         let webhooks: Vec<_> = webhooks.collect::<Result<_, Wrong>>()?;
@@ -96,6 +93,33 @@ impl RawAlerts {
             webhooks,
             syslog: syslog.transpose()?,
         })
+    }
+}
+
+impl RawRule {
+    fn check(self) -> Result<RuleText, Wrong> {
+        let Self {
+            name,
+            filter,
+            pattern,
+        } = self;
+        let empty = pattern.as_ref().map(String::is_empty);
+        if empty.unwrap_or(filter.trim().is_empty()) {
+            let reason = format!("of {name:?}: must not be empty, or there must be a pattern");
+            return Err(("alerts.rules.filter", reason));
+        }
+        let rule = RuleText {
+            name,
+            filter,
+            pattern,
+        };
+        match Rule::new(&rule) {
+            Ok(_) => Ok(rule),
+            Err(error @ AlarmError::Pattern { .. }) => {
+                Err(("alerts.rules.pattern", error.to_string()))
+            }
+            Err(error) => Err(("alerts.rules.filter", error.to_string())),
+        }
     }
 }
 
