@@ -22,6 +22,7 @@ mod notify;
 mod permit;
 mod process;
 mod recorder;
+mod stops;
 mod uninstall;
 
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use auditty_recording::session::Host;
 use auditty_recording::store::{AnyStore, StoreUrl};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,6 +56,7 @@ use crate::sessions::Restart;
 use crate::sessions::sink::SessionRecord;
 use collector::EmbeddedCollector;
 use recorder::Recorder;
+use stops::Stops;
 
 /// The copy of the collector's grants, in the state directory.
 const COLLECTOR_GRANTS: &str = "collector-grants";
@@ -244,6 +246,7 @@ fn record(
         host: Some(host.into()),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         configuration_sha256: configuration(config).to_string(),
+        stopped_hooks: Vec::new(),
     }));
     let open = resumable.len();
     let restart = match &journal {
@@ -266,11 +269,17 @@ fn record(
         batches,
         marks,
         state,
-    );
+    )
+    .telling(Stops::new(shared.host));
     let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
+    let (running, capture_ended) = oneshot::channel::<()>();
     let capture = {
         let stop = Arc::clone(&stop);
-        spawn("capture", move || capture.run(&sender, &stop))?
+        spawn("capture", move || {
+            // Gone with the thread, however that ends.
+            let _running = running;
+            capture.run(&sender, &stop)
+        })?
     };
     tracing::info!(
         host = host.host_id,
@@ -283,7 +292,7 @@ fn record(
         host.hostname,
     );
     notify::ready();
-    let signalled = runtime.block_on(until_signal_or(&capture))?;
+    let signalled = runtime.block_on(until_signal_or(capture_ended))?;
     if let Some(name) = signalled {
         tracing::info!("{name}: sealing and delivering what is open");
     }
@@ -295,18 +304,13 @@ fn record(
 }
 
 /// Waits for SIGTERM or SIGINT, and says which; `None` when the capture ended.
-async fn until_signal_or<T>(capture: &JoinHandle<T>) -> Result<Option<&'static str>> {
-    const LOOK: Duration = Duration::from_millis(200);
+async fn until_signal_or(capture_ended: oneshot::Receiver<()>) -> Result<Option<&'static str>> {
     let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(Some("SIGTERM")),
-            _ = interrupt.recv() => return Ok(Some("SIGINT")),
-            () = tokio::time::sleep(LOOK) => if capture.is_finished() {
-                return Ok(None);
-            },
-        }
+    tokio::select! {
+        _ = terminate.recv() => Ok(Some("SIGTERM")),
+        _ = interrupt.recv() => Ok(Some("SIGINT")),
+        _ = capture_ended => Ok(None),
     }
 }
 

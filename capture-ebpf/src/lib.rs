@@ -18,7 +18,7 @@ pub use file_calls::*;
 pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file, and with what a value of a map means.
-pub const LAYOUT_VERSION: u32 = 9;
+pub const LAYOUT_VERSION: u32 = 10;
 
 /// Records of layouts since this one mean the same: what changed since was added,
 /// or concerns maps. With every other change it becomes [`LAYOUT_VERSION`].
@@ -477,6 +477,9 @@ pub const PROCESS_SERVER: u32 = 2;
 /// A process below it that runs anything else.
 pub const PROCESS_USER: u32 = 3;
 
+/// Flag of a [`Process`]: it reads and writes a pty master, which its end
+/// closes.
+pub const PROCESS_HOLDS_TERMINAL: u32 = 1;
 /// Flag of a [`Process`]: it runs a program that transfers files, or descends
 /// from one that does.
 pub const PROCESS_IS_TRANSFER: u32 = 1 << 8;
@@ -488,7 +491,24 @@ pub const PROCESS_IS_PROBED: u32 = 1 << 10;
 /// Flag of a [`Process`]: one had run in the process that forked it.
 pub const PROCESS_IS_OF_PROBED: u32 = 1 << 11;
 /// Flag of a [`Process`]: an sshd that serves files itself (`internal-sftp`).
-pub const PROCESS_IS_SUBSYSTEM: u32 = 1 << 10;
+pub const PROCESS_IS_SUBSYSTEM: u32 = 1 << 12;
+
+const _: () = {
+    let flags = [
+        PROCESS_HOLDS_TERMINAL,
+        PROCESS_IS_TRANSFER,
+        PROCESS_IS_TALKING,
+        PROCESS_IS_PROBED,
+        PROCESS_IS_OF_PROBED,
+        PROCESS_IS_SUBSYSTEM,
+    ];
+    let (mut all, mut at) = (0, 0);
+    while at < flags.len() {
+        assert!(all & flags[at] == 0, "each flag has a bit of its own");
+        all |= flags[at];
+        at += 1;
+    }
+};
 
 /// A file that a transfer has open.
 #[repr(C)]
@@ -523,6 +543,21 @@ impl Process {
             flags: 0,
         }
     }
+
+    /// Why its system calls are of interest: `WATCH_*` bits.
+    #[must_use]
+    pub const fn watch_bits(&self) -> u8 {
+        let kind = match self.kind {
+            PROCESS_SERVER => WATCH_SERVER,
+            PROCESS_USER => WATCH_USER,
+            _ => return 0,
+        };
+        if self.flags & PROCESS_IS_TRANSFER != 0 {
+            kind | WATCH_TRANSFER
+        } else {
+            kind
+        }
+    }
 }
 
 /// Bits of the largest pid: the rest of a minted id is its time.
@@ -539,10 +574,6 @@ pub const fn mint(boot_ns: u64, pid: u32) -> u64 {
 pub const fn minted_for(id: u64) -> u32 {
     (id & PID_BITS) as u32
 }
-
-/// Flag of a [`Process`]: it reads and writes a pty master, which its end
-/// closes.
-pub const PROCESS_HOLDS_TERMINAL: u32 = 1;
 
 /// A pty, known by the address of its master's `tty_struct`.
 #[repr(C)]
@@ -587,6 +618,8 @@ pub struct Inner {
 pub const WATCH_SERVER: u8 = 1;
 /// Bit in the watch table: a process of [`PROCESS_USER`].
 pub const WATCH_USER: u8 = 2;
+/// Bit in the watch table: a process with [`PROCESS_IS_TRANSFER`].
+pub const WATCH_TRANSFER: u8 = 4;
 
 /// Where the byte stream of a pipe stands.
 #[repr(C)]

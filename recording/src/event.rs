@@ -573,10 +573,14 @@ pub enum GapCause {
     Spool,
     /// A bound of the agent was reached.
     Bound,
-    /// The hooks that see more than processes were not attached: after the last
+    /// It is not known of which session of the connection it is: each that was
+    /// open has this gap.
+    Unattributed,
+    /// Hooks were not attached: those that see more than processes after the last
     /// client had gone, so that inner terminals, files and network of what the
     /// session left running were not captured; before they were, for a login that
-    /// was quicker; or at all, where only probes inside sshd see what is shown and
+    /// was quicker; any of them while it did not work, of which a marker tells; or
+    /// at all, where only probes inside sshd see what is shown and
     /// the server is not the sshd that has them.
     Detached,
 }
@@ -640,7 +644,8 @@ pub struct Marker {
     /// What it marks: `adopted`, `agent_stopped`, `agent_resumed`, `recovered`,
     /// `terminal_injection` (a process put bytes into a terminal's input),
     /// `processes_ended` (the last process that ran on after the end),
-    /// `clock_stepped` (the time of day was set).
+    /// `clock_stepped` (the time of day was set), `hook_stopped` (something in the
+    /// kernel that captures did not work).
     pub marker: String,
     /// In words.
     pub message: String,

@@ -28,7 +28,7 @@ const ROUNDS: usize = 8;
 pub fn adopt(processes: &mut Processes) -> Result<Vec<KernelEvent>, CaptureError> {
     let mut events = Vec::new();
     for _ in 0..ROUNDS {
-        let found = Scan::new().run(processes)?;
+        let found = Scan::new().knowing(processes.all()).run(processes)?;
         let done = found.is_empty();
         events.extend(found);
         if done {
@@ -107,6 +107,15 @@ impl Scan {
             sockets: sockets.map(|entry| (entry.inode, entry)).collect(),
             kinds: HashMap::new(),
         }
+    }
+
+    /// What the programs know counts: the id of a connection is a moment that `/proc`
+    /// does not tell, and its processes are to be found under it.
+    fn knowing(mut self, table: Vec<(u32, Process)>) -> Self {
+        let known = table.into_iter();
+        let known = known.filter_map(|(pid, process)| Some((i32::try_from(pid).ok()?, process)));
+        self.kinds.extend(known);
+        self
     }
 
     fn run(mut self, processes: &mut Processes) -> Result<Vec<KernelEvent>, CaptureError> {
@@ -302,13 +311,36 @@ fn exec(running: &Running, kind: Process) -> Exec {
         uid: status.as_ref().map_or(u32::MAX, |status| status.ruid),
         euid: status.as_ref().map_or(u32::MAX, |status| status.euid),
         login_uid: process.loginuid().unwrap_or(u32::MAX),
-        fds: [0, 1, 2].map(|fd| describe(process, fd)),
+        fds: descriptors(running),
         session_leader: running.stat.session == running.stat.pid,
         server: kind.kind == PROCESS_SERVER,
         by_probes: false,
         unprobed: false,
         adopted: true,
     }
+}
+
+/// What sshd gave a program, as far as it can still be told: a shell may have
+/// put something else in the place of its terminal, for a `read` from a file.
+fn descriptors(running: &Running) -> [Fd; 3] {
+    let mut fds = [0, 1, 2].map(|fd| describe(&running.process, fd));
+    if running.stat.session == running.stat.pid
+        && let Some(index) = pty_index(running.stat.tty_nr)
+    {
+        fds[0] = Fd::Pts(index);
+    }
+    fds
+}
+
+/// Index of the pty that is a process' controlling terminal, by its device
+/// number as `/proc` has it.
+fn pty_index(tty_nr: i32) -> Option<u32> {
+    /// Of slaves (admin-guide/devices.txt).
+    const MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
+    let device = tty_nr.cast_unsigned();
+    let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xf_ff00);
+    let index = (major.wrapping_sub(*MAJORS.start())) << 20 | minor;
+    MAJORS.contains(&major).then_some(index)
 }
 
 fn describe(process: &ProcProcess, fd: i32) -> Fd {
@@ -366,6 +398,14 @@ mod tests {
         let started = me.starttime * 1_000_000_000 / procfs::ticks_per_second();
         assert!(is_alive(std::process::id(), started));
         assert!(!is_alive(std::process::id(), started - 1_000_000_000));
+    }
+
+    #[test]
+    fn controlling_terminals() {
+        // pts/0, pts/1, pts/300; none, tty1.
+        let ptys = [34_816, 34_817, 1_083_436].map(pty_index);
+        assert_eq!(ptys, [Some(0), Some(1), Some(300)]);
+        assert_eq!([0, 1_025].map(pty_index), [None, None]);
     }
 
     #[test]

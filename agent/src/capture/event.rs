@@ -98,8 +98,25 @@ pub enum Fact {
     Detached,
     /// All of them are attached from now on. Concerns no connection.
     Attached,
+    /// A hook was found not to work. Concerns no connection.
+    HookStopped(Box<HookStop>),
+    /// The hook of this name works again. Concerns no connection.
+    HookMended(String),
     /// Something was lost. `pid` is 0.
     Loss(Loss),
+}
+
+/// A hook that does not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookStop {
+    /// Its name, such as `tracepoint raw_syscalls:sys_enter`.
+    pub hook: String,
+    /// Why, in words.
+    pub reason: &'static str,
+    /// It worked at this moment still; nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// Open sessions miss what it sees.
+    pub blinds: bool,
 }
 
 /// A new connection.

@@ -11,15 +11,14 @@ use aya::{
     maps::HashMap,
     programs::{
         KProbe, Program, ProgramFd, TracePoint, UProbe,
-        kprobe::KProbeLinkId,
-        links::{FdLink, PinnedLink},
-        trace_point::TracePointLinkId,
-        uprobe::{UProbeAttachLocation, UProbeLinkId, UProbeScope},
+        links::FdLink,
+        uprobe::{UProbeAttachLocation, UProbeScope},
     },
 };
 
 use super::{
     CaptureError, Options,
+    attached::{Attached, Kept},
     btf::Btf,
     file_calls, kretprobe,
     ladder::{Call, Hook, Mode, Point},
@@ -28,6 +27,7 @@ use super::{
     pins::Pins,
     sensitive::SensitivePaths,
     sshd_calls,
+    watch::Watch,
 };
 
 /// The programs.
@@ -60,21 +60,13 @@ const SYSTEM_CALLS: [(&str, libc::c_long); 15] = [
 /// The loaded programs. Dropping it detaches them, unless they are pinned.
 pub struct Hooks {
     ebpf: Ebpf,
-    pins: Option<Pins>,
+    pub(super) pins: Option<Pins>,
     mode: Mode,
-    always: Vec<Attached>,
-    on_demand: Vec<(&'static Hook, Attached)>,
-}
-
-/// A program that is attached.
-enum Attached {
-    Tracepoint(&'static Hook, TracePointLinkId),
-    Entry(&'static Hook, KProbeLinkId),
-    /// Also when this agent ends.
-    Pinned(PinnedLink),
-    Sshd(&'static Hook, Vec<UProbeLinkId>),
-    /// Until it is dropped.
-    Return(#[expect(dead_code, reason = "what counts is its end")] kretprobe::Probe),
+    pub(super) always: Vec<Attached>,
+    pub(super) on_demand: Vec<Attached>,
+    /// Whether the hooks on system calls are to be attached.
+    pub(super) demanded: bool,
+    pub(super) watch: Watch,
 }
 
 impl Hooks {
@@ -128,12 +120,17 @@ impl Hooks {
         for hook in Hook::of(mode) {
             load(&mut ebpf, hook)?;
         }
+        let mut pins = pins;
+        pins.iter_mut().for_each(Pins::note_maps);
+        let watch = Watch::new(ebpf.map("ACTIVE"), generation)?;
         let mut hooks = Self {
             ebpf,
             pins,
             mode,
             always: Vec::new(),
             on_demand: Vec::new(),
+            demanded: false,
+            watch,
         };
         hooks.name_reads(&options.sensitive_paths)?;
         Ok(hooks)
@@ -207,30 +204,39 @@ impl Hooks {
         self.pins.is_some()
     }
 
-    /// Attaches the hooks on every system call that are not.
+    /// Attaches the hooks on every system call that are not. Those that were found
+    /// stopped are [`Hooks::mend`]'s.
     pub fn attach_on_demand(&mut self) -> Result<(), CaptureError> {
+        self.demanded = true;
         for hook in Hook::of(self.mode).filter(|hook| hook.on_demand) {
-            let mut there = self.on_demand.iter();
-            if !there.any(|(other, _)| std::ptr::eq(*other, hook)) {
+            if !self.is_attached(hook) && !self.watch.is_stopped(hook) {
                 let attached = self.attach(hook)?;
-                self.on_demand.push((hook, attached));
+                self.on_demand.push(attached);
             }
         }
         Ok(())
     }
 
+    /// Whether it was attached, and not found stopped since.
+    pub(super) fn is_attached(&self, hook: &Hook) -> bool {
+        let mut all = self.always.iter().chain(&self.on_demand);
+        all.any(|attached| std::ptr::eq(attached.hook(), hook))
+    }
+
     /// Detaches one of them: the kernel takes its time for each, and somebody
     /// may connect meanwhile.
     pub fn detach_one(&mut self) -> Result<(), CaptureError> {
+        self.demanded = false;
         match self.on_demand.pop() {
-            Some((_, attached)) => self.detach(attached),
+            Some(attached) => self.detach(attached),
             None => Ok(()),
         }
     }
 
     /// Detaches all.
     pub fn detach_all(&mut self) -> Result<(), CaptureError> {
-        while let Some((_, attached)) = self.on_demand.pop() {
+        self.demanded = false;
+        while let Some(attached) = self.on_demand.pop() {
             self.detach(attached)?;
         }
         while let Some(attached) = self.always.pop() {
@@ -278,32 +284,30 @@ impl Hooks {
             .collect()
     }
 
-    fn attach(&mut self, hook: &'static Hook) -> Result<Attached, CaptureError> {
+    pub(super) fn attach(&mut self, hook: &'static Hook) -> Result<Attached, CaptureError> {
         let refused = |error: &dyn std::error::Error| {
             CaptureError::Attach(hook.point.to_string(), describe(error))
         };
-        let unpinned = |error| CaptureError::Attach(hook.point.to_string(), error);
         let program = program(&mut self.ebpf, hook)?;
-        Ok(match hook.point {
+        let links = aya::features().bpf_perf_link();
+        let link = match hook.point {
             Point::Tracepoint(category, name) => {
                 let program: &mut TracePoint = program.try_into().map_err(|e| refused(&e))?;
                 let link = program.attach(category, name).map_err(|e| refused(&e))?;
-                let Some(pins) = &self.pins else {
+                if !links {
                     return Ok(Attached::Tracepoint(hook, link));
-                };
+                }
                 let link = program.take_link(link).map_err(|e| refused(&e))?;
-                let link = FdLink::try_from(link).map_err(|e| refused(&e))?;
-                Attached::Pinned(pins.keep(hook.program, link).map_err(unpinned)?)
+                FdLink::try_from(link).map_err(|e| refused(&e))?
             }
             Point::Entry(function) => {
                 let program: &mut KProbe = program.try_into().map_err(|e| refused(&e))?;
                 let link = program.attach(function, 0).map_err(|e| refused(&e))?;
-                let Some(pins) = &self.pins else {
+                if !links {
                     return Ok(Attached::Entry(hook, link));
-                };
+                }
                 let link = program.take_link(link).map_err(|e| refused(&e))?;
-                let link = FdLink::try_from(link).map_err(|e| refused(&e))?;
-                Attached::Pinned(pins.keep(hook.program, link).map_err(unpinned)?)
+                FdLink::try_from(link).map_err(|e| refused(&e))?
             }
             Point::Sshd(place) => {
                 let program: &mut UProbe = program.try_into().map_err(|e| refused(&e))?;
@@ -321,20 +325,23 @@ impl Hooks {
                     let link = program.attach(at, &site.program, UProbeScope::AllProcesses);
                     links.push(link.map_err(|e| refused(&e))?);
                 }
-                Attached::Sshd(hook, links)
+                return Ok(Attached::Sshd(hook, links));
             }
             Point::Return(function) => {
                 let event = kretprobe::Event::define(function).map_err(|e| refused(&e))?;
                 let program = program.fd().map_err(|e| refused(&e))?;
                 let probe = event.attach(program.as_fd()).map_err(|e| refused(&e))?;
-                if let Some(pins) = &self.pins {
-                    probe
-                        .pin(&pins.link(hook.program))
-                        .map_err(|e| refused(&e))?;
+                let pin = self.pins.as_ref().map(|pins| pins.link(hook.program));
+                if let Some(pin) = &pin {
+                    probe.pin(pin).map_err(|e| refused(&e))?;
                 }
-                Attached::Return(probe)
+                return Ok(Attached::Return(hook, probe, pin));
             }
-        })
+        };
+        let unpinned = |error| CaptureError::Attach(hook.point.to_string(), error);
+        let pin = self.pins.as_ref().map(|pins| pins.link(hook.program));
+        let kept = Kept::new(link, pin).map_err(unpinned)?;
+        Ok(Attached::Link(hook, kept))
     }
 
     fn detach(&mut self, attached: Attached) -> Result<(), CaptureError> {
@@ -354,11 +361,7 @@ impl Hooks {
                 (hook, detached)
             }
             Attached::Return(..) => return Ok(()),
-            // Detached when it is dropped.
-            Attached::Pinned(link) => {
-                drop(link.unpin().map_err(CaptureError::Pins)?);
-                return Ok(());
-            }
+            Attached::Link(_, kept) => return kept.detach().map_err(CaptureError::Pins),
         };
         detached.map_err(|error| CaptureError::Attach(hook.point.to_string(), describe(&error)))
     }

@@ -12,7 +12,7 @@
 
 use std::{
     ffi::CString,
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, Write as _},
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
@@ -40,6 +40,8 @@ pub struct Event {
 pub struct Probe {
     /// A link, or before Linux 5.15 the event itself.
     link: OwnedFd,
+    /// What the kernel says of it.
+    identity: Option<String>,
     _event: Event,
 }
 
@@ -92,8 +94,10 @@ impl Event {
 
     /// Attaches a program.
     pub fn attach(self, program: BorrowedFd<'_>) -> io::Result<Probe> {
+        let link = self.link(program)?;
         Ok(Probe {
-            link: self.link(program)?,
+            identity: identity(&link),
+            link,
             _event: self,
         })
     }
@@ -132,6 +136,16 @@ impl Event {
 }
 
 impl Probe {
+    /// Whether the descriptor still is what it was.
+    pub fn is_attached(&self) -> bool {
+        self.identity.is_some() && identity(&self.link) == self.identity
+    }
+
+    /// It is not attached any more: its descriptor may be something else's by now.
+    pub fn forget(self) {
+        std::mem::forget(self.link);
+    }
+
     /// Keeps the program attached beyond the agent's life, by a name in bpffs.
     pub fn pin(&self, path: &Path) -> io::Result<()> {
         let path = CString::new(path.as_os_str().as_bytes())?;
@@ -191,6 +205,19 @@ fn open(id: u64) -> io::Result<OwnedFd> {
             CLOSE_ON_EXEC,
         )
     })
+}
+
+/// The number of a link; of anything else what it is.
+fn identity(descriptor: &OwnedFd) -> Option<String> {
+    let fd = descriptor.as_raw_fd();
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    match about.lines().find(|line| line.starts_with("link_id:")) {
+        Some(line) => Some(line.to_owned()),
+        None => {
+            let what = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+            Some(what.to_string_lossy().into_owned())
+        }
+    }
 }
 
 fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {

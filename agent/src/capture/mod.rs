@@ -7,6 +7,7 @@
 //! take the load, and what they cannot take is counted there.
 
 mod adopt;
+mod attached;
 pub mod btf;
 mod census;
 mod check;
@@ -30,6 +31,7 @@ mod rings;
 pub mod sensitive;
 mod sshd_calls;
 mod tracefs;
+mod watch;
 
 use std::{
     io,
@@ -46,7 +48,7 @@ use nix::time::{ClockId, clock_gettime};
 pub use adopt::is_alive;
 use census::Census;
 pub use check::{Check, INSTRUCTION_BUDGET, check, check_types};
-use event::{Fact, KernelEvent, LossClass};
+use event::{Fact, HookStop, KernelEvent, LossClass};
 use hooks::Hooks;
 use ladder::Mode;
 pub use left::Left;
@@ -58,6 +60,7 @@ pub use queue::{Batch, BatchReceiver, BatchSender, queue};
 use ring::Marks;
 use rings::{Read, Rings};
 use sensitive::SensitivePaths;
+use watch::Look;
 
 /// How often the rings are drained while somebody is connected. Waking up for
 /// each record would cost more than the capture itself.
@@ -65,7 +68,7 @@ const BUSY_POLL: Duration = Duration::from_millis(10);
 
 /// How often once nothing has come for `QUIET_NS`: what comes then waits so much
 /// longer, once, and rings of the default size hold what it may be until then.
-const QUIET_POLL: Duration = Duration::from_millis(50);
+const QUIET_POLL: Duration = Duration::from_millis(100);
 
 /// Between two keystrokes of somebody who types it is not quiet.
 const QUIET_NS: u64 = 1_000_000_000;
@@ -79,6 +82,10 @@ const SETTLE_NS: u64 = 2_000_000;
 
 /// How often losses and the table of connections are looked at.
 const HOUSEKEEPING_NS: u64 = 1_000_000_000;
+
+/// How often it is looked whether the hooks are pinned; every second whether they
+/// work.
+const PINS_NS: u64 = 5_000_000_000;
 
 /// How often positions of dead streams are looked for. Rarely: see [`census`].
 const PRUNING_NS: u64 = 600_000_000_000;
@@ -223,6 +230,11 @@ pub struct Capture {
     last_read_boot_ns: u64,
     last_housekeeping_boot_ns: u64,
     last_pruning_boot_ns: u64,
+    /// When the hooks were last seen to work, all that had to.
+    last_inspection_boot_ns: u64,
+    last_look_at_pins_boot_ns: u64,
+    /// Everything up to this moment is handed over.
+    handed_over_boot_ns: u64,
 }
 
 /// Nanoseconds since boot (`CLOCK_BOOTTIME`), 0 if the clock cannot be read.
@@ -310,6 +322,9 @@ impl Capture {
             last_read_boot_ns: now,
             last_housekeeping_boot_ns: now,
             last_pruning_boot_ns: now,
+            last_inspection_boot_ns: now,
+            last_look_at_pins_boot_ns: now,
+            handed_over_boot_ns: 0,
         })
     }
 
@@ -346,6 +361,11 @@ impl Capture {
             }
             self.attach_on_demand(starting, now)?;
             let settled = now.saturating_sub(SETTLE_NS);
+            let ends = |read: &Read| matches!(read.event.fact, Fact::Exit { .. });
+            if self.pending.iter().any(ends) {
+                // A session must not end well without them.
+                self.inspect(Look::Attached);
+            }
             if now.saturating_sub(self.last_housekeeping_boot_ns) >= HOUSEKEEPING_NS {
                 self.housekeeping(now, settled);
             }
@@ -412,9 +432,11 @@ impl Capture {
         }
         if starting && !self.hooks.has_demand() {
             self.hooks.attach_on_demand()?;
-            // Only from now on: a login may have been quicker.
-            self.pending
-                .push(of_the_host(Fact::Attached, now_boot_ns()).into());
+            if self.hooks.has_demand() && self.hooks.are_whole() {
+                // Only from now on: a login may have been quicker.
+                self.pending
+                    .push(of_the_host(Fact::Attached, now_boot_ns()).into());
+            }
         } else if self.is_idle(now) && self.attach != Attach::Always && self.hooks.has_some() {
             if self.hooks.has_demand() {
                 self.pending.push(of_the_host(Fact::Detached, now).into());
@@ -424,8 +446,68 @@ impl Capture {
         Ok(())
     }
 
+    /// Looks whether the hooks work, and has them work again.
+    fn inspect(&mut self, look: Look) {
+        let now = now_boot_ns();
+        let stops = self.hooks.inspect(look);
+        if look == Look::Attached && stops.is_empty() {
+            return;
+        }
+        for stop in stops {
+            let (hook, reason) = (stop.hook.point.to_string(), stop.reason.words());
+            tracing::error!(hook, reason, "a hook does not work");
+            let stop = HookStop {
+                hook,
+                reason,
+                since_boot_ns: self.last_inspection_boot_ns,
+                blinds: stop.reason.blinds(),
+            };
+            // Before anything that happened since: a session may end there.
+            let at = self.handed_over_boot_ns.max(self.last_inspection_boot_ns);
+            let stop = of_the_host(Fact::HookStopped(stop.into()), at);
+            self.pending.push(stop.into());
+        }
+        if look >= Look::Switches {
+            self.last_inspection_boot_ns = now;
+        }
+        let was_whole = self.hooks.are_whole();
+        let mended = self.hooks.mend();
+        let mended_boot_ns = now_boot_ns();
+        for hook in &mended {
+            let hook = hook.point.to_string();
+            tracing::warn!(hook, "a hook works again");
+            let mended = of_the_host(Fact::HookMended(hook), mended_boot_ns);
+            self.pending.push(mended.into());
+        }
+        if was_whole || mended.is_empty() {
+            return;
+        }
+        match self.processes.begin_again() {
+            Ok(found) => self.pending.extend(found.into_iter().map(Read::from)),
+            Err(error) => tracing::error!(%error, "what began without hooks cannot be adopted"),
+        }
+        self.recount = true;
+        let attached_boot_ns = now_boot_ns();
+        if self.hooks.are_whole() {
+            // What stops next has worked until now.
+            self.last_inspection_boot_ns = attached_boot_ns;
+            if self.hooks.has_demand() {
+                self.pending
+                    .push(of_the_host(Fact::Attached, attached_boot_ns).into());
+            }
+        }
+    }
+
     fn housekeeping(&mut self, now: u64, settled: u64) {
         self.last_housekeeping_boot_ns = now;
+        let look = match now.saturating_sub(self.last_look_at_pins_boot_ns) >= PINS_NS {
+            true => Look::Pins,
+            false => Look::Switches,
+        };
+        if look == Look::Pins {
+            self.last_look_at_pins_boot_ns = now;
+        }
+        self.inspect(look);
         if std::mem::take(&mut self.recount) {
             self.census.replace(self.processes.table());
         }
@@ -446,6 +528,7 @@ impl Capture {
         let settled = self
             .pending
             .partition_point(|read| read.event.boot_ns <= until);
+        self.handed_over_boot_ns = until;
         let rest = self.pending.split_off(settled);
         let settled = std::mem::replace(&mut self.pending, rest);
         for Read { event, .. } in &settled {

@@ -65,6 +65,8 @@ pub struct Pins {
     generation: u64,
     /// Links of the agent before, by hook.
     old: Vec<(String, PinnedLink)>,
+    /// The maps that are pinned, by name, to pin them again.
+    maps: BTreeMap<String, MapData>,
 }
 
 impl Pins {
@@ -85,6 +87,7 @@ impl Pins {
             definitions,
             generation,
             old: Vec::new(),
+            maps: BTreeMap::new(),
         };
         remove_others(&pins.folder).map_err(failed)?;
         if pins.maps_fit() {
@@ -108,6 +111,7 @@ impl Pins {
             definitions: BTreeMap::new(),
             generation: 0,
             old: Vec::new(),
+            maps: BTreeMap::new(),
         };
         pins.old = pins.links();
         pins
@@ -175,9 +179,27 @@ impl Pins {
         }
     }
 
-    /// Keeps a program attached beyond the agent's life.
-    pub fn keep(&self, hook: &str, link: FdLink) -> Result<PinnedLink, String> {
-        link.pin(self.link(hook)).map_err(|error| error.to_string())
+    /// Notes which maps are pinned, once all of them are.
+    pub fn note_maps(&mut self) {
+        let names = self.definitions.keys();
+        let maps =
+            names.filter_map(|name| Some((name.clone(), MapData::from_pin(self.map(name)).ok()?)));
+        self.maps = maps.collect();
+    }
+
+    /// Pins maps again whose names somebody has removed, and makes the folder for
+    /// links.
+    pub fn pin_maps_again(&self) -> io::Result<()> {
+        let gone = |name: &str| !self.map(name).exists();
+        ensure_bpffs()?;
+        let links = self.folder.join("links").join(self.generation.to_string());
+        for folder in [self.folder.join("maps"), links] {
+            fs::create_dir_all(folder)?;
+        }
+        for (name, map) in self.maps.iter().filter(|(name, _)| gone(name)) {
+            map.pin(self.map(name)).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     /// Where this agent's link to a hook is pinned.
@@ -308,7 +330,7 @@ fn definitions(options: &Options) -> Result<BTreeMap<String, Definition>, Captur
 /// Turns the table over, each CPU's entry from that CPU: programs run there
 /// with preemption off, so that for each event either both the old and the new
 /// one see the old value, or both the new.
-fn activate(active: &SharedArray, generation: u64) {
+pub fn activate(active: &SharedArray, generation: u64) {
     let this = Pid::from_raw(0);
     let before = sched_getaffinity(this).ok();
     for (cpu, value) in active.values().iter().enumerate() {

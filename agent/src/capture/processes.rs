@@ -1,13 +1,14 @@
 //! The kernel programs' table of processes: written once, at the start, for what
 //! was already running, and read when events about processes were lost.
 
-use auditty_capture_ebpf::{
-    PROCESS_SERVER, PROCESS_USER, Position, Process, Transfer, WATCH_SERVER, WATCH_USER, WATCH_WORD,
-};
+use std::path::Path;
+
+use auditty_capture_ebpf::{Position, Process, Transfer, WATCH_WORD};
 use aya::maps::{Array, HashMap, MapData};
 
 use super::{
-    CaptureError,
+    CaptureError, adopt,
+    event::KernelEvent,
     hooks::Hooks,
     maps::{PositionValue, ProcessValue, TransferValue, WatchWord},
 };
@@ -21,15 +22,6 @@ const POSITIONS_HIGH: usize = 49_152;
 
 /// The same for open files of transfers.
 const TRANSFERS_HIGH: usize = 12_288;
-
-/// Why a process of this kind is watched.
-fn watch_bits(kind: u32) -> Option<u8> {
-    match kind {
-        PROCESS_SERVER => Some(WATCH_SERVER),
-        PROCESS_USER => Some(WATCH_USER),
-        _ => None,
-    }
-}
 
 /// Looks into the programs' maps.
 pub struct Processes {
@@ -91,6 +83,17 @@ impl Processes {
         }
     }
 
+    /// The hooks on processes were away: what has ended meanwhile leaves the table,
+    /// and what has begun is adopted.
+    pub fn begin_again(&mut self) -> Result<Vec<KernelEvent>, CaptureError> {
+        for (pid, _) in self.all() {
+            if !Path::new(&format!("/proc/{pid}")).exists() {
+                self.forget(pid)?;
+            }
+        }
+        adopt::adopt(self)
+    }
+
     /// Takes a process out again that ended while it was added.
     pub fn forget(&mut self, pid: u32) -> Result<(), CaptureError> {
         match self.processes.remove(&pid) {
@@ -117,7 +120,8 @@ impl Processes {
                 .processes
                 .iter()
                 .flatten()
-                .filter_map(|(pid, ProcessValue(process))| Some((pid, watch_bits(process.kind)?)))
+                .map(|(pid, ProcessValue(process))| (pid, process.watch_bits()))
+                .filter(|(_, bits)| *bits != 0)
                 .collect();
             for (pid, bits) in watched {
                 let index = pid / WATCH_WORD as u32;

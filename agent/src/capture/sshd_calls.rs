@@ -4,7 +4,7 @@
 //! that jumps there. The program's instructions are decoded from the beginning
 //! of its code, so that a probe is only ever set on the beginning of one.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
 use object::{
@@ -36,6 +36,15 @@ pub struct Site {
     pub behind: u64,
     /// `write`, not `read`.
     pub writes: bool,
+}
+
+/// The programs that are there, and which files they are: device and inode.
+pub fn programs() -> Vec<(&'static str, u64, u64)> {
+    let identity = |path: &&'static str| {
+        let file = fs::metadata(path).ok()?;
+        Some((*path, file.dev(), file.ino()))
+    };
+    PROGRAMS.iter().filter_map(identity).collect()
 }
 
 /// All calls in all programs of sshd on this host; or why there are none.

@@ -190,8 +190,11 @@ impl Journal {
         self.file.is_none() || self.bytes > MAX_BYTES
     }
 
-    /// Appends a line.
+    /// Appends a line, where there is something new to say.
     pub(super) fn write(&mut self, point: &Point, sessions: Vec<Entry>) -> Result<(), SpoolError> {
+        if !self.is_long() && sessions.is_empty() && self.knows(point) {
+            return Ok(());
+        }
         let line = Line {
             boot_id: self.state.boot_id.clone(),
             rings: self.state.rings.clone(),
@@ -215,6 +218,16 @@ impl Journal {
         }
         self.bytes += text.len() as u64;
         Ok(())
+    }
+
+    /// Whether the file says all of this already.
+    fn knows(&self, point: &Point) -> bool {
+        let Connections { changed, gone } = &point.connections;
+        let declared = point.declared.as_ref();
+        point.marks == self.state.marks
+            && declared.is_none_or(|declared| *declared == self.state.declared)
+            && changed.is_empty()
+            && gone.is_empty()
     }
 
     fn rewrite(&mut self) -> Result<(), SpoolError> {
@@ -321,6 +334,36 @@ mod tests {
                 Journaled::read(spool.path()).map(|read| read.handover().marks.data.cursor);
             assert_eq!(position, (expected > 0).then_some(expected), "{length}");
         }
+    }
+
+    #[test]
+    fn what_the_file_says_is_not_written_again() {
+        let spool = tempfile::tempdir().unwrap();
+        let id = Uuid::now_v7();
+        let mut journal = begin(spool.path());
+        let length = || fs::metadata(spool.path().join(NAME)).unwrap().len();
+        journal.write(&point(10), vec![entry(id, 2)]).unwrap();
+        let before = length();
+        journal.write(&point(10), Vec::new()).unwrap();
+        assert_eq!(length(), before);
+        journal.write(&point(10), vec![entry(id, 3)]).unwrap();
+        let with_session = length();
+        assert!(with_session > before);
+        let declared = Some(Declared {
+            missed_runs: 1,
+            ..Declared::default()
+        });
+        let point = Point {
+            declared,
+            ..point(10)
+        };
+        journal.write(&point, Vec::new()).unwrap();
+        let with_loss = length();
+        assert!(with_loss > with_session);
+        journal.write(&point, Vec::new()).unwrap();
+        assert_eq!(length(), with_loss);
+        let read = Journaled::read(spool.path()).unwrap();
+        assert_eq!(read.handover().declared.missed_runs, 1);
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl Reporter {
 
     async fn send_all(&mut self) {
         let mut written = self.outbox.written.subscribe();
+        let mut said = self.host.clone();
         let mut number = self.outbox.first;
         loop {
             let host = self.host.as_ref();
@@ -73,14 +74,17 @@ impl Reporter {
                 let news = written.wait_for(|written| *written >= number).await;
                 news.is_ok()
             };
-            match tokio::time::timeout(HEARTBEAT, news).await {
-                Err(_) => {
-                    self.beat().await;
-                    continue;
-                }
-                Ok(true) => {}
-                // The sender lives in the outbox, which this task holds.
-                Ok(false) => return,
+            tokio::select! {
+                news = tokio::time::timeout(HEARTBEAT, news) => match news {
+                    Err(_) => {
+                        self.beat().await;
+                        continue;
+                    }
+                    Ok(true) => {}
+                    // The sender lives in the outbox, which this task holds.
+                    Ok(false) => return,
+                },
+                () = change(said.as_mut()) => continue,
             }
             let mut backoff = Backoff::default();
             while let Err(error) = self.send_batch(number, &mut backoff).await {
@@ -213,6 +217,17 @@ impl Reporter {
             encoded,
         )
     }
+}
+
+/// Waits until the host says something else of itself.
+async fn change(said: Option<&mut watch::Receiver<Option<HostReport>>>) {
+    if let Some(said) = said
+        && said.changed().await.is_ok()
+    {
+        return;
+    }
+    // Nobody will say any more.
+    std::future::pending().await
 }
 
 fn log_refusal(status: &Status) {

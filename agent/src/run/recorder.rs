@@ -14,6 +14,7 @@ use super::break_glass::Uses;
 use super::door::{Door, SOCKET};
 use super::ending::end_overdue;
 use super::notify;
+use super::stops::Stops;
 use crate::capture::event::{Fact, LossClass};
 use crate::capture::ring::Marks;
 use crate::capture::{Batch, BatchReceiver, Declared, is_alive, now_boot_ns};
@@ -61,6 +62,7 @@ pub(super) struct Recorder {
     looks_for_the_dead: u32,
     found_dead: HashSet<u32>,
     unrecorded: Uses,
+    stops: Option<Stops>,
 }
 
 impl Recorder {
@@ -88,6 +90,15 @@ impl Recorder {
             looks_for_the_dead: 0,
             found_dead: HashSet::new(),
             unrecorded: Uses::new(state_directory),
+            stops: None,
+        }
+    }
+
+    /// Will also have the collector told of hooks that do not work.
+    pub(super) fn telling(self, stops: Stops) -> Self {
+        Self {
+            stops: Some(stops),
+            ..self
         }
     }
 
@@ -187,6 +198,13 @@ impl Recorder {
             if let Fact::Loss(loss) = &event.fact
                 && matches!(loss.class, LossClass::Process | LossClass::Any)
             {
+                self.looks_for_the_dead = LOOKS_FOR_THE_DEAD;
+            }
+            if let (Fact::HookStopped(_) | Fact::HookMended(_), Some(stops)) =
+                (&event.fact, &mut self.stops)
+            {
+                stops.note(event, clock());
+                // Ends may have been missed.
                 self.looks_for_the_dead = LOOKS_FOR_THE_DEAD;
             }
             if let Fact::ConnectionStart(_) = &event.fact {

@@ -64,6 +64,24 @@ impl Sessions {
         known.until_boot_ns = event.boot_ns;
     }
 
+    /// An event whose session is not known: it may be of each that is open.
+    pub(super) fn of_any_session(
+        &mut self,
+        event: &KernelEvent,
+        class: GapClass,
+        sink: &mut dyn Sink,
+    ) {
+        let connection = self.connections.get(&event.connection);
+        let keys = connection.map_or_else(Vec::new, |c| c.sessions.clone());
+        for key in keys {
+            if let Some((session, mut out)) = self.open(key, sink) {
+                let span = (event.boot_ns, event.boot_ns);
+                let what = (GapCause::Unattributed, class);
+                session.lose(&mut out, what, (Some(1), None), span);
+            }
+        }
+    }
+
     /// Before a session is finished: stream bytes of its connection that are
     /// lost and showed nowhere may be its own. Beside other open sessions their
     /// number cannot be told apart.

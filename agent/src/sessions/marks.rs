@@ -10,7 +10,7 @@ use super::lineage::SessionKey;
 use super::session::OpenSession;
 use super::sink::Sink;
 use super::timeline::Out;
-use crate::capture::event::{KernelEvent, Use};
+use crate::capture::event::{HookStop, KernelEvent, Use};
 
 /// Injected bytes are told together, this often: each is a system call of its
 /// own.
@@ -112,6 +112,30 @@ impl Sessions {
             if let Some((session, mut out)) = self.open(key, sink) {
                 session.declare_detached(&mut out, boot_ns);
             }
+        }
+    }
+
+    /// A hook does not work. What open sessions miss is declared when all hooks are
+    /// attached again, or when they end.
+    pub(super) fn hook_stopped(&mut self, boot_ns: u64, stop: &HookStop, sink: &mut dyn Sink) {
+        if !stop.blinds {
+            return;
+        }
+        self.attached_boot_ns = u64::MAX;
+        let now = self.now.max(boot_ns);
+        for key in self.keys() {
+            let Some((session, mut out)) = self.open(key, sink) else {
+                continue;
+            };
+            let began = session.timeline.record.start_boot_ns;
+            session
+                .detached_boot_ns
+                .get_or_insert(stop.since_boot_ns.max(began));
+            let marker = Marker {
+                marker: "hook_stopped".into(),
+                message: format!("The {} does not work: {}.", stop.hook, stop.reason),
+            };
+            session.emit(&mut out, now, Body::Marker(marker));
         }
     }
 

@@ -188,6 +188,9 @@ impl Sessions {
             Fact::Use(used) => self.used(event, *used, sink),
             Fact::Detached => self.detached(event.boot_ns, sink),
             Fact::Attached => self.attached(event.boot_ns, sink),
+            Fact::HookStopped(stop) => self.hook_stopped(event.boot_ns, stop, sink),
+            // What was blind until then says [`Fact::Attached`].
+            Fact::HookMended(_) => {}
         }
     }
 

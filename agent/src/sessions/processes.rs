@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use auditty_recording::event::{Body, Exit, ExitStatus};
+use auditty_recording::event::{Body, Exit, ExitStatus, GapClass};
 
 use super::Sessions;
 use super::commands::exec_event;
@@ -105,6 +105,9 @@ impl Sessions {
                 Owner::Unknown => self.origin(id, exec),
                 owner => owner,
             };
+            if matches!(owner, Owner::Unknown) && !exec.server {
+                self.of_any_session(event, GapClass::Exec, sink);
+            }
             self.follow(event, exec.parent, owner, exec.adopted);
         } else if by_root != Owner::Unknown && !exec.server {
             self.set_owner(pid, by_root);

@@ -3,7 +3,7 @@
 
 use auditty_capture_ebpf::{
     CAUSE_TABLE_FULL, CLASS_PROCESS, ConnectionBody, KIND_CONNECTION, PATH_MAX, PROCESS_SERVER,
-    Process, WATCH_SERVER, mint,
+    Process, mint,
 };
 use aya_ebpf::helpers::generated;
 
@@ -26,7 +26,7 @@ pub fn start(pid: u32, socket: Address, parent_connection: u64, boot_ns: u64) ->
         ..Process::new(PROCESS_SERVER)
     };
     remember(pid, &process);
-    kernel::watch(pid, WATCH_SERVER);
+    kernel::watch(pid, process.watch_bits());
     if let Some(scratch) = emit::begin(KIND_CONNECTION, Origin::from(&process), pid, boot_ns) {
         let cred: Address = read(kernel::current_task(), offset!(task_cred));
         let family: u16 = read(socket, offset!(sk_family));

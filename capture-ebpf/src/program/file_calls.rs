@@ -11,6 +11,7 @@ use core::hint::black_box;
 use auditty_capture_ebpf::{
     CAUSE_TABLE_FULL, CLASS_FILE, FILE_CALLS, FileCall, PROCESS_IS_SUBSYSTEM, PROCESS_IS_TRANSFER,
     PROCESS_USER, Process, SHAPE_CLOSE, SHAPE_DESCRIPTOR, SHAPE_NAME, SHAPE_OPEN_HOW, SHAPE_READ,
+    WATCH_SERVER, WATCH_TRANSFER,
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap, programs::TracePointContext,
@@ -87,11 +88,21 @@ fn look_up(number: u64) -> u64 {
     }
 }
 
+/// Whether a call of this shape, 0 for none, matters in a process that is watched
+/// so: most calls move bytes, and those of a file matter only in a transfer.
+#[inline(always)]
+fn concerns(shape: u8, watched: u8) -> bool {
+    shape != 0 && (shape < SHAPE_READ || watched & WATCH_TRANSFER != 0)
+}
+
 /// A watched process entered a system call.
 #[inline(always)]
-pub fn enter(context: &TracePointContext, number: u64) {
+pub fn enter(context: &TracePointContext, number: u64, watched: u8) {
     let call = look_up(number);
-    if call != 0 {
+    let shape = FileCall::unpack(call).shape;
+    let may_begin = watched & WATCH_SERVER != 0
+        && file_transfers::may_find_subsystem(shape, field(context, ARGS_AT));
+    if concerns(shape, watched) || may_begin {
         begin_file_call(
             call,
             field(context, ARGS_AT),
@@ -104,9 +115,9 @@ pub fn enter(context: &TracePointContext, number: u64) {
 
 /// It left the system call.
 #[inline(always)]
-pub fn exit(number: u64, result: u64) {
+pub fn exit(number: u64, result: u64, watched: u8) {
     let call = look_up(number);
-    if call != 0 {
+    if concerns(FileCall::unpack(call).shape, watched) {
         end_file_call(call, result);
     }
 }

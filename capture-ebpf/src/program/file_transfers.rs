@@ -96,6 +96,7 @@ pub extern "C" fn sort_out_transfer() -> i32 {
         quiet(0, pid);
         quiet(1, pid);
     }
+    kernel::watch(pid, process.watch_bits());
     0
 }
 
@@ -160,16 +161,23 @@ pub fn is_quiet(pipe: u64) -> bool {
     QUIET_PIPES.get_ptr(pipe as u32).is_some()
 }
 
+/// Whether a call of sshd can tell that it serves files itself.
+#[inline(always)]
+pub fn may_find_subsystem(shape: u8, fd: u64) -> bool {
+    shape == SHAPE_READ && fd as u32 == 0
+}
+
 /// An sshd that reads a pipe as its standard input serves files itself: there
 /// is none at any other sshd's.
 #[inline(always)]
 pub fn find_subsystem(process: &mut Process, shape: u8, fd: u64) {
-    if process.kind != PROCESS_SERVER || shape != SHAPE_READ || fd as u32 != 0 {
+    if process.kind != PROCESS_SERVER || !may_find_subsystem(shape, fd) {
         return;
     }
     if files::classify(kernel::file(0)).class == CLASS_PIPE {
         process.flags |= PROCESS_IS_TRANSFER | PROCESS_IS_TALKING | PROCESS_IS_SUBSYSTEM;
         let pid = kernel::current_pid();
+        kernel::watch(pid, process.watch_bits());
         quiet(0, pid);
         quiet(1, pid);
     }

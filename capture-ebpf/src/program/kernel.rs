@@ -5,9 +5,7 @@ use core::{ffi::c_void, mem::MaybeUninit};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
 
 use crate::maps::{ACTIVE, GENERATION, PROCESSES, WATCHED, offset};
-use auditty_capture_ebpf::{
-    PROCESS_SERVER, PROCESS_USER, Process, WATCH_SERVER, WATCH_USER, WATCH_WORD,
-};
+use auditty_capture_ebpf::{Process, WATCH_WORD};
 
 /// A kernel object, by its address. 0 reads as zeros.
 pub type Address = u64;
@@ -121,7 +119,7 @@ pub fn watched(pid: u32) -> u8 {
     unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) }
 }
 
-/// Says whether and why the process' system calls are of interest. A byte
+/// Says why the process' system calls are of interest: `WATCH_*` bits. A byte
 /// store: other CPUs may write the neighbours at the same moment.
 #[inline(always)]
 pub fn watch(pid: u32, bits: u8) {
@@ -130,16 +128,6 @@ pub fn watch(pid: u32, bits: u8) {
     };
     // SAFETY: as in `watched`.
     unsafe { *word.cast::<u8>().add(pid as usize % WATCH_WORD) = bits }
-}
-
-/// Why a process of this kind is watched.
-#[inline(always)]
-pub fn watch_bits(kind: u32) -> u8 {
-    match kind {
-        PROCESS_SERVER => WATCH_SERVER,
-        PROCESS_USER => WATCH_USER,
-        _ => 0,
-    }
 }
 
 /// An IPv4 address, as it lies in memory, in the first four bytes.

@@ -59,7 +59,7 @@ pub fn field(context: &TracePointContext, at: usize) -> u64 {
 #[inline(always)]
 fn try_raw_sys_enter(context: &TracePointContext, watched: u8) {
     let number = field(context, ID_AT);
-    file_calls::enter(context, number);
+    file_calls::enter(context, number, watched);
     let first = field(context, ARGS_AT);
     let second = field(context, ARGS_AT + 8);
     let third = field(context, ARGS_AT + 16);

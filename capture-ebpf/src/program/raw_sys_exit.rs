@@ -27,9 +27,10 @@ const MAX_TRANSFER: u64 = 0x7fff_f000;
 /// One load decides for a process that is not ours.
 #[tracepoint]
 pub fn raw_sys_exit(context: TracePointContext) -> u32 {
-    if kernel::watched(kernel::current_pid()) != 0 && kernel::is_active() {
+    let watched = kernel::watched(kernel::current_pid());
+    if watched != 0 && kernel::is_active() {
         let (number, result) = (field(&context, ID_AT), field(&context, RETURN_AT));
-        file_calls::exit(number, result);
+        file_calls::exit(number, result, watched);
         call_ended(number, result);
     }
     0

@@ -8,7 +8,7 @@ use auditty_capture_ebpf::{
     ARGS_PIECES, EXEC_BY_PROBES, EXEC_DELETED, EXEC_SERVER, EXEC_SESSION_LEADER, EXEC_UNPROBED,
     ExecBody, KIND_ARGS, KIND_EXEC, PATH_CWD, PATH_EXE, PATH_MAX, PAYLOAD_MAX,
     PROCESS_IS_OF_PROBED, PROCESS_IS_PROBED, PROCESS_LISTENER, PROCESS_SERVER, PROCESS_USER,
-    PieceBody, Process, WATCH_USER, mint,
+    PieceBody, Process, mint,
 };
 use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
@@ -66,7 +66,7 @@ fn sort_out(
         if !is_server {
             process.kind = PROCESS_USER;
             process.root = mint(boot_ns, pid);
-            kernel::watch(pid, WATCH_USER);
+            kernel::watch(pid, process.watch_bits());
         }
         return Some(*process);
     }

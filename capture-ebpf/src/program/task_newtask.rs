@@ -56,7 +56,7 @@ fn try_task_newtask(context: &TracePointContext, parent_pid: u32, parent: &Proce
     if PROCESSES.insert(pid, child, 0).is_err() {
         loss::count(origin, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
     }
-    kernel::watch(pid, kernel::watch_bits(parent.kind));
+    kernel::watch(pid, child.watch_bits());
     let kind = if parent.kind == PROCESS_LISTENER {
         KIND_LISTENER_FORK
     } else {

@@ -1,3 +1,4 @@
+use auditty_recording::event::{GapCause, GapClass};
 use auditty_recording::session::{AuthMethod, Evidence, Grant, GrantStatus, SessionKind};
 
 use super::rig::{CHILD, MONITOR, Rig, SHELL, SSHD};
@@ -267,6 +268,13 @@ fn a_lost_fork_is_found_by_the_parent_in_the_exec() {
     rig.shell(SSHD, 111, 1);
     rig.exec_with(152, &["whose?"], |exec| exec.parent = 9_999);
     assert_eq!(rig.sessions.counters().unattributed_execs, 1);
+    for session in [0, 1] {
+        let gap = rig.session(session).gaps().pop().unwrap();
+        assert_eq!(
+            (gap.cause, gap.class, gap.events),
+            (GapCause::Unattributed, GapClass::Exec, Some(1))
+        );
+    }
 }
 
 #[test]

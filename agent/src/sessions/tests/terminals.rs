@@ -2,7 +2,7 @@ use auditty_recording::event::{Body, GapCause, GapClass, Link, LinkRelation, Str
 use auditty_recording::session::Verdict;
 
 use super::rig::{MS, Rig, SHELL, SIZE, SSHD};
-use crate::capture::event::{Direction, Fact, Fd, TerminalData, Use, WindowSize};
+use crate::capture::event::{Direction, Fact, Fd, HookStop, TerminalData, Use, WindowSize};
 
 const TMUX: u32 = 130;
 
@@ -324,6 +324,52 @@ fn a_time_with_less_capture_is_declared_once_to_those_it_concerns() {
     assert_eq!(gaps.len(), 1);
     assert_eq!(gaps[0].from_boot_ns, from + MS);
     assert!(gaps[0].to_boot_ns >= from + 60_000 * MS);
+}
+
+/// What is open has the gap, what begins meanwhile too, and what ends in it.
+#[test]
+fn a_hook_that_stops_is_a_gap_until_all_work_again() {
+    let stop = |since_boot_ns, blinds| {
+        Fact::HookStopped(Box::new(HookStop {
+            hook: "tracepoint a:b".to_owned(),
+            reason: "it was detached",
+            since_boot_ns,
+            blinds,
+        }))
+    };
+    let mut rig = with_tmux();
+    rig.fact(0, stop(rig.now, false));
+    let since = rig.now;
+    rig.pass(1_000);
+    rig.fact(0, stop(since, true));
+    rig.fact(0, stop(since + MS, true));
+    rig.pass(1_000);
+    assert!(rig.session(0).gaps().is_empty());
+    rig.fact(0, Fact::HookMended("tracepoint a:b".to_owned()));
+    rig.fact(0, Fact::Attached);
+    rig.end_of_batch();
+    let gaps = rig.session(0).gaps();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(
+        (gaps[0].cause, gaps[0].class),
+        (GapCause::Detached, GapClass::Any)
+    );
+    assert_eq!(gaps[0].from_boot_ns, since);
+    let told = rig.session(0).story();
+    let markers = told.iter().filter(|line| *line == "marker hook_stopped");
+    assert_eq!(markers.count(), 2);
+
+    // It ends before they work.
+    let mut rig = with_tmux();
+    let since = rig.now;
+    rig.fact(0, stop(since, true));
+    rig.exit(SHELL, 0);
+    rig.disconnect();
+    rig.fact(0, Fact::Attached);
+    rig.end_of_batch();
+    let gaps = rig.session(0).gaps();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].from_boot_ns, since);
 }
 
 /// Hooks are attached when a login begins. One that is quicker is not complete.
