@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     prost.enable_type_names();
     prost.btree_map([
         ".auditty.v1.Host.labels",
+        ".auditty.v1.Alert.labels",
         ".auditty.v1.AccessGrant.host_labels",
     ]);
     let descriptors = compiler.file_descriptor_set();

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::args::{Alerts, Audit, FailedLogins, Search, Sessions};
+use crate::args::{Alerts, Audit, FailedLogins, Hosts, Search, Sessions};
 use crate::failure::{Failure, Result};
 use crate::moment::Zone;
 
@@ -36,11 +36,7 @@ pub fn sessions(args: &Sessions, zone: &Zone) -> Result<String> {
         .into_iter()
         .filter_map(|(what, value)| Some(format!("{what} {}", quoted(&value?))))
         .collect();
-    parts.extend(
-        args.label
-            .iter()
-            .map(|label| format!("label = {}", quoted(label))),
-    );
+    parts.extend(labels(&args.label));
     parts.extend(args.page.filter.clone());
     Ok(parts.join(" AND "))
 }
@@ -130,7 +126,7 @@ pub fn alerts(args: &Alerts, zone: &Zone) -> Result<String> {
         let value = quoted(value.as_ref()?);
         Some(format!("{field} = {value}"))
     });
-    let mut parts: Vec<_> = named.collect();
+    let mut parts: Vec<_> = named.chain(labels(&args.label)).collect();
     for (operator, text) in [(">=", &args.since), ("<", &args.until)] {
         if let Some(text) = text {
             let at = zone.parse(text, now).map_err(Failure::usage)?;
@@ -139,6 +135,19 @@ pub fn alerts(args: &Alerts, zone: &Zone) -> Result<String> {
     }
     parts.extend(args.page.filter.clone());
     Ok(parts.join(" AND "))
+}
+
+/// The filter that the options of `auditty hosts` ask for.
+pub fn hosts(args: &Hosts) -> String {
+    let parts = labels(&args.label).chain(args.filter.clone());
+    parts.collect::<Vec<_>>().join(" AND ")
+}
+
+/// Labels that a host must have.
+fn labels(labels: &[String]) -> impl Iterator<Item = String> {
+    labels
+        .iter()
+        .map(|label| format!("label = {}", quoted(label)))
 }
 
 /// The filter that the options of `auditty failed-logins` ask for.
@@ -255,18 +264,31 @@ mod tests {
 
     #[test]
     fn every_option_of_alerts_becomes_a_comparison_that_parses() {
-        let kinds = (1..=11).map(|kind| v1::AlertKind::try_from(kind).unwrap());
+        let kinds = (1..=13).map(|kind| v1::AlertKind::try_from(kind).unwrap());
         for kind in kinds {
             let kind = format!("--kind={}", ShortName::short_name(kind));
             let options = [&kind, "--host=a", "--user=b", "--since=1h", "--until=1m"];
-            let typed = ["auditty", "alerts"].into_iter().chain(options);
+            let typed = ["auditty", "alerts", "--label=env=prod"]
+                .into_iter()
+                .chain(options);
             let Verb::Alerts(args) = Cli::parse_from(typed).verb else {
                 unreachable!()
             };
             let text = super::alerts(&args, &Zone::new(true)).unwrap();
             let parsed = Filter::alerts(&text).unwrap();
-            assert_eq!(parsed.comparisons.len(), 5, "{text}");
+            assert_eq!(parsed.comparisons.len(), 6, "{text}");
         }
+    }
+
+    #[test]
+    fn every_option_of_hosts_becomes_a_comparison_that_parses() {
+        let options = ["--label=env=prod", "--label=zone=a", "--filter=host_id : a"];
+        let typed = ["auditty", "hosts"].into_iter().chain(options);
+        let Verb::Hosts(args) = Cli::parse_from(typed).verb else {
+            unreachable!()
+        };
+        let parsed = Filter::hosts(&super::hosts(&args)).unwrap();
+        assert_eq!(parsed.comparisons.len(), 3);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `HostService`: which hosts there are, and whether they are heard of.
 
 use auditty_proto::{
+    filter::Filter,
     page_token,
     v1::{self, HostState, host_service_server::HostService},
 };
@@ -8,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     access::{Asked, Principal},
-    query::{failed, limit, position},
+    query::{failed, invalid_filter, limit, position},
     store::{HostName, Scope, Store},
 };
 
@@ -45,12 +46,16 @@ impl HostService for Hosts {
         let v1::ListHostsRequest {
             page_size,
             page_token,
+            filter: filter_text,
             ..
         } = request.into_inner();
         let limit = limit(page_size, DEFAULT_HOSTS)?;
-        let of = ["ListHosts", &state.to_string()];
+        let filter = Filter::hosts(&filter_text).map_err(invalid_filter)?;
+        let of = ["ListHosts", &state.to_string(), &filter_text];
         let after = position(&of, &page_token, host_position)?;
-        let page = self.store.hosts(&allowed, silent, after.as_ref(), limit);
+        let page = self
+            .store
+            .hosts(&allowed, &filter, silent, after.as_ref(), limit);
         let page = page.await.map_err(failed)?;
         let last = page.items.last().filter(|_| page.more);
         let next_page_token =

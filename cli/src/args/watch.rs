@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Page, Paging};
+use super::{Page, Paging, label};
 
 /// `auditty hosts`.
 #[derive(Args, Debug)]
@@ -13,6 +13,12 @@ pub struct Hosts {
     /// Only hosts that are heard of
     #[arg(long)]
     pub live: bool,
+    /// Label of the host; several must all be there
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<String>,
+    /// More conditions, joined by AND: `agent_version < "1.2" AND hostname : "db-"`
+    #[arg(long, value_name = "EXPR")]
+    pub filter: Option<String>,
     #[command(flatten)]
     pub paging: Paging,
 }
@@ -24,7 +30,8 @@ pub struct Alerts {
     #[arg(long, value_name = "KIND", value_parser = [
         "ungranted_login", "grant_outlived", "session_lossy", "session_interrupted",
         "sensitive_command", "host_silent", "host_heard", "host_changed",
-        "host_key_uncertified", "evidence_conflict", "verification_failed",
+        "host_key_uncertified", "evidence_conflict", "verification_failed", "hook_stopped",
+        "hook_mended",
     ])]
     pub kind: Option<String>,
     /// Name of the host
@@ -33,6 +40,9 @@ pub struct Alerts {
     /// Unix user of the session
     #[arg(long)]
     pub user: Option<String>,
+    /// Label of the host; several must all be there
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<String>,
     /// At this time or later: `2h` (ago), `2026-01-31 12:00`, RFC 3339
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,

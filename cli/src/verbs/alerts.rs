@@ -125,7 +125,7 @@ fn header() -> String {
 fn row(alert: &v1::Alert, config: &Config) -> Vec<Text> {
     let at = moment::from_proto(alert.time.as_ref());
     let tone = match alert.kind() {
-        AlertKind::HostHeard => Tone::Good,
+        AlertKind::HostHeard | AlertKind::HookMended => Tone::Good,
         AlertKind::SessionLossy | AlertKind::HostChanged => Tone::Warning,
         _ => Tone::Bad,
     };

@@ -10,7 +10,7 @@ use crate::csv::{self, Cell};
 use crate::failure::Result;
 use crate::source::Watching;
 use crate::table::{self, Column, Text, Tone};
-use crate::{moment, out, paging};
+use crate::{moment, out, paging, query};
 
 const COLUMNS: [Column; 8] = [
     Column::text("HOST"),
@@ -33,6 +33,7 @@ pub(super) async fn run(args: &Hosts, config: &Config) -> Result<()> {
     let request = v1::ListHostsRequest {
         page_size: args.paging.limit.into(),
         state: state.into(),
+        filter: query::hosts(args),
         ..Default::default()
     };
     let answer = paging::list(&args.paging, async |page_token| {
@@ -70,6 +71,13 @@ fn row(known: &v1::KnownHost, now: Timestamp, config: &Config) -> Vec<Text> {
             Text::toned(format!("SILENT for {ago}"), Tone::Bad)
         }
         (v1::HostState::Silent, None) => Text::toned("SILENT", Tone::Bad),
+        (state, _) if !known.stopped_hooks.is_empty() => {
+            let stopped = match known.stopped_hooks.len() {
+                1 => "1 HOOK STOPPED".to_owned(),
+                several => format!("{several} HOOKS STOPPED"),
+            };
+            Text::toned(format!("{}, {stopped}", state.short_name()), Tone::Bad)
+        }
         (state, _) => Text::toned(state.short_name(), Tone::Good),
     };
     vec![
@@ -94,6 +102,14 @@ fn labels(host: &v1::Host) -> String {
     labels.join(", ")
 }
 
+fn stopped_hooks(known: &v1::KnownHost) -> String {
+    let stops = known.stopped_hooks.iter();
+    let stops: Vec<_> = stops
+        .map(|stop| format!("{}: {}", stop.hook, stop.reason))
+        .collect();
+    stops.join(", ")
+}
+
 fn csv_of(hosts: &[v1::KnownHost]) -> String {
     let mut text = csv::header([
         "host_id",
@@ -105,6 +121,7 @@ fn csv_of(hosts: &[v1::KnownHost]) -> String {
         "agent_version",
         "capture_mode",
         "labels",
+        "stopped_hooks",
         "tenant",
     ]);
     for known in hosts {
@@ -123,6 +140,7 @@ fn csv_of(hosts: &[v1::KnownHost]) -> String {
             Cell::from(known.agent_version.as_str()),
             Cell::from(host.capture_mode.as_str()),
             Cell::Text(labels(&host)),
+            Cell::Text(stopped_hooks(known)),
             Cell::from(known.tenant.as_str()),
         ]);
     }

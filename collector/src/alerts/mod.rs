@@ -39,8 +39,8 @@ use watcher::Watcher;
 pub use deliver::Destination;
 pub(crate) use deliver::deliver;
 pub use post::WebhookTarget;
-pub use rules::Rule;
 pub(crate) use rules::causes;
+pub use rules::{Rule, RuleText};
 pub use silence::note_silent;
 pub(crate) use silence::watch as watch_silence;
 pub use syslog::{SyslogAddress, SyslogTarget};
@@ -75,8 +75,8 @@ impl Default for Alarm {
 pub struct AlarmSettings {
     /// How long a host may say nothing before that is an alert.
     pub silence: Duration,
-    /// Names and filters over commands.
-    pub rules: Vec<(String, String)>,
+    /// Commands that are an alert.
+    pub rules: Vec<RuleText>,
     /// Where alerts are posted.
     pub webhooks: Vec<WebhookTarget>,
     /// The system's log they go to.
@@ -93,6 +93,14 @@ pub enum AlarmError {
         name: String,
         /// What is wrong with it.
         source: FilterError,
+    },
+    /// A pattern is none, or too large.
+    #[error("the pattern of {name:?}: {source}")]
+    Pattern {
+        /// Whose.
+        name: String,
+        /// What is wrong with it.
+        source: regex::Error,
     },
     /// A file cannot be used.
     #[error("{}: {reason}", path.display())]
@@ -115,8 +123,7 @@ pub enum AlarmError {
 impl Alarm {
     /// Reads the files and filters that the settings name.
     pub fn load(settings: &AlarmSettings) -> Result<Self, AlarmError> {
-        let rules = settings.rules.iter();
-        let rules = rules.map(|(name, filter)| Rule::new(name, filter));
+        let rules = settings.rules.iter().map(Rule::new);
         let mut destinations = Vec::new();
         for target in &settings.webhooks {
             destinations.push(target.load()?);

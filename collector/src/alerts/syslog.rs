@@ -125,7 +125,7 @@ impl Syslog {
     fn line(&self, alert: &v1::Alert) -> Result<String, Undelivered> {
         let json = json::to_string(alert).map_err(|e| Undelivered::Refused(e.to_string()))?;
         let severity = match alert.kind() {
-            AlertKind::HostHeard => NOTICE,
+            AlertKind::HostHeard | AlertKind::HookMended => NOTICE,
             _ => WARNING,
         };
         let time = alert.time.as_ref();

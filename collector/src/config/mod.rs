@@ -64,6 +64,7 @@
 //! [[alerts.rules]]                        # commands, as for ListCommands
 //! name = "shadow"
 //! filter = "command_line : '/etc/shadow'"
+//! pattern = '\bshadow-?$'                 # a regular expression; one may be missing
 //! [[alerts.webhooks]]
 //! name = "soc"
 //! url = "https://soc.example.com/auditty"
@@ -379,6 +380,17 @@ mod tests {
             (
                 "[[alerts.rules]]\nname = \"x\"\nfilter = \"line : 'x'\"",
                 ["`alerts.rules.filter`", "command_line"],
+            ),
+            (
+                "[[alerts.rules]]\nname = \"x\"",
+                ["`alerts.rules.filter`", "\"x\": must not be empty"],
+            ),
+            (
+                "[[alerts.rules]]\nname = \"x\"\npattern = \"a(\"",
+                [
+                    "`alerts.rules.pattern`",
+                    "the pattern of \"x\": regex parse error",
+                ],
             ),
             (
                 "[[alerts.webhooks]]\nname = \"x\"\nurl = \"http://example.com\"",

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     Page, Scope, Store, StoreError,
     database::{Changes, Row, Sql},
-    filters::{push_field, push_filter},
+    filters::{push_field, push_filter, push_value},
     write::{ROWS, often},
 };
 
@@ -79,6 +79,7 @@ impl Store {
                 logins.insert(id, v1::Session::decode(row.bytes("message")?)?);
             }
         }
+        let labels = self.labels_of(changes, &new).await?;
         let count = i64::try_from(new.len()).unwrap_or(i64::MAX);
         let mut sql = self
             .database
@@ -92,10 +93,39 @@ impl Store {
         let now = Timestamp::now();
         for (revision, ((tenant, key), cause)) in (first..).zip(&new) {
             let session = logins.get(&*cause.alert.session_id);
-            let alert = finished(&cause.alert, session, revision, now);
+            let mut alert = finished(&cause.alert, session, revision, now);
+            if alert.labels.is_empty() {
+                let of = (tenant.clone(), alert.host_id.clone());
+                alert.labels = labels.get(&of).cloned().unwrap_or_default();
+            }
             self.put_alert(changes, tenant, key, &alert).await?;
         }
         Ok(())
+    }
+
+    /// What the hosts of new alerts say of their labels.
+    async fn labels_of(
+        &self,
+        changes: &mut Changes,
+        new: &[((String, String), &Cause)],
+    ) -> Result<BTreeMap<(String, String), BTreeMap<String, String>>, StoreError> {
+        let hosts = new
+            .iter()
+            .map(|((tenant, _), cause)| (tenant.clone(), cause.alert.host_id.clone()));
+        let hosts: BTreeSet<_> = hosts.collect();
+        let mut labels = BTreeMap::new();
+        for host in hosts {
+            let (tenant, host_id) = (host.0.as_str(), host.1.as_str());
+            let mut sql = self
+                .database
+                .sql("SELECT h.message FROM hosts h WHERE (h.tenant, h.host_id) = ");
+            sql.tuple([tenant, host_id]);
+            if let Some(row) = changes.rows(sql.often()).await?.first() {
+                let report = v1::HostReport::decode(row.bytes("message")?)?;
+                labels.insert(host, report.host.unwrap_or_default().labels);
+            }
+        }
+        Ok(labels)
     }
 
     /// Makes alerts of causes that nothing else is stored for.
@@ -115,13 +145,14 @@ impl Store {
         let mut sql = self
             .database
             .sql("INSERT INTO alerts (tenant, cause, revision, message");
-        for field in ALERT_FIELDS {
+        let columns = || ALERT_FIELDS.iter().filter(|field| !field.repeated);
+        for field in columns() {
             sql.push(", \"").push(field.name).push("\"");
         }
         sql.push(") VALUES (").bind(tenant).push(", ").bind(cause);
         sql.push(", ").bind(signed(alert.revision));
         sql.push(", ").bind(alert.encode_to_vec());
-        for field in ALERT_FIELDS {
+        for field in columns() {
             sql.push(", ");
             push_field(&mut sql, field, alert);
         }
@@ -129,6 +160,19 @@ impl Store {
         if changes.execute(sql.often()).await? == 0 {
             // Another collector was first.
             return Ok(());
+        }
+        let lists = ALERT_FIELDS.iter().filter(|field| field.repeated);
+        for field in lists {
+            let name = field.name;
+            for value in (field.values)(alert) {
+                let mut sql = self.database.sql(format!(
+                    "INSERT INTO alert_{name}s (revision, {name}) VALUES ("
+                ));
+                sql.bind(signed(alert.revision)).push(", ");
+                push_value(&mut sql, &value);
+                sql.push(")");
+                changes.execute(sql.often()).await?;
+            }
         }
         let summary = alert.summary.escape_debug();
         tracing::warn!(host_id = %alert.host_id.escape_debug(), session = alert.session_id, "alert: {summary}");
@@ -209,6 +253,7 @@ fn finished(
         let (login, host) = (session.login.as_ref(), session.host.as_ref());
         alert.user = login.map_or_else(String::new, |login| login.user.clone());
         alert.hostname = host.map_or_else(String::new, |host| host.hostname.clone());
+        alert.labels = host.map_or_else(BTreeMap::new, |host| host.labels.clone());
     }
     alert
 }

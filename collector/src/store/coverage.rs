@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use auditty_proto::{convert, v1};
+use auditty_proto::{convert, filter::Filter, v1};
 use futures::TryStreamExt;
 use prost::Message;
 
@@ -83,9 +83,11 @@ impl Store {
         range: Range,
         covered: &mut Covered,
     ) -> Result<(), StoreError> {
-        let mut after: Option<HostName> = None;
+        let (mut after, every) = (None::<HostName>, Filter::every());
         loop {
-            let page = self.hosts(scope, None, after.as_ref(), PAGE).await?;
+            let page = self
+                .hosts(scope, &every, None, after.as_ref(), PAGE)
+                .await?;
             for known in page.items {
                 let host = known.host.unwrap_or_default();
                 after = Some(HostName {

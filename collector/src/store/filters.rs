@@ -14,17 +14,22 @@ pub(super) type TableOf = fn(&str) -> &'static str;
 pub(super) fn push_filter<R>(sql: &mut Sql, filter: &Filter<R>, table_of: TableOf) {
     for comparison in &filter.comparisons {
         sql.push(" AND ");
+        let table = table_of(comparison.field.name);
         if comparison.field.repeated {
-            push_any(sql, comparison);
+            push_any(sql, comparison, table);
         } else {
-            let table = table_of(comparison.field.name);
             push_comparison(sql, comparison, comparison.operator, table);
         }
     }
 }
 
-/// A repeated field has a table `session_{field}s` of its own.
-fn push_any<R>(sql: &mut Sql, comparison: &Comparison<R>) {
+/// A repeated field has a table of its own, such as `session_{field}s`.
+fn push_any<R>(sql: &mut Sql, comparison: &Comparison<R>, table: &str) {
+    let (of, which) = match table {
+        "h" => ("host_", "v.tenant = h.tenant AND v.host_id = h.host_id"),
+        "a" => ("alert_", "v.revision = a.revision"),
+        _ => ("session_", "v.session_id = s.session_id"),
+    };
     let operator = match comparison.operator {
         Operator::NotEqual => {
             sql.push("NOT ");
@@ -32,9 +37,12 @@ fn push_any<R>(sql: &mut Sql, comparison: &Comparison<R>) {
         }
         operator => operator,
     };
-    sql.push("EXISTS (SELECT 1 FROM session_")
+    sql.push("EXISTS (SELECT 1 FROM ")
+        .push(of)
         .push(comparison.field.name)
-        .push("s v WHERE v.session_id = s.session_id AND ");
+        .push("s v WHERE ")
+        .push(which)
+        .push(" AND ");
     push_comparison(sql, comparison, operator, "v");
     sql.push(")");
 }

@@ -1,8 +1,11 @@
 //! The hosts, and when nothing was heard of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use auditty_proto::v1;
+use auditty_proto::{
+    filter::{Filter, HOST_FIELDS, Value},
+    v1,
+};
 use jiff::Timestamp;
 use prost::Message;
 
@@ -10,6 +13,7 @@ use super::{
     HostName, Page, Scope, Store, StoreError,
     alerts::Cause,
     database::{Changes, Row, Sql},
+    filters::push_filter,
     host_keys::{moment, time},
     silent::{ACTIVE, Heard, host_name},
     write::{ROWS, often},
@@ -19,16 +23,18 @@ use super::{
 const SILENCES: i64 = 500;
 
 impl Store {
-    /// Hosts in the order of ids: those after one, and, where it is asked for,
-    /// only the silent or only the live ones.
+    /// Hosts that match in the order of ids: those after one, and, where it is
+    /// asked for, only the silent or only the live ones.
     pub async fn hosts(
         &self,
         scope: &Scope,
+        filter: &Filter<v1::KnownHost>,
         silent: Option<bool>,
         after: Option<&HostName>,
         limit: usize,
     ) -> Result<Page<v1::KnownHost>, StoreError> {
         let mut sql = self.known_hosts(scope);
+        push_filter(&mut sql, filter, |_| "h");
         match silent {
             Some(true) => sql.push(" AND ").push(SILENT),
             Some(false) => sql.push(" AND NOT ").push(SILENT),
@@ -150,6 +156,56 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps the labels of hosts that say what they are.
+    pub(super) async fn put_labels(
+        &self,
+        changes: &mut Changes,
+        heard: &[(&HostName, &Heard)],
+    ) -> Result<(), StoreError> {
+        let told = heard.iter().filter_map(|(host, heard)| {
+            let report = heard.report.as_ref()?;
+            Some(((*host).clone(), labels(report)))
+        });
+        let told: BTreeMap<_, _> = told.collect();
+        if told.is_empty() {
+            return Ok(());
+        }
+        let mut sql = self.database.sql(
+            "SELECT l.tenant, l.host_id, l.label FROM host_labels l \
+             WHERE (l.tenant, l.host_id) IN (VALUES ",
+        );
+        for (row, host) in told.keys().enumerate() {
+            sql.push(if row == 0 { "" } else { ", " });
+            sql.tuple([host.tenant.as_str(), &host.host_id]);
+        }
+        sql.push(")");
+        let mut known: BTreeMap<HostName, BTreeSet<String>> = BTreeMap::new();
+        for row in changes.rows(often(sql, told.len())).await? {
+            let of = known.entry(host_name(&row)?).or_default();
+            of.insert(row.text("label")?);
+        }
+        for (host, labels) in &told {
+            let before = known.remove(host).unwrap_or_default();
+            if before == *labels {
+                continue;
+            }
+            let HostName { tenant, host_id } = host;
+            let mut sql = self
+                .database
+                .sql("DELETE FROM host_labels WHERE (tenant, host_id) = ");
+            sql.tuple([tenant.as_str(), host_id]);
+            changes.execute(sql.often()).await?;
+            for label in labels {
+                let mut sql = self
+                    .database
+                    .sql("INSERT INTO host_labels (label, tenant, host_id) VALUES ");
+                sql.tuple([label.as_str(), tenant, host_id]);
+                changes.execute(sql.often()).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What has changed about hosts that say what they are. Each is an alert.
     pub(super) async fn changed_hosts(
         &self,
@@ -159,6 +215,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let told = heard.iter().filter(|(_, heard)| heard.report.is_some());
         let told: Vec<_> = told.copied().collect();
+        for (host, heard) in &told {
+            if let Some(report) = &heard.report {
+                causes.extend(Cause::of_hooks(host, &heard.boot_id, report));
+            }
+        }
         if told.is_empty() {
             return Ok(());
         }
@@ -180,6 +241,21 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Labels of a host that says what it is, as filters compare them.
+fn labels(report: &v1::HostReport) -> BTreeSet<String> {
+    let known = v1::KnownHost {
+        host: report.host.clone(),
+        ..v1::KnownHost::default()
+    };
+    let of = HOST_FIELDS.iter().filter(|field| field.repeated);
+    let values = of.flat_map(|field| (field.values)(&known));
+    let texts = values.filter_map(|value| match value {
+        Value::Text(text) => Some(text.into_owned()),
+        _ => None,
+    });
+    texts.collect()
 }
 
 /// Of a host `h`: nothing is heard of it now.
@@ -213,6 +289,8 @@ fn known_host(row: &Row) -> Result<(v1::KnownHost, usize), StoreError> {
         _ => v1::HostState::Live,
     };
     let bytes = message.len() + host_id.len() + 128;
+    let mut stopped_hooks = report.stopped_hooks;
+    stopped_hooks.retain(|stop| stop.mended_time.is_none());
     let known = v1::KnownHost {
         name: auditty_proto::names::host_name(&host_id),
         host: Some(host),
@@ -223,6 +301,7 @@ fn known_host(row: &Row) -> Result<(v1::KnownHost, usize), StoreError> {
         open_session_count: row.int("open_sessions")?.unwrap_or_default().unsigned_abs(),
         tenant,
         configuration_sha256: report.configuration_sha256,
+        stopped_hooks,
     };
     Ok((known, bytes))
 }

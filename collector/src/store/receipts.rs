@@ -1,5 +1,7 @@
 //! Receipts: written once, read in the order of session, chunks and head.
 
+use std::collections::BTreeMap;
+
 use auditty_proto::v1;
 use auditty_recording::receipt::SignedReceipt;
 use uuid::Uuid;
@@ -85,6 +87,38 @@ impl Store {
             let chunks = row.int("chunks")?.unwrap_or_default();
             let what = format!("the first {chunks} chunks of the session {session}");
             causes.push(Cause::conflict(batch, &what, &session));
+        }
+        Ok(())
+    }
+
+    /// Recordings that ended with fewer chunks than there are receipts for. Of one
+    /// that goes on, what follows will show.
+    pub(super) async fn shortened(
+        &self,
+        changes: &mut Changes,
+        batch: &Batch,
+        ended: &BTreeMap<Uuid, Option<u32>>,
+        causes: &mut Vec<Cause>,
+    ) -> Result<(), StoreError> {
+        let over = ended
+            .iter()
+            .filter_map(|(id, chunks)| Some((id, (*chunks)?)));
+        let over: BTreeMap<_, _> = over.map(|(id, chunks)| (id.to_string(), chunks)).collect();
+        let ids: Vec<_> = over.keys().collect();
+        for ids in ids.chunks(ROWS) {
+            let mut sql = self
+                .database
+                .sql("SELECT session_id, max(chunks) AS chunks FROM receipts WHERE session_id IN ");
+            sql.tuple(ids.iter().map(|id| id.as_str()));
+            sql.push(" GROUP BY session_id");
+            for row in changes.rows(often(sql, ids.len())).await? {
+                let session = row.text("session_id")?;
+                let known = row.int("chunks")?.unwrap_or_default();
+                let now = over.get(&session).map_or(known, |now| i64::from(*now));
+                if now < known {
+                    causes.push(Cause::shortened(batch, &session, (known, now)));
+                }
+            }
         }
         Ok(())
     }

@@ -50,6 +50,17 @@ impl Heard {
     }
 }
 
+/// What a host says of itself that has a column: its name, the version of its agent
+/// and its mode of capture.
+fn said(report: Option<&v1::HostReport>) -> [&str; 3] {
+    let host = report.and_then(|report| report.host.as_ref());
+    [
+        host.map_or("", |host| &host.hostname),
+        report.map_or("", |report| &report.agent_version),
+        host.map_or("", |host| &host.capture_mode),
+    ]
+}
+
 impl Store {
     /// Notes which hosts were heard of. The sessions of those that were silent
     /// are as they were before: how many of which host.
@@ -67,7 +78,8 @@ impl Store {
             self.changed_hosts(&mut changes, rows, &mut causes).await?;
             let mut sql = self.database.sql(
                 "INSERT INTO hosts \
-                 (tenant, host_id, boot_id, first_heard_time, last_heard_time, message) VALUES ",
+                 (tenant, host_id, boot_id, first_heard_time, last_heard_time, message, \
+                 hostname, agent_version, capture_mode) VALUES ",
             );
             for (row, (host, heard)) in rows.iter().enumerate() {
                 sql.push(if row == 0 { "(" } else { ", (" });
@@ -78,16 +90,26 @@ impl Store {
                 sql.bind(moment(heard.time)).push(", ");
                 let report = heard.report.as_ref();
                 sql.bind(report.map_or_else(Vec::new, |report| report.encode_to_vec()));
+                for text in said(report.map(|report| &**report)) {
+                    sql.push(", ").bind(text);
+                }
                 sql.push(")");
             }
             sql.push(
                 " ON CONFLICT (tenant, host_id) DO UPDATE \
                  SET boot_id = excluded.boot_id, last_heard_time = excluded.last_heard_time, \
                  message = CASE WHEN length(excluded.message) > 0 THEN excluded.message \
-                 ELSE hosts.message END \
+                 ELSE hosts.message END, \
+                 hostname = CASE WHEN length(excluded.message) > 0 THEN excluded.hostname \
+                 ELSE hosts.hostname END, \
+                 agent_version = CASE WHEN length(excluded.message) > 0 \
+                 THEN excluded.agent_version ELSE hosts.agent_version END, \
+                 capture_mode = CASE WHEN length(excluded.message) > 0 \
+                 THEN excluded.capture_mode ELSE hosts.capture_mode END \
                  WHERE excluded.last_heard_time > hosts.last_heard_time",
             );
             changes.execute(often(sql, rows.len())).await?;
+            self.put_labels(&mut changes, rows).await?;
             self.end_silences(&mut changes, rows, &mut causes).await?;
         }
         let mut back = Vec::new();

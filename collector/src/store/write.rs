@@ -60,9 +60,15 @@ impl Store {
         if !facts.sessions.is_empty() {
             self.begin_session_changes(&mut changes).await?;
         }
+        let mut ended = BTreeMap::new();
         for (id, revision, session) in facts.sessions {
-            self.put_session(&mut changes, batch, id, revision, session)
+            let news = self
+                .put_session(&mut changes, batch, id, revision, session)
                 .await?;
+            if let Some(recording) = session.recording.as_ref().filter(|_| news) {
+                let over = session.state() == v1::SessionState::Closed;
+                ended.insert(id, over.then_some(recording.chunk_count));
+            }
         }
         let fields = COMMAND_FIELDS.iter();
         let fields: Vec<_> = fields
@@ -93,6 +99,8 @@ impl Store {
         self.put_failed_logins(&mut changes, batch, &failed).await?;
         let mut causes = batch.causes.clone();
         self.put_receipts(&mut changes, batch, &mut causes).await?;
+        self.shortened(&mut changes, batch, &ended, &mut causes)
+            .await?;
         for entry in facts.host_keys {
             self.register(&mut changes, batch, entry, &mut causes)
                 .await?;
@@ -135,6 +143,7 @@ impl Store {
         Ok(())
     }
 
+    /// Whether it was news.
     async fn put_session(
         &self,
         changes: &mut Changes,
@@ -142,7 +151,7 @@ impl Store {
         id: Uuid,
         revision: i64,
         session: &v1::Session,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let columns = || SESSION_FIELDS.iter().filter(|field| !field.repeated);
         let mut sql = self
             .database
@@ -168,10 +177,11 @@ impl Store {
             sql.push(&format!(", \"{name}\" = excluded.\"{name}\""));
         }
         sql.push(" WHERE excluded.revision > sessions.revision");
-        if changes.execute(sql.often()).await? > 0 {
+        let news = changes.execute(sql.often()).await? > 0;
+        if news {
             self.put_lists(changes, id, session).await?;
         }
-        Ok(())
+        Ok(news)
     }
 
     /// The fields with several values, one row a value.

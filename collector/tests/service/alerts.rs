@@ -15,7 +15,7 @@ use std::{
 use crate::common::*;
 use auditty_collector::{
     Access,
-    alerts::{Alarm, AlarmSettings, DEFAULT_SILENCE, SyslogTarget, WebhookTarget},
+    alerts::{Alarm, AlarmSettings, DEFAULT_SILENCE, RuleText, SyslogTarget, WebhookTarget},
 };
 use auditty_proto::v1::{
     self, AlertKind, alert_service_client::AlertServiceClient,
@@ -37,7 +37,11 @@ const SECRET: &str = "a secret of more than thirty-two bytes";
 fn settings() -> AlarmSettings {
     AlarmSettings {
         silence: DEFAULT_SILENCE,
-        rules: vec![("removed".into(), "command_line : \"rm \"".into())],
+        rules: vec![RuleText {
+            name: "removed".into(),
+            filter: "command_line : \"rm \"".into(),
+            pattern: None,
+        }],
         webhooks: Vec::new(),
         syslog: None,
     }
@@ -157,6 +161,35 @@ async fn each_cause_is_one_alert(database) {
     collector.stop().await;
 }
 
+async fn a_pattern_names_commands(database) {
+    let rule = |name: &str, filter: &str, pattern: &str| RuleText {
+        name: name.into(),
+        filter: filter.into(),
+        pattern: Some(pattern.into()),
+    };
+    let rules = vec![
+        rule("numbered", "", r"^rm\s+-[12]\s+x\b"),
+        rule("by a user", "euid = 1000", "rm"),
+        rule("in any case", "exe : rm", "(?i)RM -3"),
+        rule("none", "", "^x$"),
+    ];
+    let collector = start(&database, &AlarmSettings { rules, ..settings() }).await;
+    let reports = vec![
+        session_report(2, 1),
+        command_report(2, 1),
+        command_report(2, 2),
+        command_report(2, 3),
+    ];
+    collector.ingest().await.report(batch(reports)).await.unwrap();
+    let found = list(&mut client(&collector).await, "kind = sensitive_command").await;
+    let mut found: Vec<_> = found.iter().map(|a| (&*a.rule, &*a.summary)).collect();
+    found.sort();
+    assert_eq!(found.first(), Some(&("in any case", "in any case: rm -3 x y")));
+    assert_eq!(found.last(), Some(&("numbered", "numbered: rm -1 x y")));
+    assert_eq!(found.len(), 2);
+    collector.stop().await;
+}
+
 async fn who_follows_misses_none(database) {
     let collector = start(&database, &settings()).await;
     let mut ingest = collector.ingest().await;
@@ -229,6 +262,30 @@ async fn a_webhook_has_every_alert_once_when_it_answers(database) {
     collector.stop().await;
 }
 
+}
+
+/// What is no pattern, or too large, is said with the rule's name.
+#[test]
+fn a_pattern_that_is_none_is_refused() {
+    for (pattern, words) in [
+        ("(", "unclosed group"),
+        (r"(a)\1", "backreferences are not supported"),
+        ("(?=a)", "look-around"),
+        (r"(\w{100}){100}", "exceeds size limit"),
+    ] {
+        let rule = RuleText {
+            name: "the rule".into(),
+            filter: String::new(),
+            pattern: Some(pattern.into()),
+        };
+        let settings = AlarmSettings {
+            rules: vec![rule],
+            ..settings()
+        };
+        let refused = Alarm::load(&settings).unwrap_err().to_string();
+        assert!(refused.contains("the pattern of \"the rule\""), "{refused}");
+        assert!(refused.contains(words), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,17 @@ async fn send(collector: &Collector, reports: Vec<v1::Report>) {
         .unwrap();
 }
 
+/// Alerts that something reported contradicts what was before, newest first.
+async fn conflicts(collector: &Collector) -> Vec<v1::Alert> {
+    let mut client = AlertServiceClient::new(collector.channel().await);
+    let filter = "kind = evidence_conflict".into();
+    let ask = v1::ListAlertsRequest {
+        filter,
+        ..Default::default()
+    };
+    client.list_alerts(ask).await.unwrap().into_inner().alerts
+}
+
 async fn receipts(collector: &Collector, parent: &str, host_id: &str) -> Vec<v1::Receipt> {
     let mut all = Vec::new();
     let mut request = v1::ListReceiptsRequest {
@@ -91,6 +102,10 @@ on_both! {
         // Who rewrites leaves two heads for one number of chunks.
         send(&collector, vec![report(1, 4, 3, b"other")]).await;
         assert_eq!(receipts(&collector, &name, "").await.len(), 4);
+        let told = conflicts(&collector).await;
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].session_id, session_id(1));
+        assert!(told[0].summary.contains("first 3 chunks"), "{}", told[0].summary);
         // What names no folder of the session has no receipt.
         let mut foreign = report(3, 1, 1, b"a");
         if let Some(v1::report::Fact::Session(fact)) = &mut foreign.fact {
@@ -102,6 +117,40 @@ on_both! {
         let wrong = v1::ListReceiptsRequest { parent: "x".to_owned(), ..Default::default() };
         let refused = client.list_receipts(wrong).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
+        collector.stop().await;
+    }
+
+    async fn a_recording_that_ends_with_less_than_was_reported_is_an_alert(database) {
+        let collector = database.collector().await;
+        let ended = |number: u64, revision: u64, chunks: u32, head: &[u8]| {
+            let mut report = report(number, revision, chunks, head);
+            if let Some(v1::report::Fact::Session(fact)) = &mut report.fact {
+                fact.session.as_mut().unwrap().state = v1::SessionState::Closed.into();
+            }
+            report
+        };
+        let open = |number: u64, revision: u64, chunks: u32, head: &[u8]| {
+            let mut report = report(number, revision, chunks, head);
+            if let Some(v1::report::Fact::Session(fact)) = &mut report.fact {
+                fact.session.as_mut().unwrap().state = v1::SessionState::Active.into();
+            }
+            report
+        };
+        // It ends before the last of it is stored; older news come again, and late.
+        send(&collector, vec![open(1, 1, 1, b"a"), open(1, 3, 3, b"c")]).await;
+        send(&collector, vec![ended(1, 5, 4, b"d"), ended(1, 4, 3, b"c")]).await;
+        send(&collector, vec![ended(1, 6, 5, b"e"), ended(1, 2, 2, b"b")]).await;
+        // An older state of one that goes on: what follows will show.
+        send(&collector, vec![open(2, 1, 2, b"y"), open(2, 2, 1, b"x")]).await;
+        assert_eq!(conflicts(&collector).await, []);
+        // The same heads, but the end is gone.
+        send(&collector, vec![ended(1, 7, 3, b"c")]).await;
+        send(&collector, vec![ended(1, 8, 2, b"b"), ended(2, 3, 1, b"x")]).await;
+        let told = conflicts(&collector).await;
+        let of: Vec<_> = told.iter().map(|alert| alert.session_id.clone()).collect();
+        assert_eq!(of, [session_id(2), session_id(1)]);
+        let words = "ended with 3 chunks, and had reported 5";
+        assert!(told[1].summary.contains(words), "{}", told[1].summary);
         collector.stop().await;
     }
 
@@ -171,8 +220,9 @@ on_both! {
             },
         ));
         let (log, other) = ("0123456789abcdef", "fedcba9876543210");
-        send(&collector, vec![head(log, 0, b"0"), head(log, 2, b"2"), head(other, 7, b"7")]).await;
-        send(&collector, vec![head(log, 1, b"1"), head(log, 2, b"2")]).await;
+        let first = vec![head(log, 0, b"0"), head(log, 1, b"1"), head(other, 7, b"7")];
+        send(&collector, first).await;
+        send(&collector, vec![head(log, 2, b"2"), head(log, 1, b"1"), head(log, 2, b"2")]).await;
         let mut client = collector.evidence().await;
         let request = v1::ListDigestHeadsRequest { page_size: 1, ..Default::default() };
         let page = client.list_digest_heads(request.clone()).await.unwrap().into_inner();
@@ -180,11 +230,24 @@ on_both! {
         let request = v1::ListDigestHeadsRequest { page_token: page.next_page_token, ..request };
         let page = client.list_digest_heads(request).await.unwrap().into_inner();
         assert_eq!((page.heads[0].log.as_str(), page.next_page_token), (other, String::new()));
+        // What is said again is no news, also when it is old.
+        assert_eq!(conflicts(&collector).await, []);
         send(&collector, vec![head(log, 2, b"two"), head(log, 1, b"1")]).await;
+        let told = conflicts(&collector).await;
+        assert_eq!(told.len(), 1);
+        let chain = format!("two heads for digest 2 of its chain {log}");
+        assert!(told[0].summary.contains(&chain), "{}", told[0].summary);
         let request = v1::ListDigestHeadsRequest { host_id: HOST.to_owned(), ..Default::default() };
         let page = client.list_digest_heads(request).await.unwrap().into_inner();
         let numbers: Vec<_> = page.heads.iter().map(|head| head.number).collect();
         assert_eq!(numbers, [2, 2, 7]);
+        // A chain that went on from an older state, by a digest that is not the one
+        // that is known.
+        send(&collector, vec![head(other, 8, b"8"), head(other, 3, b"three")]).await;
+        let told = conflicts(&collector).await;
+        assert_eq!(told.len(), 2);
+        let chain = format!("two heads for digest 3 of its chain {other}");
+        assert!(told[0].summary.contains(&chain), "{}", told[0].summary);
         let refused = collector.ingest().await.report(batch(vec![head("x", 1, b"")])).await;
         assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
         collector.stop().await;

@@ -43,7 +43,12 @@ pub fn report(host_id: &str, configuration: &str) -> v1::HostReport {
         }),
         agent_version: "1.2.3".into(),
         configuration_sha256: configuration.into(),
+        ..Default::default()
     }
+}
+
+fn every_host() -> Filter<v1::KnownHost> {
+    Filter::hosts("").unwrap()
 }
 
 /// A host is heard of at a time, and says something of itself or nothing.
@@ -120,12 +125,12 @@ async fn a_host_says_what_it_is_and_is_listed(database) {
 async fn a_host_without_a_word_is_known_by_its_sessions(database) {
     let store = database.open().await;
     hear(&store, named("", HOST), Timestamp::now(), None).await;
-    let host = &store.hosts(&Scope::All, None, None, 10).await.unwrap().items[0];
+    let host = &store.hosts(&Scope::All, &every_host(), None, None, 10).await.unwrap().items[0];
     assert_eq!(host.host.as_ref().unwrap().hostname, "");
     store.close().await;
     let collector = database.collector().await;
     collector.ingest().await.report(batch(vec![session_report(3, 1)])).await.unwrap();
-    let host = &collector.store.hosts(&Scope::All, None, None, 10).await.unwrap().items[0];
+    let host = &collector.store.hosts(&Scope::All, &every_host(), None, None, 10).await.unwrap().items[0];
     assert_eq!(host.host.as_ref().unwrap().hostname, "web-1");
     assert_eq!(host.agent_version, "");
     collector.stop().await;
@@ -152,7 +157,7 @@ async fn pages_and_tenants(database) {
     let expected = expected.map(|(tenant, id)| (tenant.to_owned(), format!("hosts/{id}")));
     assert_eq!(found, expected);
     let of_a = Scope::Tenant("a".into());
-    assert_eq!(collector.store.hosts(&of_a, None, None, 10).await.unwrap().items.len(), 2);
+    assert_eq!(collector.store.hosts(&of_a, &every_host(), None, None, 10).await.unwrap().items.len(), 2);
     let ask = |tenant: Option<&str>| v1::GetHostRequest {
         name: "hosts/1".into(),
         tenant: tenant.map(str::to_owned),
@@ -173,13 +178,13 @@ async fn silence_is_noticed_once_and_ends(database) {
     assert_eq!(note_silent(&store, SILENCE, at(17)).await.unwrap(), 0);
     assert_eq!(note_silent(&store, SILENCE, at(19)).await.unwrap(), 1);
     assert_eq!(note_silent(&store, SILENCE, at(21)).await.unwrap(), 0);
-    let silent = store.hosts(&Scope::All, Some(true), None, 10).await.unwrap().items;
+    let silent = store.hosts(&Scope::All, &every_host(), Some(true), None, 10).await.unwrap().items;
     assert_eq!(silent[0].state(), v1::HostState::Silent);
     assert_eq!(silent[0].last_heard_time, Some(convert::timestamp(at(0))));
-    assert!(store.hosts(&Scope::All, Some(false), None, 10).await.unwrap().items.is_empty());
+    assert!(store.hosts(&Scope::All, &every_host(), Some(false), None, 10).await.unwrap().items.is_empty());
     hear(&store, host.clone(), at(40), None).await;
     hear(&store, host.clone(), at(50), None).await;
-    assert_eq!(store.hosts(&Scope::All, Some(false), None, 10).await.unwrap().items.len(), 1);
+    assert_eq!(store.hosts(&Scope::All, &every_host(), Some(false), None, 10).await.unwrap().items.len(), 1);
     // The next silence is another one, and so is what is said afterwards.
     assert_eq!(note_silent(&store, SILENCE, at(69)).await.unwrap(), 1);
     hear(&store, host.clone(), at(80), Some(report(HOST, "a"))).await;
@@ -191,6 +196,107 @@ async fn silence_is_noticed_once_and_ends(database) {
     assert!(told[1].summary.contains("after 40 s"), "{}", told[1].summary);
     assert!(told[4].summary.contains("configuration"), "{}", told[4].summary);
     assert!(told.iter().all(|alert| alert.host_id == HOST && !alert.alert_id.is_empty()));
+    store.close().await;
+}
+
+async fn hosts_and_alerts_are_found_by_the_labels_of_the_host(database) {
+    let collector = database.collector().await;
+    let labelled = |id: &str, labels: &[(&str, &str)]| {
+        let mut said = report(id, "a");
+        let pairs = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        said.host.as_mut().unwrap().labels = pairs.collect();
+        said
+    };
+    let begin = Timestamp::now();
+    let at = |seconds: i64| begin + SignedDuration::from_secs(seconds);
+    let store = &collector.store;
+    for (tenant, id, labels) in [
+        ("", "1", &[("env", "prod"), ("zone", "a")][..]),
+        ("", "2", &[("env", "prod"), ("zone", "b")]),
+        ("", "3", &[("env", "test")]),
+        ("other", "3", &[("env", "prod")]),
+        ("", "4", &[]),
+    ] {
+        hear(store, named(tenant, id), at(0), Some(labelled(id, labels))).await;
+    }
+    let mut client = HostServiceClient::new(collector.channel().await);
+    let mut find = async |filter: &str| {
+        let ask = v1::ListHostsRequest { filter: filter.into(), ..Default::default() };
+        let hosts = client.list_hosts(ask).await.unwrap().into_inner().hosts;
+        let id = |host: &v1::KnownHost| host.host.as_ref().unwrap().host_id.clone() + &host.tenant;
+        hosts.iter().map(id).collect::<Vec<_>>()
+    };
+    assert_eq!(find("labels.env = prod").await, ["1", "2", "3other"]);
+    assert_eq!(find("labels.env = prod AND labels.zone != b").await, ["1", "3other"]);
+    assert_eq!(find("label : \"ZONE=\"").await, ["1", "2"]);
+    assert_eq!(find("labels.env != prod").await, ["3", "4"]);
+    assert_eq!(find("hostname = \"name of 2\" AND capture_mode = tracepoint").await, ["2"]);
+    assert_eq!(find("agent_version != 1.2.3").await, [""; 0]);
+    // A host that says nothing of itself is what it was, and one that says something
+    // else is that.
+    hear(store, named("", "1"), at(5), None).await;
+    hear(store, named("", "2"), at(5), Some(labelled("2", &[("env", "lab")]))).await;
+    assert_eq!(find("labels.env = prod").await, ["1", "3other"]);
+    assert_eq!(find("labels.env = lab").await, ["2"]);
+    let wrong = v1::ListHostsRequest { filter: "labels.env : x".into(), ..Default::default() };
+    assert_eq!(client.list_hosts(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+
+    // An alert has the labels that the host had then.
+    note_silent(store, SILENCE, at(60)).await.unwrap();
+    hear(store, named("", "1"), at(61), Some(labelled("1", &[("env", "gone")]))).await;
+    let prod = Filter::alerts("labels.env = prod AND kind = host_silent").unwrap();
+    let found = store.alerts(&Scope::All, &prod, None, 10).await.unwrap().items;
+    let mut ids: Vec<_> = found.iter().map(|alert| alert.host_id.as_str()).collect();
+    ids.sort();
+    assert_eq!(ids, ["1", "3"]);
+    assert!(found.iter().all(|alert| prod.matches(alert) && alert.labels["env"] == "prod"));
+    let other = Filter::alerts("labels.env != prod AND kind = host_silent").unwrap();
+    let others = store.alerts(&Scope::All, &other, None, 10).await.unwrap().items;
+    assert_eq!(others.len(), 3);
+    assert!(others.iter().all(|alert| other.matches(alert)));
+    collector.stop().await;
+}
+
+async fn a_hook_that_stops_is_an_alert_until_it_is_mended(database) {
+    use v1::AlertKind::{HookMended, HookStopped};
+    let store = database.open().await;
+    let begin = Timestamp::now();
+    let at = |seconds: i64| begin + SignedDuration::from_secs(seconds);
+    let stop = |hook: &str, stopped: i64, mended: Option<i64>| v1::StoppedHook {
+        hook: hook.into(),
+        reason: "it was detached".into(),
+        stopped_time: Some(convert::timestamp(at(stopped))),
+        mended_time: mended.map(|mended| convert::timestamp(at(mended))),
+    };
+    let said = |stops: Vec<v1::StoppedHook>| {
+        Some(v1::HostReport { stopped_hooks: stops, ..report(HOST, "a") })
+    };
+    let host = named("", HOST);
+    let first = vec![stop("tracepoint a:b", 1, None), stop("tracepoint c:d", 1, None)];
+    for seconds in [2, 12] {
+        hear(&store, host.clone(), at(seconds), said(first.clone())).await;
+    }
+    let known = store.hosts(&Scope::All, &every_host(), None, None, 10).await.unwrap().items;
+    assert_eq!(known[0].stopped_hooks, first);
+    // One is mended; of another one all is told at once.
+    let then = vec![
+        stop("tracepoint a:b", 1, Some(21)),
+        stop("tracepoint c:d", 1, None),
+        stop("kprobe e", 20, Some(21)),
+    ];
+    for seconds in [22, 32] {
+        hear(&store, host.clone(), at(seconds), said(then.clone())).await;
+    }
+    let known = store.hosts(&Scope::All, &every_host(), None, None, 10).await.unwrap().items;
+    assert_eq!(known[0].stopped_hooks, then[1..2]);
+    let told = alerts(&store).await;
+    assert_eq!(kinds(&told), [HookStopped, HookMended, HookStopped, HookMended]);
+    let summary = &told[0].summary;
+    assert!(summary.contains("tracepoint a:b, tracepoint c:d since"), "{summary}");
+    assert!(summary.ends_with("it was detached"), "{summary}");
+    assert!(told[1].summary.contains("tracepoint a:b again, after 20 s"), "{}", told[1].summary);
+    assert!(told[2].summary.contains("kprobe e"), "{}", told[2].summary);
+    assert!(told.iter().all(|alert| alert.labels["env"] == "prod"));
     store.close().await;
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     EnumKind, Field, Kind,
-    fields::{enum_kind, enumeration, field, text, time},
+    fields::{enum_kind, enumeration, field, labels, text, time},
 };
 use crate::{names::ShortName, v1};
 
@@ -17,4 +17,10 @@ pub static ALERT_FIELDS: &[Field<v1::Alert>] = &[
     field("session_id", Kind::Text, |a| text(&a.session_id)),
     field("user", Kind::Text, |a| text(&a.user)),
     field("rule", Kind::Text, |a| text(&a.rule)),
+    Field {
+        name: "label",
+        kind: Kind::Text,
+        repeated: true,
+        values: |a| labels(&a.labels),
+    },
 ];

@@ -97,11 +97,7 @@ pub static SESSION_FIELDS: &[Field<v1::Session>] = &[
         name: "label",
         kind: Kind::Text,
         repeated: true,
-        values: |s| {
-            let labels = host(s).into_iter().flat_map(|h| &h.labels);
-            let texts = labels.map(|(key, value)| Value::Text(label(key, value).into()));
-            texts.collect()
-        },
+        values: |s| host(s).map_or_else(Vec::new, |h| labels(&h.labels)),
     },
     field("access_flow", Kind::Text, |s| {
         text(grant(s).map_or("", |g| &g.access_flow))
@@ -145,6 +141,15 @@ pub fn command_line(command: &v1::Command) -> String {
 /// A label of a host as one text.
 pub(super) fn label(key: &str, value: &str) -> String {
     format!("{key}={value}")
+}
+
+/// Labels of a host as texts.
+pub(super) fn labels<'a>(
+    labels: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> Vec<Value<'a>> {
+    let labels = labels.into_iter();
+    let texts = labels.map(|(key, value)| Value::Text(label(key, value).into()));
+    texts.collect()
 }
 
 fn login(session: &v1::Session) -> Option<&v1::Login> {

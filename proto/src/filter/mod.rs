@@ -22,7 +22,7 @@
 //! - Enum values are given by their short names (`active`) or full ones.
 //! - Enums and booleans compare with `=` and `!=` only, `:` with text only.
 //! - `labels.env = "prod"` is `label = "env=prod"`, and likewise `!=`: the labels of
-//!   the session's host are texts `key=value`.
+//!   the session's or alert's host are texts `key=value`.
 //! - Where commands of all sessions are asked for, every field of their session
 //!   can be named as `session.user` ([`CommandSearch`]).
 
@@ -31,6 +31,7 @@ mod alert_fields;
 mod audit_fields;
 mod failed_login_fields;
 mod fields;
+mod host_fields;
 mod parse;
 mod search;
 
@@ -43,6 +44,7 @@ pub use alert_fields::ALERT_FIELDS;
 pub use audit_fields::AUDIT_FIELDS;
 pub use failed_login_fields::FAILED_LOGIN_FIELDS;
 pub use fields::{COMMAND_FIELDS, SESSION_FIELDS, WITHHELD_FIELDS, command_line};
+pub use host_fields::HOST_FIELDS;
 pub use parse::{FilterError, MAX_FILTER_LEN, MAX_TERMS};
 pub use search::CommandSearch;
 
@@ -198,6 +200,13 @@ pub struct Filter<R: 'static> {
 }
 
 impl<R> Filter<R> {
+    /// What holds for every record.
+    pub fn every() -> Self {
+        Self {
+            comparisons: Vec::new(),
+        }
+    }
+
     /// Whether all comparisons hold for a record.
     pub fn matches(&self, record: &R) -> bool {
         self.comparisons
@@ -231,6 +240,13 @@ impl Filter<v1::Alert> {
     /// Reads a filter over [`ALERT_FIELDS`].
     pub fn alerts(text: &str) -> Result<Self, FilterError> {
         parse::parse(text, ALERT_FIELDS)
+    }
+}
+
+impl Filter<v1::KnownHost> {
+    /// Reads a filter over [`HOST_FIELDS`].
+    pub fn hosts(text: &str) -> Result<Self, FilterError> {
+        parse::parse(text, HOST_FIELDS)
     }
 }
 

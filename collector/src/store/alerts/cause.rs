@@ -1,11 +1,13 @@
 //! What an alert is about. The same cause, however often it is reported, is one
 //! alert.
 
+use std::collections::BTreeMap;
+
 use auditty_proto::v1::{self, AlertKind, GrantStatus};
 use auditty_recording::digest::Digest;
 use uuid::Uuid;
 
-use crate::store::{HostName, fact::Batch};
+use crate::store::{HostName, fact::Batch, nanoseconds};
 
 /// Longest part of a command line in a sentence, bytes.
 const MAX_COMMAND_LEN: usize = 512;
@@ -174,6 +176,48 @@ impl Cause {
         Some(Self::new(kind, host, &time_ns.to_string(), sentence).named(&known.hostname))
     }
 
+    /// Hooks that stopped, and those of them that work again: those of one moment and
+    /// reason together.
+    pub(crate) fn of_hooks(host: &HostName, boot_id: &str, report: &v1::HostReport) -> Vec<Self> {
+        let known = report.host.clone().unwrap_or_default();
+        let name = shown_host_or(&known, host);
+        let ns = |time: &Option<prost_types::Timestamp>| time.as_ref().and_then(nanoseconds);
+        let mut stops: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+        for stop in &report.stopped_hooks {
+            let Some(stopped) = ns(&stop.stopped_time) else {
+                continue;
+            };
+            let reason = stop.reason.as_str();
+            let of = stops.entry((stopped, None, reason)).or_default();
+            of.push(&stop.hook);
+            if let Some(mended) = ns(&stop.mended_time) {
+                let of = stops.entry((stopped, Some(mended), reason)).or_default();
+                of.push(&stop.hook);
+            }
+        }
+        let causes = stops.into_iter().map(|((stopped, mended, reason), hooks)| {
+            let what = format!("{boot_id}/{stopped}/{mended:?}/{reason}");
+            let (hooks, reason) = (shown_list(&hooks), shown(reason));
+            let (kind, sentence) = match mended {
+                None => {
+                    let since = time(stopped);
+                    let sentence =
+                        format!("{name} does not capture by {hooks} since {since}: {reason}");
+                    (AlertKind::HookStopped, sentence)
+                }
+                Some(mended) => {
+                    // Time between the last look and the repair.
+                    let seconds = mended.saturating_sub(stopped) / 1_000_000_000;
+                    let sentence =
+                        format!("{name} captures by {hooks} again, after {seconds} s: {reason}");
+                    (AlertKind::HookMended, sentence)
+                }
+            };
+            Self::new(kind, host, &what, sentence).named(&known.hostname)
+        });
+        causes.collect()
+    }
+
     pub(crate) fn uncertified_key(batch: &Batch, fingerprint: &str) -> Self {
         let host = HostName {
             tenant: batch.tenant.clone(),
@@ -214,6 +258,20 @@ impl Cause {
         Self::new(AlertKind::VerificationFailed, host, &what, sentence)
             .in_session(session_id)
             .named(hostname)
+    }
+
+    /// A recording ended with less than its host had reported of it.
+    pub(crate) fn shortened(batch: &Batch, session_id: &str, (known, now): (i64, i64)) -> Self {
+        let host = HostName {
+            tenant: batch.tenant.clone(),
+            host_id: batch.host_id.clone(),
+        };
+        let sentence = format!(
+            "the host {} reports that the recording of the session {session_id} ended with {now} chunks, and had reported {known}: something was rolled back or removed",
+            shown(&host.host_id)
+        );
+        let (kind, what) = (AlertKind::EvidenceConflict, format!("end of {session_id}"));
+        Self::new(kind, &host, &what, sentence).in_session(session_id)
     }
 
     /// `what` names the place that has two heads, and `in_session` the session.
@@ -270,6 +328,16 @@ fn shown(name: &str) -> String {
     match name.get(..name.floor_char_boundary(MAX_NAME_LEN)) {
         Some("") | None => "?".to_owned(),
         Some(start) => start.to_owned(),
+    }
+}
+
+/// The first of several names.
+fn shown_list(names: &[&str]) -> String {
+    const SHOWN: usize = 4;
+    let first: Vec<_> = names.iter().take(SHOWN).map(|name| shown(name)).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 
