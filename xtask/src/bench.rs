@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::sheet::Sheet;
-use crate::{build, setup, workspace};
+use crate::{build, setup, vm, workspace};
 
 /// Compares the agent with no recorder and with other recorders, on this machine
 ///
@@ -83,12 +83,14 @@ enum Part {
     Storage,
     /// Verifying, exporting, replaying a long recording
     Reading,
+    /// The kernel-function and tracepoint modes in an emulated guest
+    Guest,
 }
 
 /// Recorders that cannot be had, in a log like those of the parts.
 const ABSENT: &str = "absent";
 
-const PARTS: [(Part, &str); 7] = [
+const PARTS: [(Part, &str); 8] = [
     (Part::Throughput, "throughput"),
     (Part::Latency, "latency"),
     (Part::Exec, "exec"),
@@ -96,6 +98,7 @@ const PARTS: [(Part, &str); 7] = [
     (Part::Agent, "agent"),
     (Part::Storage, "storage"),
     (Part::Reading, "reading"),
+    (Part::Guest, "guest"),
 ];
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -143,15 +146,27 @@ fn measure(arguments: &Arguments) -> Result<()> {
         if !arguments.only.is_empty() && !arguments.only.contains(&part) {
             continue;
         }
-        let bench = workspace::root()?.join("target/release/auditty-bench");
-        let mut bench = workspace::command(bench)?;
-        bench.args([&rounds.to_string(), size, name]);
-        let mut text = format!("fact\tsize\t{size}\n{}{absent}", facts::lines());
-        text += &listen(&mut bench)?;
+        let text = if part == Part::Guest {
+            guest(rounds)?
+        } else {
+            let bench = workspace::root()?.join("target/release/auditty-bench");
+            let mut bench = workspace::command(bench)?;
+            bench.args([&rounds.to_string(), size, name]);
+            let facts = facts::lines();
+            format!("fact\tsize\t{size}\n{facts}{absent}{}", listen(&mut bench)?)
+        };
         let log = log(name)?;
         fs::write(&log, text).with_context(|| format!("could not write {}", log.display()))?;
     }
     Ok(())
+}
+
+/// Measures in a guest, where there is an emulator.
+fn guest(rounds: u32) -> Result<String> {
+    if setup::emulator_present() {
+        return vm::bench::run(rounds);
+    }
+    Ok(format!("absent\ta guest\t{}\n", setup::NO_EMULATOR))
 }
 
 /// Sets up, builds, and installs the other recorders; keeps which cannot be had.

@@ -188,15 +188,19 @@ fn worst(sheet: &Sheet, text: &str, ids: &[&str], bound: f64) -> Goal {
 fn outside(sheet: &Sheet) -> Vec<Goal> {
     let against = |id: &str, against, state: &str| sheet.number(id, against, "no agent", state);
     let mut goals = Vec::new();
-    for state in [
-        "kernel-function, nobody connected",
-        "kernel-function, somebody idle",
-        "tracepoint, nobody connected",
-        "uprobe, somebody idle",
+    for (state, id, place) in [
+        (
+            "kernel-function, nobody connected",
+            "guest.read",
+            ", emulated",
+        ),
+        ("kernel-function, somebody idle", "guest.read", ", emulated"),
+        ("tracepoint, nobody connected", "call.read", ""),
+        ("uprobe, somebody idle", "call.read", ""),
     ] {
         // At most 1/0.99 of the time.
-        let text = format!("system calls, {state}: at least 0.99 of the speed");
-        let slower = against("call.read", Ratio, state);
+        let text = format!("system calls, {state}{place}: at least 0.99 of the speed");
+        let slower = against(id, Ratio, state);
         let speed = slower.map(|ratio| Spread {
             median: 1.0 / ratio.median,
             low: 1.0 / ratio.high,

@@ -42,7 +42,7 @@ const fn row(id: &'static str, name: &'static str, against: Against) -> Measure 
 use Against::{Difference, Nothing, Ratio, Whole};
 
 /// All of them, in their order.
-pub const SECTIONS: [Section; 5] = [
+pub const SECTIONS: [Section; 7] = [
     Section {
         title: "In a session, through ssh",
         baseline: "none",
@@ -87,6 +87,47 @@ pub const SECTIONS: [Section; 5] = [
                 "storm.accounted",
                 "storm of programs: recorded or declared lost",
                 Whole,
+            ),
+        ],
+    },
+    Section {
+        title: "How it grows",
+        baseline: "none",
+        remark: "The same text, in sessions of different length. How memory grows with sessions, \
+                 and queries with commands, is measured elsewhere (`--large`, `cargo xtask load`).",
+        measures: &[
+            row("text.1.speed", "1 MB of text: speed, ratio", Ratio),
+            row("text.10.speed", "10 MB of text: speed, ratio", Ratio),
+            row("text.100.speed", "100 MB of text: speed, ratio", Ratio),
+            row(
+                "text.1.cpu",
+                "1 MB of text: processor time added, s per 50 MB",
+                Difference,
+            ),
+            row(
+                "text.10.cpu",
+                "10 MB of text: processor time added, s per 50 MB",
+                Difference,
+            ),
+            row(
+                "text.100.cpu",
+                "100 MB of text: processor time added, s per 50 MB",
+                Difference,
+            ),
+            row(
+                "text.1.stored",
+                "1 MB of text: bytes stored per byte shown",
+                Nothing,
+            ),
+            row(
+                "text.10.stored",
+                "10 MB of text: bytes stored per byte shown",
+                Nothing,
+            ),
+            row(
+                "text.100.stored",
+                "100 MB of text: bytes stored per byte shown",
+                Nothing,
             ),
         ],
     },
@@ -163,9 +204,9 @@ pub const SECTIONS: [Section; 5] = [
         title: "The agent itself",
         baseline: "",
         remark: "Memory is what is resident, with each page of the ring buffers once; `own` is \
-                 without these and without files such as the program's. A session is idle and has \
-                 a terminal and a connection of its own. When a keystroke is on the disk is what \
-                 strace sees, which slows the agent down: an upper bound.",
+                 without these and without files such as the program's. A session has been \
+                 idle for 15 s and has a terminal and a connection of its own. When a keystroke is \
+                 on the disk is what strace sees, which slows the agent down: an upper bound.",
         measures: &[
             row("memory.0", "memory without sessions, MiB", Nothing),
             row("memory.own.0", "own memory without sessions, MiB", Nothing),
@@ -213,10 +254,35 @@ pub const SECTIONS: [Section; 5] = [
             row("read.seek", "first screen at 80 % of it, s", Nothing),
         ],
     },
+    Section {
+        title: "In an emulated guest",
+        baseline: "no agent",
+        remark: "A kernel that allows the kernel-function mode, under QEMU without virtualization: \
+                 take the ratios, and compare the ways of capture with each other. The first rows \
+                 are of programs outside sessions, the last of text and small writes through ssh.",
+        measures: &[
+            row("guest.getppid", "getppid: duration, ratio", Ratio),
+            row("guest.read", "read of 1 byte: duration, ratio", Ratio),
+            row("guest.write", "write of 1 byte: duration, ratio", Ratio),
+            row("guest.forks", "fork and exit: processor time, ratio", Ratio),
+            row(
+                "guest.loopback",
+                "64 bytes over TCP: processor time, ratio",
+                Ratio,
+            ),
+            row(
+                "guest.connects",
+                "TCP connection: processor time, ratio",
+                Ratio,
+            ),
+            row("guest.text", "text: speed, ratio", Ratio),
+            row("guest.small", "small writes: speed, ratio", Ratio),
+        ],
+    },
 ];
 
 /// Recorders in the order of the columns; what is not here comes behind.
-pub const RECORDERS: [&str; 15] = [
+pub const RECORDERS: [&str; 17] = [
     "none",
     "auditty",
     "script",
@@ -228,8 +294,10 @@ pub const RECORDERS: [&str; 15] = [
     "two empty programs",
     "kernel-function, nobody connected",
     "kernel-function, somebody idle",
+    "kernel-function, in a session",
     "tracepoint, nobody connected",
     "tracepoint, somebody idle",
+    "tracepoint, in a session",
     "uprobe, nobody connected",
     "uprobe, somebody idle",
 ];

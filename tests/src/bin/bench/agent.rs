@@ -50,6 +50,9 @@ fn idle(rig: &Rig) -> Result<()> {
     daemon.stop()
 }
 
+/// After so long nothing of a session's beginning is open any more.
+const IDLE: Duration = Duration::from_secs(15);
+
 /// Resident memory, by number of open sessions.
 fn memory(rig: &Rig) -> Result<()> {
     let daemon = Daemon::start(rig, "auto")?;
@@ -71,7 +74,7 @@ fn memory(rig: &Rig) -> Result<()> {
     for count in rig.size.sessions {
         eprintln!("agent: memory with {count} sessions");
         sessions.open(rig, *count)?;
-        thread::sleep(Duration::from_secs(2));
+        thread::sleep(IDLE);
         look(*count)?;
     }
     sessions.close()?;

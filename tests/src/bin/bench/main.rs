@@ -1,7 +1,7 @@
 //! The measurements of `cargo xtask bench`, on a real sshd and the stock `ssh`:
 //! no recorder, the agent, and the recorders a user would pick instead.
 //!
-//! `auditty-bench ROUNDS quick|full PART…` prints what it measures, raw, in lines
+//! `auditty-bench ROUNDS SIZE PART…` prints what it measures, raw, in lines
 //! of tab-separated fields on standard output, and its progress on standard
 //! error. `xtask/src/bench` makes ratios, medians and tables of them.
 //!
@@ -22,6 +22,7 @@ mod auditd;
 mod clock;
 mod daemon;
 mod execs;
+mod guest;
 mod keys;
 mod lines;
 mod outside;
@@ -41,7 +42,7 @@ use self::rig::Rig;
 /// A part of the benchmark, by the name that `--only` takes.
 type Part = (&'static str, fn(&Rig) -> Result<()>);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("throughput", throughput::run),
     ("latency", keys::run),
     ("exec", execs::run),
@@ -49,6 +50,7 @@ const PARTS: [Part; 7] = [
     ("agent", agent::run),
     ("storage", storage::run),
     ("reading", reading::run),
+    ("guest", guest::run),
 ];
 
 fn main() -> ExitCode {
@@ -62,15 +64,20 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    const USAGE: &str = "usage: auditty-bench ROUNDS quick|full|large|guest PART…";
     let mut words = env::args().skip(1);
     let rounds = words.next().context("how many rounds")?.parse()?;
     let size = match words.next().as_deref() {
         Some("quick") => rig::QUICK,
         Some("full") => rig::FULL,
         Some("large") => rig::LARGE,
-        _ => bail!("usage: auditty-bench ROUNDS quick|full|large PART…"),
+        Some("guest") => rig::GUEST,
+        _ => bail!(USAGE),
     };
     let chosen: Vec<_> = words.collect();
+    if chosen.is_empty() {
+        bail!(USAGE);
+    }
     for name in &chosen {
         if !PARTS.iter().any(|(part, _)| part == name) {
             bail!("there is no part {name}");
@@ -78,7 +85,7 @@ fn run() -> Result<()> {
     }
     let rig = Rig::new(rounds, size)?;
     for (name, part) in PARTS {
-        if chosen.is_empty() || chosen.iter().any(|word| word == name) {
+        if chosen.iter().any(|word| word == name) {
             part(&rig).with_context(|| name.to_owned())?;
         }
     }

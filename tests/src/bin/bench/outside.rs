@@ -56,12 +56,8 @@ pub fn run(rig: &Rig) -> Result<()> {
                 daemon.stop()
             }),
             State::Idle(mode) => Daemon::start(rig, mode).and_then(|daemon| {
-                let mut client = connect(rig)?;
-                let measured = measure(rig, &format!("{mode}, somebody idle"), round);
-                drop(client.stdin.take());
-                client.kill()?;
-                client.wait()?;
-                measured?;
+                let state = format!("{mode}, somebody idle");
+                beside_somebody(rig, || measure(rig, &state, round))?;
                 daemon.stop()
             }),
         };
@@ -91,7 +87,16 @@ fn with_empty_programs(rig: &Rig, work: impl FnOnce() -> Result<()>) -> Result<(
     worked
 }
 
-/// Somebody who is logged in and does nothing.
+/// Measures while somebody is logged in who does nothing.
+pub fn beside_somebody(rig: &Rig, measure: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut client = connect(rig)?;
+    let measured = measure();
+    drop(client.stdin.take());
+    client.kill()?;
+    client.wait()?;
+    measured
+}
+
 fn connect(rig: &Rig) -> Result<Child> {
     let mut client = rig.terminal("echo in; cat")?;
     let mut screen = client.stdout.take().context("stdout is a pipe")?;
@@ -103,9 +108,28 @@ fn connect(rig: &Rig) -> Result<Child> {
 }
 
 fn measure(rig: &Rig, state: &str, round: u32) -> Result<()> {
+    calls_and_turns(rig, ("call", "turn"), state, round)?;
+    for (name, command) in programs(rig)? {
+        let before = clock::of_children()?;
+        shell(&command)?;
+        let used = clock::of_children()?.saturating_sub(before);
+        sample(&format!("program.{name}"), state, round, used.as_secs_f64());
+    }
+    Ok(())
+}
+
+/// System calls, by name behind the first prefix, and what is done many times,
+/// behind the other.
+pub fn calls_and_turns(
+    rig: &Rig,
+    (of_calls, of_turns): (&str, &str),
+    state: &str,
+    round: u32,
+) -> Result<()> {
     let calls = work(rig, "calls")?;
     for call in ["getppid", "read", "write"] {
-        sample(&format!("call.{call}"), state, round, number(&calls, call)?);
+        let measure = format!("{of_calls}.{call}");
+        sample(&measure, state, round, number(&calls, call)?);
     }
     let turns = rig.size.turns;
     for (name, count) in [
@@ -117,18 +141,8 @@ fn measure(rig: &Rig, state: &str, round: u32) -> Result<()> {
         let before = clock::of_children()?;
         work(rig, &format!("{name} {count}"))?;
         let used = clock::of_children()?.saturating_sub(before);
-        sample(
-            &format!("turn.{name}"),
-            state,
-            round,
-            used.as_secs_f64() * 1e6 / count as f64,
-        );
-    }
-    for (name, command) in programs(rig)? {
-        let before = clock::of_children()?;
-        shell(&command)?;
-        let used = clock::of_children()?.saturating_sub(before);
-        sample(&format!("program.{name}"), state, round, used.as_secs_f64());
+        let each = used.as_secs_f64() * 1e6 / count as f64;
+        sample(&format!("{of_turns}.{name}"), state, round, each);
     }
     Ok(())
 }

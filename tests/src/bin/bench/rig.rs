@@ -25,6 +25,8 @@ use crate::{clock::Group, lines};
 pub struct Size {
     /// Bytes of text on a terminal.
     pub text: u64,
+    /// Megabytes of it in sessions of different length.
+    pub lengths: &'static [u64],
     /// Lines that are written one by one.
     pub small: u64,
     /// Keystrokes.
@@ -48,6 +50,7 @@ pub struct Size {
 /// For the numbers that are quoted.
 pub const FULL: Size = Size {
     text: 50_000_000,
+    lengths: &[1, 10, 100],
     small: 200_000,
     keys: 500,
     execs: 2000,
@@ -62,6 +65,7 @@ pub const FULL: Size = Size {
 /// For looking whether it works.
 pub const QUICK: Size = Size {
     text: 10_000_000,
+    lengths: &[1, 10],
     small: 30_000,
     keys: 150,
     execs: 300,
@@ -78,6 +82,14 @@ pub const LARGE: Size = Size {
     sessions: &[1, 100, 1000],
     big: 1_000_000_000,
     ..FULL
+};
+
+/// For an emulated machine.
+pub const GUEST: Size = Size {
+    text: 2_000_000,
+    small: 4_000,
+    turns: 200,
+    ..QUICK
 };
 
 /// See the module's description.

@@ -22,7 +22,22 @@ pub fn run(rig: &Rig) -> Result<()> {
         turn(rig, *recorder, "small writes through ssh", |turn| {
             measure(rig, turn, "small", &small, round, *recorder)
         })
-    })
+    })?;
+    for megabytes in rig.size.lengths {
+        let name = format!("text.{megabytes}");
+        let text = rig.work(&format!("lines {}", megabytes * 1_000_000));
+        let what = format!("{megabytes} MB of text through ssh");
+        rig.rounds(
+            &what,
+            &[Recorder::Nothing, Recorder::Auditty("auto")],
+            |round, recorder| {
+                turn(rig, *recorder, &what, |turn| {
+                    measure(rig, turn, &name, &text, round, *recorder)
+                })
+            },
+        )?;
+    }
+    Ok(())
 }
 
 fn measure(
