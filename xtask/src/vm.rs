@@ -2,6 +2,7 @@
 
 pub mod apt;
 mod archive;
+pub mod bench;
 mod btf;
 mod console;
 mod docs;

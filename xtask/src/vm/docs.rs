@@ -56,11 +56,12 @@ pub fn write() -> Result<()> {
                 release = console.kernel().to_owned();
             }
         }
-        if release.is_empty() {
-            continue;
-        }
+        let release = match release.as_str() {
+            "" => "not in these runs".to_owned(),
+            release => format!("`{release}`"),
+        };
         let mode = preempt.unwrap_or("without a choice");
-        machines += &format!("| {machine} | `{release}` | {mode} | {openssh} |\n");
+        machines += &format!("| {machine} | {release} | {mode} | {openssh} |\n");
     }
     if results.columns.is_empty() {
         bail!("no log of a whole suite is in target/vm");

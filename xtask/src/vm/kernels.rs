@@ -183,7 +183,7 @@ impl Kernel {
     pub fn image(&self) -> Result<Image> {
         let folder = super::folder()?.join("kernels").join(self.suite);
         if !apt::intact(&folder) {
-            println!("kernel: downloads that of {}", self.suite);
+            eprintln!("kernel: downloads that of {}", self.suite);
             download(self.suite, &folder)
                 .with_context(|| format!("no kernel from {}, the suite of Debian", self.suite))?;
         }

@@ -156,8 +156,10 @@ pub fn lines_of(output: ChildStdout) -> Receiver<String> {
     receiver
 }
 
-/// Without the control sequences of firmware and kernel.
+/// Without the control characters of firmware and kernel, but for tabs.
 fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
-    text.chars().filter(|char| !char.is_control()).collect()
+    text.chars()
+        .filter(|char| *char == '\t' || !char.is_control())
+        .collect()
 }

@@ -20,11 +20,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 
 use super::{
     guest,
-    kernels::{Kernel, MATRIX},
+    kernels::{self, Kernel},
     machine::{self, Plan},
 };
 use crate::{build, report::Report, setup, workspace};
@@ -73,8 +73,7 @@ fn cut_all(boots: u32, cuts: u32) -> Result<PathBuf> {
         Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk),
         "make a file system",
     )?;
-    let kernel = MATRIX.iter().find(|kernel| kernel.name == KERNEL);
-    let kernel = kernel.context("the kernel is not in the matrix")?;
+    let kernel = kernels::parse(KERNEL).map_err(Error::msg)?;
     let initramfs = guest::build(&kernel.userland, &guest::Over::default())?;
     let mut seen = Seen::default();
     for boot in 0..boots {

@@ -4,11 +4,11 @@
 //! `init.sh` hands over to systemd, which starts the capture suite as a unit of its
 //! own once the machine is up. The suite then speaks to `systemctl`.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Error, Result};
 
 use super::{
     guest::{self, Over},
-    kernels::MATRIX,
+    kernels,
     machine::{self, Plan},
     results::Results,
     userland::SYSTEMD,
@@ -71,8 +71,7 @@ pub fn run(report: &mut Report) {
 
 fn boot() -> Result<Results> {
     build::rig()?;
-    let kernel = MATRIX.iter().find(|kernel| kernel.name == KERNEL);
-    let kernel = kernel.context("the kernel is not in the matrix")?;
+    let kernel = kernels::parse(KERNEL).map_err(Error::msg)?;
     let initramfs = guest::build(&SYSTEMD, &over())?;
     let plan = Plan {
         mode: "systemd".to_owned(),

@@ -111,7 +111,7 @@ impl Userland {
         let wanted = self.packages().join("\n");
         let kept = fs::read_to_string(folder.join("packages"));
         if !(kept.is_ok_and(|kept| kept == wanted) && apt::intact(&folder)) {
-            println!("userland: downloads the packages of {}", self.name);
+            eprintln!("userland: downloads the packages of {}", self.name);
             self.build(&folder)
                 .with_context(|| format!("no user space from {}", self.suite))?;
         }

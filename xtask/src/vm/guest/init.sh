@@ -27,9 +27,16 @@ echo 1 >/proc/sys/net/core/bpf_jit_kallsyms
 [ -z "$vm_power" ] || { mkdir /disk && mount -t ext4 /dev/nvme0n1 /disk; }
 hostname guest
 ip link set lo up
+case "$vm_modes" in
 # Where the units are tested, systemd starts the suite.
-[ "$vm_modes" != systemd ] || exec /lib/systemd/systemd
-auditty-capture-suite
+systemd) exec /lib/systemd/systemd ;;
+# Where it is measured, the number of rounds stands in the place of tests.
+bench)
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+    AUDITTY_PROGRAMS=/usr/bin auditty-bench "$vm_tests" guest guest
+    ;;
+*) auditty-capture-suite ;;
+esac
 echo "the suite ended with $?"
 sync
 # What is left in the console's buffer would be lost.
