@@ -22,7 +22,7 @@ mod notify;
 mod permit;
 mod process;
 mod recorder;
-mod stops;
+mod told;
 mod uninstall;
 
 use std::sync::Arc;
@@ -56,7 +56,7 @@ use crate::sessions::Restart;
 use crate::sessions::sink::SessionRecord;
 use collector::EmbeddedCollector;
 use recorder::Recorder;
-use stops::Stops;
+use told::Told;
 
 /// The copy of the collector's grants, in the state directory.
 const COLLECTOR_GRANTS: &str = "collector-grants";
@@ -247,6 +247,7 @@ fn record(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         configuration_sha256: configuration(config).to_string(),
         stopped_hooks: Vec::new(),
+        unrecorded: None,
     }));
     let open = resumable.len();
     let restart = match &journal {
@@ -270,7 +271,7 @@ fn record(
         marks,
         state,
     )
-    .telling(Stops::new(shared.host));
+    .telling(Told::new(shared.host, Timestamp::now()));
     let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
     let (running, capture_ended) = oneshot::channel::<()>();
     let capture = {

@@ -88,7 +88,7 @@ impl S3 {
             .env("AUTH", "true")
             .env("BIND_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", port.to_string())
-            .env("SERVICES", "s3,kms,iam,sts")
+            .env("SERVICES", "s3,kms,iam,sts,sns")
             .env("PERSIST_STATE", "0");
         let mut process = scene.spawn("ministack", &mut command)?;
         wait_for("the S3 server", SOON, || {

@@ -245,8 +245,11 @@ fn hooks_that_stop_are_said_and_attached_again() -> Result<()> {
         }
         assert!(summaries.iter().any(|said| said.contains(own)));
     }
-    let hosts = cli.text(&["hosts", "--label", "env=test"])?;
-    assert!(hosts.contains(" live "), "{hosts}");
+    // With the host's next report.
+    wait_for("a host whose hooks work", SOON, || {
+        let hosts = cli.text(&["hosts", "--label", "env=test"])?;
+        Ok(hosts.contains(" live ").then_some(()))
+    })?;
     assert!(
         cli.text(&["hosts", "--label", "env=prod"])?
             .contains("no hosts")

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 pub struct KernelEvent {
     /// `CLOCK_BOOTTIME`, nanoseconds.
     pub boot_ns: u64,
-    /// The connection whose process tree it happened in. Never 0; minted in the
-    /// kernel, unique within one boot.
+    /// The connection whose process tree it happened in. Minted in the kernel,
+    /// unique within one boot; 0 for what concerns the whole host.
     pub connection: u64,
     /// What of the connection it happened in: the first program that a server
     /// process started, and all that descends from it. Minted in the kernel,
@@ -19,6 +19,19 @@ pub struct KernelEvent {
     pub pid: u32,
     /// What happened.
     pub fact: Fact,
+}
+
+impl KernelEvent {
+    /// One that concerns no connection.
+    pub fn of_the_host(boot_ns: u64, fact: Fact) -> Self {
+        Self {
+            boot_ns,
+            connection: 0,
+            root: 0,
+            pid: 0,
+            fact,
+        }
+    }
 }
 
 /// What happened.

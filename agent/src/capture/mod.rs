@@ -242,17 +242,6 @@ pub fn now_boot_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64)
 }
 
-/// An event that concerns no connection.
-fn of_the_host(fact: Fact, boot_ns: u64) -> KernelEvent {
-    KernelEvent {
-        boot_ns,
-        connection: 0,
-        root: 0,
-        pid: 0,
-        fact,
-    }
-}
-
 impl Capture {
     /// Loads and attaches the programs, and adopts open connections. With a
     /// `handover`, goes on where the agent before has stopped.
@@ -301,7 +290,7 @@ impl Capture {
             hooks.attach_on_demand()?;
         }
         if !hooks.has_demand() {
-            found.push(of_the_host(Fact::Detached, now_boot_ns()));
+            found.push(KernelEvent::of_the_host(now_boot_ns(), Fact::Detached));
         }
         heap::trim();
         let blind_until_boot_ns = match handover {
@@ -435,11 +424,12 @@ impl Capture {
             if self.hooks.has_demand() && self.hooks.are_whole() {
                 // Only from now on: a login may have been quicker.
                 self.pending
-                    .push(of_the_host(Fact::Attached, now_boot_ns()).into());
+                    .push(KernelEvent::of_the_host(now_boot_ns(), Fact::Attached).into());
             }
         } else if self.is_idle(now) && self.attach != Attach::Always && self.hooks.has_some() {
             if self.hooks.has_demand() {
-                self.pending.push(of_the_host(Fact::Detached, now).into());
+                self.pending
+                    .push(KernelEvent::of_the_host(now, Fact::Detached).into());
             }
             self.hooks.detach_one()?;
         }
@@ -464,7 +454,7 @@ impl Capture {
             };
             // Before anything that happened since: a session may end there.
             let at = self.handed_over_boot_ns.max(self.last_inspection_boot_ns);
-            let stop = of_the_host(Fact::HookStopped(stop.into()), at);
+            let stop = KernelEvent::of_the_host(at, Fact::HookStopped(stop.into()));
             self.pending.push(stop.into());
         }
         if look >= Look::Switches {
@@ -476,7 +466,7 @@ impl Capture {
         for hook in &mended {
             let hook = hook.point.to_string();
             tracing::warn!(hook, "a hook works again");
-            let mended = of_the_host(Fact::HookMended(hook), mended_boot_ns);
+            let mended = KernelEvent::of_the_host(mended_boot_ns, Fact::HookMended(hook));
             self.pending.push(mended.into());
         }
         if was_whole || mended.is_empty() {
@@ -493,7 +483,7 @@ impl Capture {
             self.last_inspection_boot_ns = attached_boot_ns;
             if self.hooks.has_demand() {
                 self.pending
-                    .push(of_the_host(Fact::Attached, attached_boot_ns).into());
+                    .push(KernelEvent::of_the_host(attached_boot_ns, Fact::Attached).into());
             }
         }
     }

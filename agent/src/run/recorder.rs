@@ -14,7 +14,7 @@ use super::break_glass::Uses;
 use super::door::{Door, SOCKET};
 use super::ending::end_overdue;
 use super::notify;
-use super::stops::Stops;
+use super::told::Told;
 use crate::capture::event::{Fact, LossClass};
 use crate::capture::ring::Marks;
 use crate::capture::{Batch, BatchReceiver, Declared, is_alive, now_boot_ns};
@@ -62,7 +62,7 @@ pub(super) struct Recorder {
     looks_for_the_dead: u32,
     found_dead: HashSet<u32>,
     unrecorded: Uses,
-    stops: Option<Stops>,
+    told: Option<Told>,
 }
 
 impl Recorder {
@@ -90,14 +90,14 @@ impl Recorder {
             looks_for_the_dead: 0,
             found_dead: HashSet::new(),
             unrecorded: Uses::new(state_directory),
-            stops: None,
+            told: None,
         }
     }
 
-    /// Will also have the collector told of hooks that do not work.
-    pub(super) fn telling(self, stops: Stops) -> Self {
+    /// Will also have the collector told of what is in no session's recording.
+    pub(super) fn telling(self, told: Told) -> Self {
         Self {
-            stops: Some(stops),
+            told: Some(told),
             ..self
         }
     }
@@ -200,10 +200,10 @@ impl Recorder {
             {
                 self.looks_for_the_dead = LOOKS_FOR_THE_DEAD;
             }
-            if let (Fact::HookStopped(_) | Fact::HookMended(_), Some(stops)) =
-                (&event.fact, &mut self.stops)
+            if let (Fact::HookStopped(_) | Fact::HookMended(_), Some(told)) =
+                (&event.fact, &mut self.told)
             {
-                stops.note(event, clock());
+                told.hook(event, clock());
                 // Ends may have been missed.
                 self.looks_for_the_dead = LOOKS_FOR_THE_DEAD;
             }
@@ -212,6 +212,9 @@ impl Recorder {
                 self.reload_grants();
             }
             self.sessions.apply(event, &mut self.spool);
+        }
+        if let Some(told) = &mut self.told {
+            told.tell();
         }
         self.sessions.end_of_batch(&mut self.spool);
         self.sessions.tick(batch.now_boot_ns, &mut self.spool);
@@ -227,6 +230,10 @@ impl Recorder {
         self.reload_grants();
         if self.when_over == WhenOver::End {
             end_overdue(&self.sessions.overdue(&mut self.spool));
+        }
+        if let Some(told) = &mut self.told {
+            told.counts(&self.sessions.counters());
+            told.tell();
         }
     }
 

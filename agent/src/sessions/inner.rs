@@ -7,15 +7,16 @@
 
 use std::collections::HashMap;
 
-use auditty_recording::event::{Body, GapClass, TerminalOpen};
+use auditty_recording::event::{Body, TerminalOpen};
 
 use super::Sessions;
 use super::lineage::SessionKey;
 use super::session::OpenSession;
 use super::sink::Sink;
 use super::streams::{Piece, StreamId};
+use super::terminals::class_of;
 use super::timeline::Out;
-use crate::capture::event::{Direction, KernelEvent, TerminalData};
+use crate::capture::event::{KernelEvent, TerminalData};
 
 /// Inner terminals of one session that are open at once. A program that makes
 /// ptys in a loop must not grow the agent; what comes over more of them is
@@ -74,13 +75,8 @@ impl Sessions {
             counters: &mut self.counters,
         };
         let Some(number) = session.inner_terminal(&mut out, boot_ns, pid, data) else {
-            let class = match data.direction {
-                Direction::Output => GapClass::Output,
-                Direction::Input => GapClass::Input,
-            };
-            session
-                .bounded
-                .add(class, (0, u64::from(data.len)), boot_ns);
+            let amount = (0, u64::from(data.len));
+            session.bounded.add(class_of(data), amount, boot_ns);
             return;
         };
         session.resize(&mut out, boot_ns, number, data.size);

@@ -64,11 +64,13 @@ impl Sessions {
         known.until_boot_ns = event.boot_ns;
     }
 
-    /// An event whose session is not known: it may be of each that is open.
+    /// An event, or bytes, whose session is not known: they may be of each that is
+    /// open.
     pub(super) fn of_any_session(
         &mut self,
         event: &KernelEvent,
         class: GapClass,
+        amount: (Option<u64>, Option<u64>),
         sink: &mut dyn Sink,
     ) {
         let connection = self.connections.get(&event.connection);
@@ -77,7 +79,7 @@ impl Sessions {
             if let Some((session, mut out)) = self.open(key, sink) {
                 let span = (event.boot_ns, event.boot_ns);
                 let what = (GapCause::Unattributed, class);
-                session.lose(&mut out, what, (Some(1), None), span);
+                session.lose(&mut out, what, amount, span);
             }
         }
     }

@@ -106,7 +106,7 @@ impl Sessions {
                 owner => owner,
             };
             if matches!(owner, Owner::Unknown) && !exec.server {
-                self.of_any_session(event, GapClass::Exec, sink);
+                self.of_any_session(event, GapClass::Exec, (Some(1), None), sink);
             }
             self.follow(event, exec.parent, owner, exec.adopted);
         } else if by_root != Owner::Unknown && !exec.server {

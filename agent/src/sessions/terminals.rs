@@ -10,6 +10,8 @@
 //! The count alone does not tell: it starts anew whenever sshd closes one of its
 //! descriptors of the pty, as it does before it drains the last output.
 
+use auditty_recording::event::GapClass;
+
 use super::Sessions;
 use super::lineage::{Owner, Process, SessionKey};
 use super::opening::Seed;
@@ -37,7 +39,11 @@ impl Sessions {
                 self.learn_server(event);
                 self.client_bytes(event, data, sink);
             }
-            None => self.counters.unattributed_bytes += u64::from(data.len),
+            None => {
+                let bytes = u64::from(data.len);
+                self.counters.unattributed_bytes += bytes;
+                self.of_any_session(event, class_of(data), (None, Some(bytes)), sink);
+            }
         }
     }
 
@@ -254,6 +260,13 @@ impl<'a> Piece<'a> {
             data: data.data.as_deref(),
             transfer: false,
         }
+    }
+}
+
+pub(super) fn class_of(data: &TerminalData) -> GapClass {
+    match data.direction {
+        Direction::Output => GapClass::Output,
+        Direction::Input => GapClass::Input,
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Alerts {
         "ungranted_login", "grant_outlived", "session_lossy", "session_interrupted",
         "sensitive_command", "host_silent", "host_heard", "host_changed",
         "host_key_uncertified", "evidence_conflict", "verification_failed", "hook_stopped",
-        "hook_mended",
+        "hook_mended", "host_not_recorded",
     ])]
     pub kind: Option<String>,
     /// Name of the host

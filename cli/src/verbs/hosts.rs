@@ -71,14 +71,15 @@ fn row(known: &v1::KnownHost, now: Timestamp, config: &Config) -> Vec<Text> {
             Text::toned(format!("SILENT for {ago}"), Tone::Bad)
         }
         (v1::HostState::Silent, None) => Text::toned("SILENT", Tone::Bad),
-        (state, _) if !known.stopped_hooks.is_empty() => {
-            let stopped = match known.stopped_hooks.len() {
-                1 => "1 HOOK STOPPED".to_owned(),
-                several => format!("{several} HOOKS STOPPED"),
+        (state, _) => {
+            let told = [vec![state.short_name()], wrong(known)].concat();
+            let tone = if told.len() == 1 {
+                Tone::Good
+            } else {
+                Tone::Bad
             };
-            Text::toned(format!("{}, {stopped}", state.short_name()), Tone::Bad)
+            Text::toned(told.join(", "), tone)
         }
-        (state, _) => Text::toned(state.short_name(), Tone::Good),
     };
     vec![
         host.hostname.as_str().into(),
@@ -92,6 +93,28 @@ fn row(known: &v1::KnownHost, now: Timestamp, config: &Config) -> Vec<Text> {
         host.capture_mode.as_str().into(),
         labels(&host).into(),
     ]
+}
+
+/// What is not as it should be with a host that is heard of.
+fn wrong(known: &v1::KnownHost) -> Vec<String> {
+    let unrecorded = known.unrecorded.unwrap_or_default();
+    let several = [
+        (known.stopped_hooks.len() as u64, "HOOK", "HOOKS", "STOPPED"),
+        (
+            unrecorded.connections,
+            "CONNECTION",
+            "CONNECTIONS",
+            "NOT RECORDED",
+        ),
+        (unrecorded.sessions, "SESSION", "SESSIONS", "NOT RECORDED"),
+        (unrecorded.losses, "LOSS", "LOSSES", "OUTSIDE SESSIONS"),
+    ];
+    let several = several.iter().filter(|(number, ..)| *number > 0);
+    let words = several.map(|(number, one, more, what)| {
+        let noun = if *number == 1 { one } else { more };
+        format!("{number} {noun} {what}")
+    });
+    words.collect()
 }
 
 fn labels(host: &v1::Host) -> String {
@@ -122,10 +145,15 @@ fn csv_of(hosts: &[v1::KnownHost]) -> String {
         "capture_mode",
         "labels",
         "stopped_hooks",
+        "unrecorded_connections",
+        "unrecorded_sessions",
+        "unrecorded_losses",
+        "unrecorded_bytes",
         "tenant",
     ]);
     for known in hosts {
         let host = known.host.clone().unwrap_or_default();
+        let unrecorded = known.unrecorded.unwrap_or_default();
         let time = |time: &Option<prost_types::Timestamp>| {
             let time = moment::from_proto(time.as_ref());
             Cell::Plain(time.map_or_else(String::new, |time| time.to_string()))
@@ -141,6 +169,10 @@ fn csv_of(hosts: &[v1::KnownHost]) -> String {
             Cell::from(host.capture_mode.as_str()),
             Cell::Text(labels(&host)),
             Cell::Text(stopped_hooks(known)),
+            Cell::from(unrecorded.connections),
+            Cell::from(unrecorded.sessions),
+            Cell::from(unrecorded.losses),
+            Cell::from(unrecorded.bytes),
             Cell::from(known.tenant.as_str()),
         ]);
     }

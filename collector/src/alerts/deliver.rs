@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{post::Post, syslog::Syslog};
+use super::{post::Post, sns::Sns, syslog::Syslog};
 use crate::{
     latest::Latest,
     store::{Scope, Store, StoreError},
@@ -39,6 +39,7 @@ pub struct Destination {
 pub(super) enum Way {
     Post(Box<Post>),
     Syslog(Syslog),
+    Sns(Box<Sns>),
 }
 
 /// Says which it is, not what its secret is.
@@ -162,6 +163,7 @@ impl Destination {
             match &self.way {
                 Way::Post(post) => post.send(alerts).await,
                 Way::Syslog(syslog) => syslog.send(alerts).await,
+                Way::Sns(sns) => sns.send(alerts).await,
             }
         };
         let late = || Undelivered::Passing(format!("no answer in {TIMEOUT:?}"));

@@ -1,5 +1,6 @@
 //! What somebody should look at: found in what hosts report and in their silence,
-//! kept in the database, told to who follows, and delivered to webhooks and syslog.
+//! kept in the database, told to who follows, and delivered to webhooks, syslog and
+//! Amazon SNS.
 //!
 //! ```text
 //! reports → causes  ─┐ one transaction
@@ -14,6 +15,7 @@ mod deliver;
 mod post;
 mod rules;
 mod silence;
+mod sns;
 mod syslog;
 mod watcher;
 
@@ -43,6 +45,7 @@ pub(crate) use rules::causes;
 pub use rules::{Rule, RuleText};
 pub use silence::note_silent;
 pub(crate) use silence::watch as watch_silence;
+pub use sns::{SnsTarget, Topic};
 pub use syslog::{SyslogAddress, SyslogTarget};
 
 const DEFAULT_ALERTS: usize = 100;
@@ -81,6 +84,8 @@ pub struct AlarmSettings {
     pub webhooks: Vec<WebhookTarget>,
     /// The system's log they go to.
     pub syslog: Option<SyslogTarget>,
+    /// The topic they are published to.
+    pub sns: Option<SnsTarget>,
 }
 
 /// The alarm cannot be set up.
@@ -129,6 +134,9 @@ impl Alarm {
             destinations.push(target.load()?);
         }
         if let Some(target) = &settings.syslog {
+            destinations.push(target.load()?);
+        }
+        if let Some(target) = &settings.sns {
             destinations.push(target.load()?);
         }
         Ok(Self {

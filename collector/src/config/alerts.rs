@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::access::Wrong;
 use crate::alerts::{
-    AlarmError, AlarmSettings, DEFAULT_SILENCE, Rule, RuleText, SyslogTarget, WebhookTarget,
+    AlarmError, AlarmSettings, DEFAULT_SILENCE, Rule, RuleText, SnsTarget, SyslogTarget,
+    WebhookTarget,
 };
 
 /// Less than two reports of an agent, and what is written late, would be noise.
@@ -29,6 +30,7 @@ pub struct RawAlerts {
     #[serde(default)]
     webhooks: Vec<RawTarget>,
     syslog: Option<RawSyslog>,
+    sns: Option<RawSns>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,6 +57,15 @@ struct RawTarget {
 #[serde(deny_unknown_fields)]
 struct RawSyslog {
     address: String,
+    #[serde(default)]
+    filter: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSns {
+    topic: String,
+    endpoint_url: Option<String>,
     #[serde(default)]
     filter: String,
 }
@@ -92,6 +103,7 @@ impl RawAlerts {
             rules,
             webhooks,
             syslog: syslog.transpose()?,
+            sns: self.sns.map(RawSns::check).transpose()?,
         })
     }
 }
@@ -125,18 +137,7 @@ impl RawRule {
 
 impl RawTarget {
     fn check(self) -> Result<WebhookTarget, Wrong> {
-        let wrong = || {
-            let reason = "must be an https:// URL, or http:// on this machine (localhost)";
-            ("alerts.webhooks.url", reason.to_owned())
-        };
-        let url = reqwest::Url::parse(&self.url).map_err(|_| wrong())?;
-        let local = ["localhost", "127.0.0.1", "[::1]"];
-        let here = url.host_str().is_some_and(|host| local.contains(&host));
-        match url.scheme() {
-            "https" => {}
-            "http" if here => {}
-            _ => return Err(wrong()),
-        }
+        safe_url("alerts.webhooks.url", &self.url)?;
         alert_filter("alerts.webhooks.filter", &self.filter)?;
         Ok(WebhookTarget {
             name: self.name,
@@ -145,6 +146,39 @@ impl RawTarget {
             ca: self.ca,
             filter: self.filter,
         })
+    }
+}
+
+impl RawSns {
+    fn check(self) -> Result<SnsTarget, Wrong> {
+        let topic = self.topic.parse();
+        if let Some(url) = &self.endpoint_url {
+            safe_url("alerts.sns.endpoint_url", url)?;
+        }
+        alert_filter("alerts.sns.filter", &self.filter)?;
+        Ok(SnsTarget {
+            topic: topic.map_err(|reason| ("alerts.sns.topic", reason))?,
+            endpoint_url: self.endpoint_url,
+            filter: self.filter,
+        })
+    }
+}
+
+/// Nobody on the way reads what goes to this URL.
+fn safe_url(key: &'static str, url: &str) -> Result<(), Wrong> {
+    let url = reqwest::Url::parse(url).ok();
+    let local = ["localhost", "127.0.0.1", "[::1]"];
+    let safe = url.is_some_and(|url| match url.scheme() {
+        "https" => true,
+        "http" => url.host_str().is_some_and(|host| local.contains(&host)),
+        _ => false,
+    });
+    match safe {
+        true => Ok(()),
+        false => {
+            let reason = "must be an https:// URL, or http:// on this machine (localhost)";
+            Err((key, reason.to_owned()))
+        }
     }
 }
 

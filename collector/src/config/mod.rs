@@ -74,6 +74,10 @@
 //! [alerts.syslog]
 //! address = "unix:/dev/log"               # or "udp:192.0.2.1:514"
 //! filter = ""
+//! [alerts.sns]
+//! topic = "arn:aws:sns:eu-central-1:123456789012:auditty"
+//! endpoint_url = "http://localhost:4566"  # without, AWS's of the topic's region
+//! filter = ""
 //! ```
 //!
 //! Every key of the top and every table may be left out; without the tables only
@@ -399,6 +403,14 @@ mod tests {
             (
                 "[alerts.syslog]\naddress = \"/dev/log\"",
                 ["`alerts.syslog.address`", "unix:/dev/log"],
+            ),
+            (
+                "[alerts.sns]\ntopic = \"auditty\"",
+                ["`alerts.sns.topic`", "arn:aws:sns:"],
+            ),
+            (
+                "[alerts.sns]\ntopic = \"arn:aws:sns:eu-central-1:1:x\"\nendpoint_url = \"http://sns.example.com\"",
+                ["`alerts.sns.endpoint_url`", "https://"],
             ),
             ("[limits]\nburst = 0", ["`limits.burst`", "1000000"]),
             ("database = \"mysql://x\"", ["`database`", "postgres://"]),

@@ -218,6 +218,7 @@ impl Store {
         for (host, heard) in &told {
             if let Some(report) = &heard.report {
                 causes.extend(Cause::of_hooks(host, &heard.boot_id, report));
+                causes.extend(Cause::not_recorded(host, &heard.boot_id, report));
             }
         }
         if told.is_empty() {
@@ -302,6 +303,7 @@ fn known_host(row: &Row) -> Result<(v1::KnownHost, usize), StoreError> {
         tenant,
         configuration_sha256: report.configuration_sha256,
         stopped_hooks,
+        unrecorded: report.unrecorded,
     };
     Ok((known, bytes))
 }

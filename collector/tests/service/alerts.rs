@@ -15,7 +15,9 @@ use std::{
 use crate::common::*;
 use auditty_collector::{
     Access,
-    alerts::{Alarm, AlarmSettings, DEFAULT_SILENCE, RuleText, SyslogTarget, WebhookTarget},
+    alerts::{
+        Alarm, AlarmSettings, DEFAULT_SILENCE, RuleText, SnsTarget, SyslogTarget, WebhookTarget,
+    },
 };
 use auditty_proto::v1::{
     self, AlertKind, alert_service_client::AlertServiceClient,
@@ -44,6 +46,7 @@ fn settings() -> AlarmSettings {
         }],
         webhooks: Vec::new(),
         syslog: None,
+        sns: None,
     }
 }
 
@@ -378,6 +381,91 @@ async fn a_systems_log_has_every_alert() {
     }
 }
 
+/// A topic of each kind, whose subscription wants one kind of alert.
+#[tokio::test]
+async fn a_topic_has_every_alert_it_is_for() {
+    let read = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let Some(endpoint) = read("AUDITTY_TEST_S3_ENDPOINT") else {
+        eprintln!("skipped: AUDITTY_TEST_S3_ENDPOINT is not set");
+        return;
+    };
+    let shared = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    let config = aws_sdk_sns::config::Builder::from(&shared).endpoint_url(&endpoint);
+    let sns = aws_sdk_sns::Client::from_conf(config.build());
+    for name in ["alerts", "alerts.fifo"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/topic", listener.local_addr().unwrap());
+        let mut topic = sns.create_topic().name(name);
+        if name.ends_with(".fifo") {
+            topic = topic.attributes("FifoTopic", "true");
+        }
+        let arn = topic.send().await.unwrap().topic_arn.unwrap();
+        let subscription = sns.subscribe().topic_arn(&arn).protocol("http");
+        let policy = r#"{"kind": ["ungranted_login"]}"#;
+        let subscription = subscription.attributes("FilterPolicy", policy);
+        subscription.endpoint(&url).send().await.unwrap();
+        let message = async |kind: &str| loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let Some((_, body)) = next_request(&mut stream, &mut Vec::new()).await else {
+                continue;
+            };
+            stream.write_all(b"HTTP/1.1 200 x\r\n\r\n").await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["Type"], kind);
+            break body;
+        };
+        let asked = message("SubscriptionConfirmation").await;
+        let token = asked["Token"].as_str().unwrap();
+        let confirmed = sns.confirm_subscription().topic_arn(&arn).token(token);
+        confirmed.send().await.unwrap();
+
+        let database = Database::sqlite();
+        let target = SnsTarget {
+            topic: arn.parse().unwrap(),
+            endpoint_url: Some(endpoint.clone()),
+            filter: String::new(),
+        };
+        let settings = AlarmSettings {
+            sns: Some(target),
+            ..settings()
+        };
+        let collector = start(&database, &settings).await;
+        // What comes before the destination is known to the database is not its own.
+        let mut number = 0;
+        loop {
+            number += 1;
+            let reports = batch(vec![ungranted(number)]);
+            collector.ingest().await.report(reports).await.unwrap();
+            let first = tokio::time::timeout(Duration::from_secs(1), message("Notification"));
+            if first.await.is_ok() {
+                break;
+            }
+        }
+        let reports = (100..125).map(ungranted).chain([command_report(100, 1)]);
+        let reports = batch(reports.collect());
+        collector.ingest().await.report(reports).await.unwrap();
+        let mut sessions = BTreeSet::new();
+        while sessions.len() < 25 {
+            let told = tokio::time::timeout(Duration::from_secs(20), message("Notification"));
+            let told = told.await.unwrap();
+            assert_eq!(told["Subject"], "auditty: ungranted_login on web-2");
+            let of = |name: &str| told["MessageAttributes"][name]["Value"].clone();
+            assert_eq!(
+                (of("kind"), of("hostname")),
+                ("ungranted_login".into(), "web-2".into())
+            );
+            let alert: Value = serde_json::from_str(told["Message"].as_str().unwrap()).unwrap();
+            assert_eq!(alert["kind"], "ALERT_KIND_UNGRANTED_LOGIN");
+            let session = alert["sessionId"].as_str().unwrap().to_owned();
+            // The first may have been told for what came before, too.
+            if (100..125).any(|number| session_id(number) == session) {
+                assert!(sessions.insert(session), "once");
+            }
+        }
+        collector.stop().await;
+    }
+}
+
 /// Reports to a collector that is just starting.
 async fn report_to(socket: &str, report: v1::Report) {
     let begin = Instant::now();
@@ -482,32 +570,9 @@ impl Receiver {
     /// One connection, request after request.
     async fn serve(self, mut stream: TcpStream) {
         let mut bytes = Vec::new();
-        loop {
-            let head = loop {
-                let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-                if let Some(end) = end {
-                    break end + 4;
-                }
-                if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
-                    return;
-                }
-            };
-            let text = String::from_utf8(bytes[..head].to_vec()).unwrap();
-            assert!(text.starts_with("POST /hook HTTP/1.1"), "{text}");
-            let header = |name: &str| {
-                let lines = text.lines();
-                let mut fields = lines.filter_map(|line| line.split_once(": "));
-                let found = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));
-                found.map(|(_, value)| value.to_owned()).unwrap()
-            };
-            let len: usize = header("content-length").parse().unwrap();
-            while bytes.len() < head + len {
-                if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
-                    return;
-                }
-            }
-            let body: Vec<_> = bytes.drain(..head + len).skip(head).collect();
-            check_signature(&header("x-auditty-signature"), &body);
+        while let Some((head, body)) = next_request(&mut stream, &mut bytes).await {
+            assert!(head.starts_with("POST /hook HTTP/1.1"), "{head}");
+            check_signature(&header(&head, "x-auditty-signature"), &body);
             let status = self.take(&body);
             let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n");
             if stream.write_all(answer.as_bytes()).await.is_err() {
@@ -527,6 +592,34 @@ impl Receiver {
         }
         seen.status
     }
+}
+
+/// The head and the body of the next request; `bytes` has what was read beyond it.
+async fn next_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+    let head = loop {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(end) = end {
+            break end + 4;
+        }
+        if stream.read_buf(bytes).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    };
+    let text = String::from_utf8(bytes[..head].to_vec()).unwrap();
+    let len: usize = header(&text, "content-length").parse().unwrap();
+    while bytes.len() < head + len {
+        if stream.read_buf(bytes).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+    let body = bytes.drain(..head + len).skip(head).collect();
+    Some((text, body))
+}
+
+fn header(head: &str, name: &str) -> String {
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    let found = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.to_owned()).unwrap()
 }
 
 fn check_signature(header: &str, body: &[u8]) {

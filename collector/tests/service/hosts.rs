@@ -257,6 +257,36 @@ async fn hosts_and_alerts_are_found_by_the_labels_of_the_host(database) {
     collector.stop().await;
 }
 
+async fn what_is_in_no_recording_is_an_alert_each_time_it_doubles(database) {
+    let store = database.open().await;
+    let begin = Timestamp::now();
+    let said = |sessions: u64, losses: u64, bytes: u64| {
+        let start_time = Some(convert::timestamp(begin));
+        let counts = v1::UnrecordedCounts {
+            start_time, sessions, losses, bytes, ..Default::default()
+        };
+        Some(v1::HostReport { unrecorded: Some(counts), ..report(HOST, "a") })
+    };
+    let host = named("", HOST);
+    // Bytes alone are none: sshd's own are among them.
+    let told = [(0, 0, 9), (1, 0, 9), (1, 0, 9), (2, 0, 9), (2, 1, 9), (2, 2, 9)];
+    for (seconds, (sessions, losses, bytes)) in (2..).zip(told) {
+        let at = begin + SignedDuration::from_secs(seconds);
+        hear(&store, host.clone(), at, said(sessions, losses, bytes)).await;
+    }
+    let known = store.hosts(&Scope::All, &every_host(), None, None, 10).await.unwrap().items;
+    let unrecorded = known[0].unrecorded.unwrap();
+    assert_eq!((unrecorded.sessions, unrecorded.losses, unrecorded.bytes), (2, 2, 9));
+    let told = alerts(&store).await;
+    assert_eq!(kinds(&told), [v1::AlertKind::HostNotRecorded; 3]);
+    let words: Vec<_> = told.iter().map(|told| told.summary.split(" since").next()).collect();
+    let expected = ["1 session", "2 sessions", "2 sessions, 2 losses"];
+    for (words, expected) in words.into_iter().flatten().zip(expected) {
+        assert!(words.ends_with(&format!(" has {expected}")), "{words}");
+    }
+    store.close().await;
+}
+
 async fn a_hook_that_stops_is_an_alert_until_it_is_mended(database) {
     use v1::AlertKind::{HookMended, HookStopped};
     let store = database.open().await;

@@ -212,6 +212,9 @@ pub struct Rig {
     pub life: u64,
     /// The process that holds the ptys.
     pub holder: u32,
+    /// The kernel's name for the program of sshd that what happens descends from; 0:
+    /// it has none.
+    pub root: u64,
 }
 
 pub fn host() -> Host {
@@ -238,6 +241,7 @@ impl Rig {
             connection: 7,
             life: 0,
             holder: SSHD,
+            root: 0,
         }
     }
 
@@ -279,7 +283,7 @@ impl Rig {
         let event = KernelEvent {
             boot_ns: self.now,
             connection,
-            root: 0,
+            root: self.root,
             pid,
             fact,
         };

@@ -307,6 +307,23 @@ fn what_is_used_unseen_is_told_to_the_session_that_uses_it() {
     }
 }
 
+/// Of which session the program is that holds the terminal was lost.
+#[test]
+fn bytes_of_nobody_known_are_missing_in_each_session_they_may_be_of() {
+    let mut rig = Rig::logged_in();
+    rig.shell(SSHD, SHELL, 3);
+    rig.shell(SSHD, SHELL + 1, 4);
+    (rig.root, rig.holder) = (9, 999);
+    rig.output(7, 0, "whose");
+    rig.end_of_batch();
+    assert_eq!(rig.sessions.counters().unattributed_bytes, 5);
+    for index in 0..2 {
+        let gaps = rig.session(index).gaps();
+        let what: Vec<_> = gaps.iter().map(|g| (g.cause, g.class, g.bytes)).collect();
+        assert_eq!(what, [(GapCause::Unattributed, GapClass::Output, Some(5))]);
+    }
+}
+
 #[test]
 fn a_time_with_less_capture_is_declared_once_to_those_it_concerns() {
     let mut rig = with_tmux();

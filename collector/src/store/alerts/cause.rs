@@ -218,6 +218,35 @@ impl Cause {
         causes.collect()
     }
 
+    /// What an agent saw and no recording shows.
+    pub(crate) fn not_recorded(
+        host: &HostName,
+        boot_id: &str,
+        report: &v1::HostReport,
+    ) -> Option<Self> {
+        let counts = report.unrecorded?;
+        let several = [
+            (counts.connections, "connection", "connections"),
+            (counts.sessions, "session", "sessions"),
+            (counts.losses, "loss", "losses"),
+        ];
+        let several = several.iter().filter(|(number, ..)| *number > 0);
+        let words = several.clone().map(|(number, one, more)| {
+            let noun = if *number == 1 { one } else { more };
+            format!("{number} {noun}")
+        });
+        let words = words.collect::<Vec<_>>().join(", ");
+        let total = several.fold(0_u64, |sum, (number, ..)| sum.saturating_add(*number));
+        let doublings = total.checked_ilog2()?;
+        let known = report.host.clone().unwrap_or_default();
+        let start = counts.start_time.as_ref().and_then(nanoseconds)?;
+        let (name, since) = (shown_host_or(&known, host), time(start));
+        let sentence = format!("{name} has {words} since {since} that are in no recording");
+        let what = format!("{boot_id}/{start}/{doublings}");
+        let cause = Self::new(AlertKind::HostNotRecorded, host, &what, sentence);
+        Some(cause.named(&known.hostname))
+    }
+
     pub(crate) fn uncertified_key(batch: &Batch, fingerprint: &str) -> Self {
         let host = HostName {
             tenant: batch.tenant.clone(),
