@@ -10,7 +10,7 @@ use auditty_proto::v1::{
     ingest_service_server::IngestServiceServer, login_service_server::LoginServiceServer,
     session_service_server::SessionServiceServer,
 };
-use futures::future::{join_all, try_join_all};
+use futures::future::{BoxFuture, join_all, try_join_all};
 use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 
@@ -98,7 +98,19 @@ struct Services {
 
 /// Serves until `shutdown` is cancelled, then lets requests in work finish,
 /// within a deadline. Unix sockets are removed at the end.
-pub async fn serve(
+///
+/// The future is boxed, or every program that serves would compile the server anew.
+pub fn serve(
+    listeners: Listeners,
+    store: Store,
+    signer: Countersigner,
+    access: Access,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), ServeError>> {
+    Box::pin(serve_all(listeners, store, signer, access, shutdown))
+}
+
+async fn serve_all(
     listeners: Listeners,
     store: Store,
     signer: Countersigner,

@@ -20,6 +20,7 @@ mod session_changes;
 mod silent;
 mod write;
 
+use futures::future::BoxFuture;
 use uuid::Uuid;
 
 pub use alerts::{AlertRevision, Cause};
@@ -104,9 +105,11 @@ pub struct Store {
 impl Store {
     /// Opens the database and brings its tables up to date. A file of SQLite's
     /// is created, readable by its owner only, where there is none.
-    pub async fn open(location: &Location) -> Result<Self, StoreError> {
-        let database = Database::open(location).await?;
-        Ok(Self { database })
+    pub fn open(location: &Location) -> BoxFuture<'_, Result<Self, StoreError>> {
+        Box::pin(async move {
+            let database = Database::open(location).await?;
+            Ok(Self { database })
+        })
     }
 
     /// Waits for running queries, then closes the database.

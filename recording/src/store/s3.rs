@@ -57,12 +57,16 @@ pub struct S3Store {
 impl S3Store {
     /// A store in `bucket` below `prefix`. Looks up region and credentials in
     /// the usual AWS places; the bucket itself is not touched yet.
-    pub async fn open(bucket: &str, prefix: &str, options: &S3Options) -> Result<Self, StoreError> {
+    pub fn open<'a>(
+        bucket: &'a str,
+        prefix: &'a str,
+        options: &'a S3Options,
+    ) -> BoxFuture<'a, Result<Self, StoreError>> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(region) = &options.region {
             loader = loader.region(Region::new(region.clone()));
         }
-        Self::with_config(&loader.load().await, bucket, prefix, options)
+        Box::pin(async move { Self::with_config(&loader.load().await, bucket, prefix, options) })
     }
 
     /// As [`S3Store::open`], with credentials and region of `shared`.

@@ -1,5 +1,6 @@
 //! The two databases behind one face: statements go in as [`Sql`], rows come
-//! out as [`Row`], and what differs between the dialects is in [`sql`].
+//! out as [`Row`], and what differs between the dialects is in [`sql`]. Futures are
+//! boxed: what speaks to the databases is compiled once, not with every caller.
 
 mod postgres;
 mod row;
@@ -8,7 +9,7 @@ mod sqlite;
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction, migrate::MigrateError};
 
 pub(super) use row::Row;
@@ -119,15 +120,18 @@ impl Database {
     }
 
     /// Begins to write.
-    pub(super) async fn begin(&self) -> Result<Changes, sqlx::Error> {
-        Ok(match self {
-            // Taking the write lock at once: a lock that is upgraded later can
-            // fail where this one waits.
-            Self::Sqlite { writer, .. } => {
-                Changes::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
-            }
-            Self::Postgres { pool, .. } => Changes::Postgres(pool.begin().await?),
-        })
+    pub(super) fn begin(&self) -> BoxFuture<'_, Result<Changes, sqlx::Error>> {
+        let begun = async move {
+            Ok(match self {
+                // Taking the write lock at once: a lock that is upgraded later can
+                // fail where this one waits.
+                Self::Sqlite { writer, .. } => {
+                    Changes::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+                }
+                Self::Postgres { pool, .. } => Changes::Postgres(pool.begin().await?),
+            })
+        };
+        begun.boxed()
     }
 
     /// What a question finds, row after row.
@@ -152,41 +156,50 @@ impl Database {
 
 impl Changes {
     /// Does it, and says how many rows it changed.
-    pub(super) async fn execute(&mut self, change: Sql) -> Result<u64, StoreError> {
-        Ok(match self {
-            Self::Sqlite(transaction) => {
-                let done = change.for_sqlite().execute(&mut **transaction).await?;
-                done.rows_affected()
-            }
-            Self::Postgres(transaction) => {
-                let done = change.for_postgres().execute(&mut **transaction).await?;
-                done.rows_affected()
-            }
-        })
+    pub(super) fn execute(&mut self, change: Sql) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let changed = async move {
+            Ok(match self {
+                Self::Sqlite(transaction) => {
+                    let done = change.for_sqlite().execute(&mut **transaction).await?;
+                    done.rows_affected()
+                }
+                Self::Postgres(transaction) => {
+                    let done = change.for_postgres().execute(&mut **transaction).await?;
+                    done.rows_affected()
+                }
+            })
+        };
+        changed.boxed()
     }
 
     /// What a question inside the transaction finds.
-    pub(super) async fn rows(&mut self, question: Sql) -> Result<Vec<Row>, StoreError> {
-        Ok(match self {
-            Self::Sqlite(transaction) => {
-                let rows = question.for_sqlite().fetch_all(&mut **transaction).await?;
-                rows.into_iter().map(Row::Sqlite).collect()
-            }
-            Self::Postgres(transaction) => {
-                let rows = question.for_postgres();
-                let rows = rows.fetch_all(&mut **transaction).await?;
-                rows.into_iter().map(Row::Postgres).collect()
-            }
-        })
+    pub(super) fn rows(&mut self, question: Sql) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        let found = async move {
+            Ok(match self {
+                Self::Sqlite(transaction) => {
+                    let rows = question.for_sqlite().fetch_all(&mut **transaction).await?;
+                    rows.into_iter().map(Row::Sqlite).collect()
+                }
+                Self::Postgres(transaction) => {
+                    let rows = question.for_postgres();
+                    let rows = rows.fetch_all(&mut **transaction).await?;
+                    rows.into_iter().map(Row::Postgres).collect()
+                }
+            })
+        };
+        found.boxed()
     }
 
     /// Makes it durable.
-    pub(super) async fn commit(self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(transaction) => transaction.commit().await?,
-            Self::Postgres(transaction) => transaction.commit().await?,
-        }
-        Ok(())
+    pub(super) fn commit(self) -> BoxFuture<'static, Result<(), StoreError>> {
+        let committed = async move {
+            match self {
+                Self::Sqlite(transaction) => transaction.commit().await?,
+                Self::Postgres(transaction) => transaction.commit().await?,
+            }
+            Ok(())
+        };
+        committed.boxed()
     }
 }
 
