@@ -271,7 +271,7 @@ fn record(
         marks,
         state,
     )
-    .telling(Told::new(shared.host, Timestamp::now()));
+    .telling(Told::new(shared.host, jiff::Timestamp::now()));
     let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
     let (running, capture_ended) = oneshot::channel::<()>();
     let capture = {
