@@ -286,7 +286,7 @@ mod tests {
         let entries = lens.iter().enumerate().map(|(id, len)| entry(id, *len));
         let batches = batches(entries.collect());
         let counts: Vec<_> = batches.iter().map(Vec::len).collect();
-        assert_eq!(counts, [10, 10, 2, 2]);
+        assert_eq!(counts, [10, 10, 3, 1]);
         let ids = batches.iter().flatten().map(|entry| entry.id().to_owned());
         assert!(ids.eq((0..24).map(|id| id.to_string())));
     }
