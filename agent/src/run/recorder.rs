@@ -26,6 +26,9 @@ use crate::sessions::{Clock, Limits, Restart, Sessions, SystemUsers};
 /// How often time alone is looked at.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often while nobody is connected: a look costs more than all else then.
+const REST: Duration = Duration::from_millis(500);
+
 /// How often everything is written out that the kernel's rings still hold.
 const CHECKPOINT: Duration = Duration::from_millis(200);
 
@@ -58,6 +61,8 @@ pub(super) struct Recorder {
     /// What was declared lost, since the last checkpoint where that is news.
     declared: Option<Declared>,
     urgent: bool,
+    /// Everything that was taken is written out.
+    written: bool,
     last_checkpoint: Instant,
     looks_for_the_dead: u32,
     found_dead: HashSet<u32>,
@@ -86,6 +91,7 @@ impl Recorder {
             marks,
             declared: None,
             urgent: false,
+            written: false,
             last_checkpoint: Instant::now(),
             looks_for_the_dead: 0,
             found_dead: HashSet::new(),
@@ -118,7 +124,11 @@ impl Recorder {
             if let Some(door) = &door {
                 door.answer(self.spool.problem().as_deref());
             }
-            match self.batches.recv_timeout(TICK) {
+            let patience = match self.written && self.sessions.is_quiet() {
+                true => REST,
+                false => TICK,
+            };
+            match self.batches.recv_timeout(patience) {
                 Ok(batch) => self.take(batch),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -180,7 +190,8 @@ impl Recorder {
 
     /// Writes everything out and lets go of it in the kernel's rings.
     fn checkpoint(&mut self) {
-        (self.urgent, self.last_checkpoint) = (false, Instant::now());
+        (self.urgent, self.written) = (false, true);
+        self.last_checkpoint = Instant::now();
         let connections = self.sessions.checkpoint(&mut self.spool);
         self.spool.commit(&Point {
             marks: self.marks.clone(),
@@ -193,6 +204,7 @@ impl Recorder {
     fn take(&mut self, batch: Batch) {
         if !batch.events.is_empty() {
             self.reload_unrecorded();
+            self.written = false;
         }
         for event in &batch.events {
             if let Fact::Loss(loss) = &event.fact

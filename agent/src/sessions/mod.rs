@@ -295,6 +295,11 @@ impl Sessions {
         self.sessions.len()
     }
 
+    /// Whether nobody is connected, and no session goes on without a client.
+    pub fn is_quiet(&self) -> bool {
+        self.connections.is_empty() && self.sessions.is_empty()
+    }
+
     fn keys(&self) -> Vec<SessionKey> {
         self.sessions.keys().copied().collect()
     }
