@@ -26,8 +26,9 @@ use crate::sessions::{Clock, Limits, Restart, Sessions, SystemUsers};
 /// How often time alone is looked at.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often while nobody is connected: a look costs more than all else then.
-const REST: Duration = Duration::from_millis(500);
+/// How often while nobody is connected: a look costs more than all else then. Who asks
+/// whether sessions are recorded waits so long at most.
+const REST: Duration = Duration::from_millis(250);
 
 /// How often everything is written out that the kernel's rings still hold.
 const CHECKPOINT: Duration = Duration::from_millis(200);
