@@ -272,7 +272,8 @@ fn record(
         state,
     )
     .telling(Told::new(shared.host, jiff::Timestamp::now()));
-    let recorder = spawn("recorder", move || recorder.run(restart, goes_on))?;
+    let (begin, begun) = oneshot::channel();
+    let recorder = spawn("recorder", move || recorder.run(restart, goes_on, begin))?;
     let (running, capture_ended) = oneshot::channel::<()>();
     let capture = {
         let stop = Arc::clone(&stop);
@@ -282,6 +283,9 @@ fn record(
             capture.run(&sender, &stop)
         })?
     };
+    // Only then the next agent could go on where this one dies. A recorder that died
+    // ends the capture.
+    let _ = begun.blocking_recv();
     tracing::info!(
         host = host.host_id,
         store = %config.store().url,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use auditty_recording::session::Host;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use super::break_glass::Uses;
 use super::door::{Door, SOCKET};
@@ -109,14 +110,16 @@ impl Recorder {
         }
     }
 
-    /// Goes on with the sessions an agent before left open, then records until
-    /// the capture ends. The kernel's programs go on after that, or do not.
-    pub(super) fn run(mut self, restart: Restart, goes_on: bool) {
+    /// Goes on with the sessions an agent before left open, says so with `begin`, then
+    /// records until the capture ends. The kernel's programs go on after that, or do
+    /// not.
+    pub(super) fn run(mut self, restart: Restart, goes_on: bool, begin: oneshot::Sender<()>) {
         self.reload_unrecorded();
         self.sessions
             .resume(restart, &is_alive, now_boot_ns(), &mut self.spool);
         // From its first moment on an agent can be killed.
         self.checkpoint();
+        let _ = begin.send(());
         let door = Door::open(Path::new(SOCKET))
             .inspect_err(|error| tracing::error!(%error, "strict mode: {SOCKET} cannot be opened, users it holds are refused"))
             .ok();
