@@ -21,8 +21,10 @@ pub(super) struct Told {
     host: watch::Sender<Option<HostReport>>,
     stops: VecDeque<StoppedHook>,
     unrecorded: UnrecordedCounts,
-    /// The collector has not heard of all.
+    /// The collector has not heard of all, and is to hear of it now.
     news: bool,
+    /// It is enough when it hears of it with what it hears of anyway.
+    more: bool,
     /// The last moment that was told: what happened to several hooks at once is to
     /// have one time of day.
     last: Option<(u64, Timestamp)>,
@@ -40,6 +42,7 @@ impl Told {
             stops: VecDeque::new(),
             unrecorded,
             news: false,
+            more: false,
             last: None,
         }
     }
@@ -74,7 +77,8 @@ impl Told {
         self.news = true;
     }
 
-    /// Notes what was counted.
+    /// Notes what was counted. Bytes alone are no news: with every connection there
+    /// are some that sshd's processes write to each other.
     pub(super) fn counts(&mut self, counters: &Counters) {
         let now = UnrecordedCounts {
             start_time: self.unrecorded.start_time,
@@ -83,20 +87,27 @@ impl Told {
             losses: counters.unattributed_losses,
             bytes: counters.unattributed_bytes,
         };
-        self.news |= now != self.unrecorded;
+        let but_bytes = UnrecordedCounts {
+            bytes: now.bytes,
+            ..self.unrecorded
+        };
+        self.news |= now != but_bytes;
+        self.more |= now != self.unrecorded;
         self.unrecorded = now;
     }
 
     /// Has the collector told what it has not heard.
     pub(super) fn tell(&mut self) {
-        if !std::mem::take(&mut self.news) {
+        let now = std::mem::take(&mut self.news);
+        if !std::mem::take(&mut self.more) && !now {
             return;
         }
-        self.host.send_modify(|host| {
+        self.host.send_if_modified(|host| {
             if let Some(host) = host {
                 host.stopped_hooks = self.stops.iter().cloned().collect();
                 host.unrecorded = Some(self.unrecorded);
             }
+            now
         });
     }
 
@@ -189,8 +200,14 @@ mod tests {
         assert_eq!((unrecorded.sessions, unrecorded.bytes), (2, 9));
         assert!(unrecorded.start_time.is_some());
         assert_eq!(report.stopped_hooks.len(), 2);
+        let counters = Counters {
+            unattributed_bytes: 10,
+            ..counters
+        };
         tells.counts(&counters);
         tells.tell();
-        assert!(!told.has_changed().unwrap(), "it was told before");
+        assert!(!told.has_changed().unwrap(), "it can wait");
+        let report = told.borrow().clone().unwrap();
+        assert_eq!(report.unrecorded.unwrap().bytes, 10);
     }
 }
