@@ -273,6 +273,8 @@ fn boot_all(arguments: &Arguments) -> Result<Results> {
             }
         }
     }
+    // Whole suites take longest.
+    machines.sort_by_key(|(_, plan, ..)| !plan.tests.is_empty());
     let at_a_time = thread::available_parallelism().map_or(1, NonZero::get);
     let (queue, shared) = (Mutex::new(machines.iter()), Mutex::new(results));
     thread::scope(|scope| {
