@@ -84,10 +84,7 @@ impl IngestService for Ingest {
         let report = request.host.take();
         let mut batch = check(request, sender.tenant())
             .map_err(|malformed| Status::invalid_argument(malformed.to_string()))?;
-        let host = HostName {
-            tenant: batch.tenant.clone(),
-            host_id: batch.host_id.clone(),
-        };
+        let host = batch.host();
         let report = report
             .map(|report| check_host(report, &host, &boot_id))
             .transpose()

@@ -7,7 +7,7 @@ use auditty_recording::{
 };
 use uuid::Uuid;
 
-use super::{alerts::Cause, receipts::KnownHead};
+use super::{HostName, alerts::Cause, receipts::KnownHead};
 
 /// A checked batch of one host.
 #[derive(Debug)]
@@ -23,6 +23,16 @@ pub struct Batch {
     pub receipts: Vec<(KnownHead, SignedReceipt)>,
     /// What of it somebody should look at.
     pub causes: Vec<Cause>,
+}
+
+impl Batch {
+    /// The reporting host, and whose it is.
+    pub fn host(&self) -> HostName {
+        HostName {
+            tenant: self.tenant.clone(),
+            host_id: self.host_id.clone(),
+        }
+    }
 }
 
 /// One checked fact.

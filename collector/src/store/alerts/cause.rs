@@ -107,10 +107,7 @@ impl Cause {
             Some(start) if start.len() < line.len() => format!("{start}…"),
             _ => line,
         };
-        let host = HostName {
-            tenant: batch.tenant.clone(),
-            host_id: batch.host_id.clone(),
-        };
+        let host = batch.host();
         let what = format!("{session}/{rule}");
         let sentence = format!("{rule}: {line}");
         let mut cause = Self::new(AlertKind::SensitiveCommand, &host, &what, sentence);
@@ -248,10 +245,7 @@ impl Cause {
     }
 
     pub(crate) fn uncertified_key(batch: &Batch, fingerprint: &str) -> Self {
-        let host = HostName {
-            tenant: batch.tenant.clone(),
-            host_id: batch.host_id.clone(),
-        };
+        let host = batch.host();
         let sentence = format!(
             "the host {} reports the key {fingerprint}, which none of its keys certifies: it was \
              set up again, or somebody reports in its name",
@@ -291,30 +285,26 @@ impl Cause {
 
     /// A recording ended with less than its host had reported of it.
     pub(crate) fn shortened(batch: &Batch, session_id: &str, (known, now): (i64, i64)) -> Self {
-        let host = HostName {
-            tenant: batch.tenant.clone(),
-            host_id: batch.host_id.clone(),
-        };
-        let sentence = format!(
-            "the host {} reports that the recording of the session {session_id} ended with {now} chunks, and had reported {known}: something was rolled back or removed",
-            shown(&host.host_id)
+        let what = format!("end of {session_id}");
+        let how = format!(
+            "reports that the recording of the session {session_id} ended with {now} chunks, and had reported {known}: something was rolled back or removed"
         );
-        let (kind, what) = (AlertKind::EvidenceConflict, format!("end of {session_id}"));
-        Self::new(kind, &host, &what, sentence).in_session(session_id)
+        Self::contradicts(batch, &what, &how).in_session(session_id)
     }
 
     /// `what` names the place that has two heads, and `in_session` the session.
     pub(crate) fn conflict(batch: &Batch, what: &str, session_id: &str) -> Self {
-        let host = HostName {
-            tenant: batch.tenant.clone(),
-            host_id: batch.host_id.clone(),
-        };
-        let sentence = format!(
-            "the host {} reported two heads for {what}: something was rewritten, rolled back or copied",
-            shown(&host.host_id)
+        let how = format!(
+            "reported two heads for {what}: something was rewritten, rolled back or copied"
         );
-        let kind = AlertKind::EvidenceConflict;
-        Self::new(kind, &host, what, sentence).in_session(session_id)
+        Self::contradicts(batch, what, &how).in_session(session_id)
+    }
+
+    /// What a host reports is not what it reported before.
+    fn contradicts(batch: &Batch, what: &str, how: &str) -> Self {
+        let host = batch.host();
+        let sentence = format!("the host {} {how}", shown(&host.host_id));
+        Self::new(AlertKind::EvidenceConflict, &host, what, sentence)
     }
 }
 
