@@ -17,9 +17,11 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::{
-    Page, Scope, Store, StoreError,
+    HostName, Page, Scope, Store, StoreError,
     database::{Changes, Row, Sql},
     filters::{push_field, push_filter, push_value},
+    hosts::push_names,
+    silent::host_name,
     write::{ROWS, often},
 };
 
@@ -95,8 +97,8 @@ impl Store {
             let session = logins.get(&*cause.alert.session_id);
             let mut alert = finished(&cause.alert, session, revision, now);
             if alert.labels.is_empty() {
-                let of = (tenant.clone(), alert.host_id.clone());
-                alert.labels = labels.get(&of).cloned().unwrap_or_default();
+                let of = labels.get(&host_of(&alert));
+                alert.labels = of.cloned().unwrap_or_default();
             }
             self.put_alert(changes, tenant, key, &alert).await?;
         }
@@ -108,21 +110,20 @@ impl Store {
         &self,
         changes: &mut Changes,
         new: &[((String, String), &Cause)],
-    ) -> Result<BTreeMap<(String, String), BTreeMap<String, String>>, StoreError> {
-        let hosts = new
-            .iter()
-            .map(|((tenant, _), cause)| (tenant.clone(), cause.alert.host_id.clone()));
-        let hosts: BTreeSet<_> = hosts.collect();
+    ) -> Result<BTreeMap<HostName, BTreeMap<String, String>>, StoreError> {
+        let hosts: BTreeSet<_> = new.iter().map(|(_, cause)| host_of(&cause.alert)).collect();
+        let hosts: Vec<_> = hosts.iter().collect();
         let mut labels = BTreeMap::new();
-        for host in hosts {
-            let (tenant, host_id) = (host.0.as_str(), host.1.as_str());
-            let mut sql = self
-                .database
-                .sql("SELECT h.message FROM hosts h WHERE (h.tenant, h.host_id) = ");
-            sql.tuple([tenant, host_id]);
-            if let Some(row) = changes.rows(sql.often()).await?.first() {
+        for hosts in hosts.chunks(ROWS) {
+            let mut sql = self.database.sql(
+                "SELECT h.tenant, h.host_id, h.message FROM hosts h \
+                 WHERE (h.tenant, h.host_id) IN (VALUES ",
+            );
+            push_names(&mut sql, hosts.iter().copied());
+            sql.push(")");
+            for row in changes.rows(often(sql, hosts.len())).await? {
                 let report = v1::HostReport::decode(row.bytes("message")?)?;
-                labels.insert(host, report.host.unwrap_or_default().labels);
+                labels.insert(host_name(&row)?, report.host.unwrap_or_default().labels);
             }
         }
         Ok(labels)
@@ -231,6 +232,14 @@ impl Store {
             revision: row.int("revision")?.unwrap_or_default().unsigned_abs(),
             generation: row.text("generation")?,
         })
+    }
+}
+
+/// The host that an alert is of.
+fn host_of(alert: &v1::Alert) -> HostName {
+    HostName {
+        tenant: alert.tenant.clone(),
+        host_id: alert.host_id.clone(),
     }
 }
 

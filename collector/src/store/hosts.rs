@@ -131,7 +131,7 @@ impl Store {
              JOIN hosts h ON h.tenant = i.tenant AND h.host_id = i.host_id \
              WHERE i.until IS NULL AND (i.tenant, i.host_id) IN (VALUES ",
         );
-        push_names(&mut sql, heard);
+        push_names(&mut sql, heard.iter().map(|(host, _)| *host));
         sql.push(")");
         let times: BTreeMap<_, _> = heard.iter().map(|(host, heard)| (*host, heard)).collect();
         for row in changes.rows(often(sql, heard.len())).await? {
@@ -174,10 +174,7 @@ impl Store {
             "SELECT l.tenant, l.host_id, l.label FROM host_labels l \
              WHERE (l.tenant, l.host_id) IN (VALUES ",
         );
-        for (row, host) in told.keys().enumerate() {
-            sql.push(if row == 0 { "" } else { ", " });
-            sql.tuple([host.tenant.as_str(), &host.host_id]);
-        }
+        push_names(&mut sql, told.keys());
         sql.push(")");
         let mut known: BTreeMap<HostName, BTreeSet<String>> = BTreeMap::new();
         for row in changes.rows(often(sql, told.len())).await? {
@@ -228,7 +225,7 @@ impl Store {
             "SELECT h.tenant, h.host_id, h.message FROM hosts h \
              WHERE (h.tenant, h.host_id) IN (VALUES ",
         );
-        push_names(&mut sql, &told);
+        push_names(&mut sql, told.iter().map(|(host, _)| *host));
         sql.push(")");
         let now: BTreeMap<_, _> = told.into_iter().collect();
         for row in changes.rows(often(sql, now.len())).await? {
@@ -263,12 +260,10 @@ fn labels(report: &v1::HostReport) -> BTreeSet<String> {
 const SILENT: &str = "EXISTS (SELECT 1 FROM host_silences i WHERE i.tenant = h.tenant \
      AND i.host_id = h.host_id AND i.until IS NULL)";
 
-fn push_names(sql: &mut Sql, hosts: &[(&HostName, &Heard)]) {
-    debug_assert!(
-        hosts.len() <= ROWS,
-        "a statement has a bounded number of places"
-    );
-    for (row, (host, _)) in hosts.iter().enumerate() {
+/// Hosts as rows of a statement's VALUES.
+pub(super) fn push_names<'a>(sql: &mut Sql, hosts: impl IntoIterator<Item = &'a HostName>) {
+    for (row, host) in hosts.into_iter().enumerate() {
+        debug_assert!(row < ROWS, "a statement has a bounded number of places");
         sql.push(if row == 0 { "" } else { ", " });
         sql.tuple([host.tenant.as_str(), &host.host_id]);
     }
