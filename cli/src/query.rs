@@ -264,7 +264,10 @@ mod tests {
 
     #[test]
     fn every_option_of_alerts_becomes_a_comparison_that_parses() {
-        let kinds = (1..=13).map(|kind| v1::AlertKind::try_from(kind).unwrap());
+        let kinds: Vec<_> = (1..)
+            .map_while(|kind| v1::AlertKind::try_from(kind).ok())
+            .collect();
+        assert!(kinds.len() >= 14);
         for kind in kinds {
             let kind = format!("--kind={}", ShortName::short_name(kind));
             let options = [&kind, "--host=a", "--user=b", "--since=1h", "--until=1m"];
