@@ -3,6 +3,7 @@
 mod facts;
 mod goals;
 mod json;
+pub mod load;
 mod markdown;
 mod measures;
 mod peers;
@@ -12,7 +13,7 @@ mod table;
 
 use std::{
     env, fs,
-    io::{self, BufRead as _, BufReader},
+    io::{self, Read as _},
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -46,7 +47,8 @@ pub struct Arguments {
     /// Less work, for looking whether it runs: no numbers to quote
     #[arg(long)]
     quick: bool,
-    /// Also 1,000 sessions at once and a recording of 1 GB
+    /// Also 1,000 sessions at once, a recording of 1 GB, and a collector with ten
+    /// million commands
     #[arg(long, conflicts_with = "quick")]
     large: bool,
     /// Print JSON on standard output instead of tables
@@ -85,12 +87,14 @@ enum Part {
     Reading,
     /// The kernel-function and tracepoint modes in an emulated guest
     Guest,
+    /// What a collector takes in and finds, with ten thousand commands and more
+    Collector,
 }
 
 /// Recorders that cannot be had, in a log like those of the parts.
 const ABSENT: &str = "absent";
 
-const PARTS: [(Part, &str); 8] = [
+const PARTS: [(Part, &str); 9] = [
     (Part::Throughput, "throughput"),
     (Part::Latency, "latency"),
     (Part::Exec, "exec"),
@@ -99,7 +103,11 @@ const PARTS: [(Part, &str); 8] = [
     (Part::Storage, "storage"),
     (Part::Reading, "reading"),
     (Part::Guest, "guest"),
+    (Part::Collector, "collector"),
 ];
+
+/// How many commands a collector has.
+const COMMANDS: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.prepare {
@@ -146,14 +154,24 @@ fn measure(arguments: &Arguments) -> Result<()> {
         if !arguments.only.is_empty() && !arguments.only.contains(&part) {
             continue;
         }
-        let text = if part == Part::Guest {
-            guest(rounds)?
-        } else {
-            let bench = workspace::root()?.join("target/release/auditty-bench");
-            let mut bench = workspace::command(bench)?;
-            bench.args([&rounds.to_string(), size, name]);
-            let facts = facts::lines();
-            format!("fact\tsize\t{size}\n{facts}{absent}{}", listen(&mut bench)?)
+        let text = match part {
+            Part::Guest => guest(rounds)?,
+            Part::Collector => load::growth(match (arguments.quick, arguments.large) {
+                (true, _) => &COMMANDS[..1],
+                (false, false) => &COMMANDS[..3],
+                (false, true) => &COMMANDS,
+            })?,
+            _ => {
+                let bench = workspace::root()?.join("target/release/auditty-bench");
+                let mut bench = workspace::command(bench)?;
+                bench.args([&rounds.to_string(), size, name]);
+                let facts = facts::lines();
+                let said = listen(&mut bench)?;
+                if !said.lines().any(|line| line == "done") {
+                    bail!("{} did not reach its end", workspace::show(&bench));
+                }
+                format!("fact\tsize\t{size}\n{facts}{absent}{said}")
+            }
         };
         let log = log(name)?;
         fs::write(&log, text).with_context(|| format!("could not write {}", log.display()))?;
@@ -190,25 +208,21 @@ fn prepare_quietly(no_build: bool) -> Result<()> {
     workspace::run(&mut prepare, "prepare the benchmark")
 }
 
-/// Its standard output, once it has reached its end.
-fn listen(bench: &mut Command) -> Result<String> {
-    let shown = workspace::show(bench);
-    let mut child = bench
+/// The standard output of a command that succeeds.
+fn listen(command: &mut Command) -> Result<String> {
+    let shown = workspace::show(command);
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .env("RUST_LIB_BACKTRACE", "0")
         .spawn()
         .with_context(|| format!("{shown} did not start"))?;
-    let output = child.stdout.take().context("a pipe")?;
-    let (mut text, mut done) = (String::new(), false);
-    for line in BufReader::new(output).lines() {
-        let line = line.with_context(|| format!("could not read what {shown} says"))?;
-        done |= line == "done";
-        text += &line;
-        text.push('\n');
-    }
+    let mut output = child.stdout.take().context("a pipe")?;
+    let mut text = String::new();
+    let read = output.read_to_string(&mut text);
+    read.with_context(|| format!("could not read what {shown} says"))?;
     let status = child.wait().context("could not wait for the benchmark")?;
-    if !status.success() || !done {
+    if !status.success() {
         bail!("{shown} ended with {status}");
     }
     Ok(text)

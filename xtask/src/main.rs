@@ -5,7 +5,6 @@ mod bench;
 mod buf;
 mod build;
 mod demo;
-mod load;
 mod report;
 mod setup;
 mod soak;
@@ -32,7 +31,7 @@ enum Verb {
     Demo(demo::Arguments),
     Test(test::Arguments),
     Soak(soak::Arguments),
-    Load(load::Arguments),
+    Load(bench::load::Arguments),
     Bench(bench::Arguments),
     Vm(vm::Arguments),
 }
@@ -45,7 +44,7 @@ fn main() -> ExitCode {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Soak(arguments) => soak::run(&arguments),
-        Verb::Load(arguments) => load::run(&arguments),
+        Verb::Load(arguments) => bench::load::run(&arguments),
         Verb::Vm(arguments) => vm::run(&arguments),
     };
     match outcome {

@@ -1,7 +1,8 @@
 //! A fleet's reports into a collector of its own process, over gRPC, and then
-//! questions: what is found is right, and how long it takes is printed.
+//! questions: what is found is right, and how long it takes is printed, in the
+//! lines that `cargo xtask bench` makes its tables of.
 //!
-//! Small by default. `cargo xtask load` sets the variables and shows the tables.
+//! Small by default. `cargo xtask load` sets the variables.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -199,11 +200,11 @@ impl Process {
     }
 
     /// Most memory it has had, MiB.
-    fn peak_mib(&self) -> u64 {
+    fn peak_mib(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM"));
         let kib = line.unwrap().split_whitespace().nth(1).unwrap();
-        kib.parse::<u64>().unwrap() / 1024
+        kib.parse::<f64>().unwrap() / 1024.0
     }
 }
 
@@ -273,13 +274,13 @@ fn commands(parent: String, filter: String) -> Question {
     })
 }
 
-/// The questions by name: what is asked the n-th time, and whether a number of
-/// findings is right.
+/// The questions by the id of their measure: what is asked the n-th time, and
+/// whether a number of findings is right.
 type Case = (&'static str, fn(Fleet, u64) -> Question, fn(usize) -> bool);
 
 const CASES: [Case; 9] = [
     (
-        "sessions of a user",
+        "user",
         |fleet, n| {
             let user = mix(mix(n) % fleet.sessions) % USERS;
             Question::Sessions(v1::ListSessionsRequest {
@@ -290,7 +291,7 @@ const CASES: [Case; 9] = [
         |found| found > 0,
     ),
     (
-        "sessions of a host at a minute",
+        "minute",
         |fleet, n| {
             let session = mix(n) % fleet.sessions;
             let at = fleet.begin_ns(session) + 60_000_000_000;
@@ -304,7 +305,7 @@ const CASES: [Case; 9] = [
         |found| found > 0,
     ),
     (
-        "commands of a session",
+        "session",
         |fleet, n| {
             let id = session_id(mix(n) % fleet.sessions);
             commands(format!("sessions/{id}"), String::new())
@@ -312,7 +313,7 @@ const CASES: [Case; 9] = [
         |found| found == SESSION as usize,
     ),
     (
-        "text of one command",
+        "text",
         |fleet, n| {
             let all = fleet.sessions * SESSION / RARE;
             let number = mix(n) % all * RARE + RARE - 1;
@@ -321,22 +322,22 @@ const CASES: [Case; 9] = [
         |found| found == 1,
     ),
     (
-        "text of one in 10,000",
+        "text.10000",
         |_, n| search(format!("command_line : \"error-{} \"", mix(n) % 9973)),
         |_| true,
     ),
     (
-        "text of one in 12",
+        "text.12",
         |_, _| search("command_line : systemctl".into()),
         |found| found == 100,
     ),
     (
-        "text of none",
+        "text.none",
         |_, n| search(format!("command_line : \"nobody-typed-{n}\"")),
         |found| found == 0,
     ),
     (
-        "text of one in 12, of a host",
+        "text.host",
         |fleet, n| {
             let host = mix(n) % fleet.agents;
             search(format!(
@@ -346,7 +347,7 @@ const CASES: [Case; 9] = [
         |_| true,
     ),
     (
-        "newest that failed",
+        "failed",
         |_, _| search("exit_code = 1".into()),
         |found| found == 100,
     ),
@@ -368,6 +369,30 @@ async fn latency(collector: &Process, fleet: Fleet, case: &Case) -> (f64, f64) {
     (at(0.5), at(0.99))
 }
 
+/// What was measured on a database with so many commands, as lines.
+struct Samples {
+    column: String,
+    /// libtest leaves its own line open.
+    lines: String,
+}
+
+impl Samples {
+    fn new(database: &str, commands: u64) -> Self {
+        let digits = commands.to_string();
+        let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().collect();
+        let commands = String::from_utf8(groups.join(&b',')).unwrap();
+        Self {
+            column: format!("{database}, {commands}"),
+            lines: "\n".to_owned(),
+        }
+    }
+
+    fn add(&mut self, measure: &str, value: f64) {
+        let column = &self.column;
+        self.lines += &format!("sample\tcollector.{measure}\t{column}\t0\t{value}\n");
+    }
+}
+
 on_both! {
     async fn a_fleet_reports_and_is_asked(database) {
         let fleet = Fleet::asked_for();
@@ -386,19 +411,16 @@ on_both! {
                 ("PostgreSQL", bytes.unsigned_abs())
             }
         };
-        let mut table = format!(
-            "\n{name}: {} agents, {commands} commands of {} sessions\n\
-             {:<34}{:>12.0} commands/s\n{:<34}{:>12} B a command\n{:<34}{:>12} MiB\n",
-            fleet.agents, fleet.sessions,
-            "taken in", commands as f64 / seconds,
-            "database, its log aside", bytes / commands,
-            "most memory while taking in", collector.peak_mib(),
-        );
-        table += &format!("{:<34}{:>12}{:>12}\n", "question, first page", "p50 ms", "p99 ms");
+        let mut samples = Samples::new(name, commands);
+        samples.add("ingest", commands as f64 / seconds);
+        samples.add("bytes", bytes as f64 / commands as f64);
+        samples.add("memory.ingest", collector.peak_mib());
         for case in &CASES {
             let (middle, late) = latency(&collector, fleet, case).await;
-            table += &format!("{:<34}{middle:>12.1}{late:>12.1}\n", case.0);
+            samples.add(&format!("{}.p50", case.0), middle);
+            samples.add(&format!("{}.p99", case.0), late);
         }
-        println!("{table}{:<34}{:>12} MiB", "most memory in all", collector.peak_mib());
+        samples.add("memory", collector.peak_mib());
+        print!("{}", samples.lines);
     }
 }

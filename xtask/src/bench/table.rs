@@ -23,17 +23,17 @@ pub fn tables(sheet: &Sheet) -> Vec<Table> {
         .iter()
         .filter_map(|section| table(sheet, section))
         .collect();
-    let mut rows = vec![["goal", "measured", ""].map(str::to_owned).to_vec()];
-    rows.extend(
-        goals::judge(sheet)
-            .into_iter()
-            .map(|goal| vec![goal.text, goal.measured, goal.verdict]),
-    );
-    tables.push(Table {
-        title: "Goals",
-        remark: "",
-        rows,
-    });
+    let goals = goals::judge(sheet);
+    if goals.iter().any(|goal| goal.met.is_some()) {
+        let mut rows = vec![["goal", "measured", ""].map(str::to_owned).to_vec()];
+        let cells = goals.into_iter();
+        rows.extend(cells.map(|goal| vec![goal.text, goal.measured, goal.verdict]));
+        tables.push(Table {
+            title: "Goals",
+            remark: "",
+            rows,
+        });
+    }
     tables
 }
 

@@ -1,15 +1,18 @@
-//! `cargo xtask load`.
+//! `cargo xtask load`, and the benchmark's part of it: a collector with the commands
+//! of a fleet. What is measured is a test, `collector/tests/service/load.rs`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use crate::{report::Report, setup, workspace};
+use super::{listen, sheet::Sheet, table};
+use crate::{setup, workspace};
 
 /// Loads a collector with the reports of a fleet, and asks it questions
 ///
 /// A real collector process takes in what simulated agents report over gRPC, as fast
 /// as it can, into SQLite and then into a PostgreSQL of its own, both durably; then
 /// typical questions are asked one after the other. Printed are rates, latencies and
-/// memory. `cargo xtask test` runs the same with a few thousand commands.
+/// memory. `cargo xtask bench` has it with other numbers of commands, and
+/// `cargo xtask test` runs the same with a few thousand.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// How many agents report
@@ -28,11 +31,33 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::ready()?;
-    let mut report = Report::default();
-    let database = arguments.database.as_deref().unwrap_or("");
+    let mut sheet = Sheet::default();
+    sheet.read(&measure(arguments)?);
+    if sheet.is_empty() {
+        bail!("nothing was measured");
+    }
+    println!("{}", table::render(&sheet));
+    Ok(())
+}
+
+/// The same fleet with one number of commands after the other.
+pub fn growth(commands: &[u64]) -> Result<String> {
+    let each = commands.iter().map(|commands| {
+        measure(&Arguments {
+            agents: 2000,
+            commands: *commands,
+            questions: 200,
+            database: None,
+        })
+    });
+    each.collect()
+}
+
+/// What the test says, one database after the other.
+fn measure(arguments: &Arguments) -> Result<String> {
+    let database = arguments.database.as_deref().unwrap_or_default();
     let mut test = workspace::cargo()?;
     test.args(["test", "--release", "--locked", "--test", "service", "--"]);
-    // One database after the other.
     test.args(["--nocapture", "--test-threads=1"]);
     test.arg(format!("load::a_fleet_reports_and_is_asked::{database}"));
     for (name, number) in [
@@ -43,6 +68,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         test.env(format!("AUDITTY_TEST_LOAD_{name}"), number.to_string());
     }
     test.env("AUDITTY_TEST_PG_FSYNC", "on");
-    report.tests("load", &mut test)?;
-    report.finish()
+    eprintln!("{}", workspace::show(&test));
+    listen(&mut test)
 }
