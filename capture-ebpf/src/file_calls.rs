@@ -30,6 +30,9 @@ pub const SHAPE_SEND: u8 = 7;
 pub const SHAPE_COPY: u8 = 8;
 /// Closes the first argument.
 pub const SHAPE_CLOSE: u8 = 9;
+/// Moves the position of the first argument by or to the second; the third says
+/// which.
+pub const SHAPE_SEEK: u8 = 10;
 
 /// One call: positions (0 to 3) of its arguments, or [`NO_ARGUMENT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ pub use file_calls::*;
 pub use offsets::{Member, Offsets};
 
 /// Changes with every change of this file, and with what a value of a map means.
-pub const LAYOUT_VERSION: u32 = 10;
+pub const LAYOUT_VERSION: u32 = 11;
 
 /// Records of layouts since this one mean the same: what changed since was added,
 /// or concerns maps. With every other change it becomes [`LAYOUT_VERSION`].
@@ -528,6 +528,13 @@ pub struct Transfer {
     pub moved: u32,
     /// Always 0.
     pub pad: u32,
+    /// Where the file stood when it was last looked at, bytes; [`OFFSET_UNKNOWN`]
+    /// after a jump that cannot be followed.
+    pub position: u64,
+    /// How long it was then, bytes.
+    pub size: u64,
+    /// When it had last been changed then: equal or not is all it says.
+    pub changed: u64,
 }
 
 impl Process {
@@ -710,7 +717,7 @@ const _: () = {
     assert!(size_of::<Process>() == 32);
     assert!(size_of::<Terminal>() == 64);
     assert!(size_of::<Inner>() == 72);
-    assert!(size_of::<Transfer>() == 40);
+    assert!(size_of::<Transfer>() == 64);
     assert!(size_of::<Position>() == 16);
     assert!(size_of::<LossKey>() == 24);
     assert!(size_of::<LossCount>() == 16);

@@ -48,6 +48,14 @@ impl Attached {
         }
     }
 
+    /// The probe of functions' returns, or of several functions.
+    pub fn probe(&self) -> Option<&kretprobe::Probe> {
+        match self {
+            Self::Return(_, probe, _) => Some(probe),
+            _ => None,
+        }
+    }
+
     /// Whether the kernel still has it, as far as it tells.
     pub fn is_there(&self) -> bool {
         match self {

@@ -149,9 +149,11 @@ impl Btf {
             has_result,
         } = wanted;
         let other = |what: String| BtfError::Function(format!("{name} {what}"));
-        let prototype = self
-            .function(name)?
-            .ok_or_else(|| BtfError::Missing(format!("function {name}")))?;
+        let mut prototype = None;
+        for name in name.split('|') {
+            prototype = prototype.or(self.function(name)?);
+        }
+        let prototype = prototype.ok_or_else(|| BtfError::Missing(format!("function {name}")))?;
         if prototype.members != arguments.len() {
             return Err(other(format!(
                 "takes {} arguments, not {}",
@@ -170,6 +172,23 @@ impl Btf {
             return Err(other("returns something else".to_owned()));
         }
         Ok(())
+    }
+
+    /// The value of an enumerator, whatever its type is called.
+    pub fn enumerator(&self, wanted: &str) -> Result<Option<u32>, BtfError> {
+        for at in &self.types {
+            let record = self.record_at(*at)?;
+            if record.kind != kind::ENUM {
+                continue;
+            }
+            for index in 0..record.members {
+                let at = record.body + 8 * index;
+                if self.string(word(&self.data, at)?)? == wanted {
+                    return word(&self.data, at + 4).map(Some);
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The prototype of a function.
@@ -329,6 +348,8 @@ mod tests {
         );
         // Inside an anonymous structure.
         assert_eq!(btf.locate("mm_struct", "arg_start").unwrap().size, 8);
+        assert!(btf.enumerator("ITER_IOVEC").unwrap().is_some());
+        assert_eq!(btf.enumerator("ITER_NONSENSE").unwrap(), None);
         assert!(matches!(
             btf.locate("mm_struct", "nonsense"),
             Err(BtfError::Missing(_))

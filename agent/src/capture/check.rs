@@ -107,7 +107,8 @@ pub type TypeCheck = (String, Result<(), BtfError>);
 pub fn check_types(data: Vec<u8>) -> Result<Vec<TypeCheck>, BtfError> {
     let types = Btf::parse(data)?;
     let members = offsets::check(&types).map(|(path, found)| (path.to_owned(), found.map(|_| ())));
-    let functions = ladder::PROTOTYPES.iter().map(|prototype| {
+    let functions = ladder::PROTOTYPES.iter().chain(&ladder::SINGLE_PROTOTYPES);
+    let functions = functions.map(|prototype| {
         let name = format!("function {}", prototype.name);
         (name, types.check_function(prototype))
     });

@@ -4,8 +4,8 @@
 use auditty_capture_ebpf::{
     FILE_CALLS, FILE_CHMOD, FILE_CHOWN, FILE_CREATE, FILE_DELETE, FILE_EXECUTE, FILE_LINK,
     FILE_MKDIR, FILE_RENAME, FILE_SYMLINK, FILE_TRUNCATE, FileCall, NO_ARGUMENT, SHAPE_CLOSE,
-    SHAPE_COPY, SHAPE_DESCRIPTOR, SHAPE_NAME, SHAPE_OPEN, SHAPE_OPEN_HOW, SHAPE_READ, SHAPE_SEND,
-    SHAPE_WRITE,
+    SHAPE_COPY, SHAPE_DESCRIPTOR, SHAPE_NAME, SHAPE_OPEN, SHAPE_OPEN_HOW, SHAPE_READ, SHAPE_SEEK,
+    SHAPE_SEND, SHAPE_WRITE,
 };
 use libc::c_long;
 
@@ -144,10 +144,17 @@ const OLDER: [(c_long, FileCall); 12] = [
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: [(c_long, FileCall); 0] = [];
 
+/// Where not every read and write is looked at: what moves a file's position.
+const SEEK: (c_long, FileCall) = (libc::SYS_lseek, moves(SHAPE_SEEK));
+
 /// The table as the programs have it: packed calls by number, 0 for all others.
-pub fn table() -> [u64; FILE_CALLS] {
+/// Without `all`, what is read and written is told by the positions of files.
+pub fn table(all: bool) -> [u64; FILE_CALLS] {
     let mut table = [0; FILE_CALLS];
-    for (number, call) in EVERYWHERE.iter().chain(&OLDER) {
+    let calls = EVERYWHERE.iter().chain(&OLDER);
+    let read_or_write = |call: &FileCall| matches!(call.shape, SHAPE_READ | SHAPE_WRITE);
+    let calls = calls.filter(|(_, call)| all || !read_or_write(call));
+    for (number, call) in calls.chain((!all).then_some(&SEEK)) {
         let entry = usize::try_from(*number)
             .ok()
             .and_then(|number| table.get_mut(number));
@@ -164,7 +171,7 @@ mod tests {
 
     #[test]
     fn every_call_has_its_own_place_and_comes_back_as_it_was() {
-        let table = table();
+        let table = table(true);
         for (number, call) in EVERYWHERE.iter().chain(&OLDER) {
             let found = table[usize::try_from(*number).unwrap()];
             assert_eq!(FileCall::unpack(found), *call, "{number}");
@@ -174,8 +181,19 @@ mod tests {
     }
 
     #[test]
+    fn positions_are_told_by_jumps_alone() {
+        let table = table(false);
+        let shape = |number: c_long| FileCall::unpack(table[number as usize]).shape;
+        for moves in [libc::SYS_read, libc::SYS_writev, libc::SYS_pread64] {
+            assert_eq!(shape(moves), 0);
+        }
+        assert_eq!(shape(libc::SYS_lseek), SHAPE_SEEK);
+        assert_eq!(shape(libc::SYS_openat), SHAPE_OPEN);
+    }
+
+    #[test]
     fn arguments_of_a_symlinkat_are_not_those_of_a_linkat() {
-        let table = table();
+        let table = table(true);
         let call = |number: c_long| FileCall::unpack(table[number as usize]);
         let symlink = call(libc::SYS_symlinkat);
         assert_eq!((symlink.target, symlink.directory, symlink.path), (0, 1, 2));

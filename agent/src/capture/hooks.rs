@@ -27,6 +27,7 @@ use super::{
     pins::Pins,
     sensitive::SensitivePaths,
     sshd_calls,
+    system_calls::GROUPS,
     watch::Watch,
 };
 
@@ -81,13 +82,17 @@ impl Hooks {
         const { assert!(size_of::<Offsets>() == size_of::<offsets::Values>()) };
         let btf = AyaBtf::from_sys_fs()
             .map_err(|error| CaptureError::Load("type information", error.to_string()))?;
-        let calls_on_files = file_calls::table();
+        let by_functions = mode == Mode::KernelFunction;
+        let calls_on_files = file_calls::table(!by_functions);
+        let by_functions = u32::from(by_functions);
+        let [iter_buffer, iter_vectors, iter_mask] = iterators(types)?;
         let record_files = u32::from(options.record_files);
         let record_reads = u32::from(options.record_files && !options.sensitive_paths.is_empty());
         let record_transfers = u32::from(options.record_transfers);
         let record_input = options.input as u32;
         let inside_sshd = u32::from(mode == Mode::Uprobe);
-        let line_discipline = u32::from(mode == Mode::KernelFunction);
+        let at_line_discipline = matches!(mode, Mode::KernelFunction | Mode::LineDiscipline);
+        let line_discipline = u32::from(at_line_discipline);
         let generation = pins.as_ref().map_or(0, Pins::generation);
         let ring_bytes = [options.control_ring_bytes, options.data_ring_bytes].map(u64::from);
         let [control_bytes, data_bytes] = &ring_bytes;
@@ -112,6 +117,10 @@ impl Hooks {
             .override_global("RECORD_TRANSFERS", &record_transfers, true)
             .override_global("CALLS_ON_FILES", calls_on_files.as_slice(), true)
             .override_global("INSIDE_SSHD", &inside_sshd, true)
+            .override_global("BY_FUNCTIONS", &by_functions, true)
+            .override_global("ITER_BUFFER", &iter_buffer, true)
+            .override_global("ITER_VECTORS", &iter_vectors, true)
+            .override_global("ITER_MASK", &iter_mask, true)
             .map_max_entries("SCRATCHES", if inside_sshd == 0 { 1 } else { SSHD_THREADS })
             .map_max_entries("CONTROL", options.control_ring_bytes)
             .map_max_entries("DATA", options.data_ring_bytes)
@@ -171,15 +180,22 @@ impl Hooks {
     /// Nothing is missed between, and nothing seen twice. Returns how many runs
     /// of the old ones the kernel had skipped; 0 also where there were none.
     pub fn take_over(&mut self) -> Result<u64, CaptureError> {
-        let Self { ebpf, pins, .. } = self;
+        let Self {
+            ebpf, pins, always, ..
+        } = self;
+        let own = always.iter().filter_map(Attached::probe);
+        let own: Vec<_> = own.collect();
         let Some(pins) = pins else {
+            kretprobe::clean(&GROUPS, &own);
             return Ok(0);
         };
         let active = ebpf.map("ACTIVE").ok_or(CaptureError::Load(
             "ACTIVE",
             "the object has no such map".to_owned(),
         ))?;
-        pins.take_over(active)
+        let missed = pins.take_over(active)?;
+        kretprobe::clean(&GROUPS, &own);
+        Ok(missed)
     }
 
     /// Whether the agent before left the hooks on system calls attached.
@@ -265,12 +281,20 @@ impl Hooks {
     }
 
     /// Runs of each program that the kernel skipped so far: losses that leave
-    /// no other trace. Since Linux 5.12; none before.
+    /// no other trace. Since Linux 5.12; none before, but for those of functions
+    /// that are probed together.
     pub fn missed_runs(&self) -> Vec<(&'static str, u64)> {
         Hook::of(self.mode)
             .filter_map(|hook| {
                 let fd = self.ebpf.program(hook.program)?.fd().ok()?;
-                Some((hook.program, missed_runs_of(fd)?))
+                let skipped = missed_runs_of(fd);
+                let unseen = match hook.point {
+                    Point::Several(group) => Some(kretprobe::missed(group)),
+                    _ => None,
+                };
+                let either = skipped.is_some() || unseen.is_some();
+                let runs = skipped.unwrap_or(0) + unseen.unwrap_or(0);
+                either.then_some((hook.program, runs))
             })
             .collect()
     }
@@ -302,7 +326,12 @@ impl Hooks {
             }
             Point::Entry(function) => {
                 let program: &mut KProbe = program.try_into().map_err(|e| refused(&e))?;
-                let link = program.attach(function, 0).map_err(|e| refused(&e))?;
+                let mut functions = function.split('|');
+                let mut link = program.attach(functions.next().unwrap_or(function), 0);
+                for function in functions {
+                    link = link.or_else(|_| program.attach(function, 0));
+                }
+                let link = link.map_err(|e| refused(&e))?;
                 if !links {
                     return Ok(Attached::Entry(hook, link));
                 }
@@ -331,17 +360,29 @@ impl Hooks {
                 let event = kretprobe::Event::define(function).map_err(|e| refused(&e))?;
                 let program = program.fd().map_err(|e| refused(&e))?;
                 let probe = event.attach(program.as_fd()).map_err(|e| refused(&e))?;
-                let pin = self.pins.as_ref().map(|pins| pins.link(hook.program));
-                if let Some(pin) = &pin {
-                    probe.pin(pin).map_err(|e| refused(&e))?;
-                }
-                return Ok(Attached::Return(hook, probe, pin));
+                return self.keep(hook, probe);
+            }
+            Point::Several(group) => {
+                let event = kretprobe::Event::define_group(group).map_err(|e| refused(&e))?;
+                let program = program.fd().map_err(|e| refused(&e))?;
+                let probe = event.attach(program.as_fd()).map_err(|e| refused(&e))?;
+                return self.keep(hook, probe);
             }
         };
         let unpinned = |error| CaptureError::Attach(hook.point.to_string(), error);
         let pin = self.pins.as_ref().map(|pins| pins.link(hook.program));
         let kept = Kept::new(link, pin).map_err(unpinned)?;
         Ok(Attached::Link(hook, kept))
+    }
+
+    /// Keeps a probe beyond the agent's life, where that is to be.
+    fn keep(&self, hook: &'static Hook, probe: kretprobe::Probe) -> Result<Attached, CaptureError> {
+        let pin = self.pins.as_ref().map(|pins| pins.link(hook.program));
+        if let Some(pin) = &pin {
+            let refused = |error| CaptureError::Attach(hook.point.to_string(), describe(&error));
+            probe.pin(pin).map_err(refused)?;
+        }
+        Ok(Attached::Return(hook, probe, pin))
     }
 
     fn detach(&mut self, attached: Attached) -> Result<(), CaptureError> {
@@ -377,6 +418,21 @@ impl Maps for Hooks {
     }
 }
 
+/// How an `iov_iter` says that it goes through a buffer of the process, or through
+/// vectors of them, and the bits that say so: before Linux 5.14 the lowest of them
+/// is the direction, before 6.0 there are only vectors.
+fn iterators(types: &Btf) -> Result<[u32; 3], CaptureError> {
+    /// No kind has this number.
+    const NONE: u32 = 0x100;
+    let buffer = types.enumerator("ITER_UBUF")?.unwrap_or(NONE);
+    let vectors = types.enumerator("ITER_IOVEC")?.unwrap_or(NONE);
+    let mask = match types.locate("iov_iter", "iter_type") {
+        Ok(_) => 0xff,
+        Err(_) => 0xfe,
+    };
+    Ok([buffer, vectors, mask])
+}
+
 fn load(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), CaptureError> {
     let program = program(ebpf, hook)?;
     let loaded = match hook.point {
@@ -384,7 +440,7 @@ fn load(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), CaptureError> {
             let program: Result<&mut TracePoint, _> = program.try_into();
             program.and_then(TracePoint::load)
         }
-        Point::Entry(_) | Point::Return(_) => {
+        Point::Entry(_) | Point::Return(_) | Point::Several(_) => {
             let program: Result<&mut KProbe, _> = program.try_into();
             program.and_then(KProbe::load)
         }

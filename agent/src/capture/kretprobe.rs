@@ -1,5 +1,6 @@
-//! Probes of a function's return, with room for as many calls at once as there
-//! can be.
+//! Probes of functions that are defined in tracefs: several functions in one event,
+//! which has one program, and of a function's return, with room for as many calls at
+//! once as there can be.
 //!
 //! The kernel's own default is one instance for each CPU, or two where it can be
 //! preempted; a call that finds none is not seen. Only an event that is defined
@@ -19,9 +20,14 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::tracefs;
+use super::{
+    now_boot_ns,
+    system_calls::{Group, Probed},
+    tracefs,
+};
 
 /// Calls under way at once that are seen: one for each kernel thread that
 /// could be in there. The kernel takes no more (`KRETPROBE_MAXACTIVE_MAX`).
@@ -33,6 +39,8 @@ const GROUP: &str = "auditty";
 #[derive(Debug)]
 pub struct Event {
     name: String,
+    /// Its program goes on without us.
+    is_pinned: AtomicBool,
 }
 
 /// An attached program. It is detached first, and then the definition goes.
@@ -42,7 +50,7 @@ pub struct Probe {
     link: OwnedFd,
     /// What the kernel says of it.
     identity: Option<String>,
-    _event: Event,
+    event: Event,
 }
 
 /// `struct perf_event_attr` up to its first version with what is needed.
@@ -83,13 +91,51 @@ const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PERF_EVENT: u32 = 41;
 
 impl Event {
+    /// Defines an event of the entries or returns of several functions, under a name
+    /// that no other has: the kernel lets all functions but the last be removed from
+    /// one that is in use.
+    pub fn define_group(group: &Group) -> io::Result<Self> {
+        let event = Self::new(format!("{}_{:x}", group.event(), now_boot_ns()));
+        for probed in group.functions {
+            event.add(group, probed).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", probed.function))
+            })?;
+        }
+        Ok(event)
+    }
+
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            is_pinned: AtomicBool::new(false),
+        }
+    }
+
+    fn add(&self, group: &Group, probed: &Probed) -> io::Result<()> {
+        let kind = match group.returns {
+            true => format!("r{}", probed.at_once),
+            false => "p".to_owned(),
+        };
+        let mut result = Ok(());
+        for function in probed.function.split('|') {
+            result = command(&format!("{kind}:{GROUP}/{} {function}", self.name));
+            if result.is_ok() {
+                return Ok(());
+            }
+        }
+        match result {
+            Err(error) if probed.may_lack && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Defines the event. One that is left from before is as good.
     pub fn define(function: &str) -> io::Result<Self> {
         let name = format!("{function}_r{MAX_ACTIVE}");
         if tracefs::event_id(GROUP, &name).is_err() {
             command(&format!("r{MAX_ACTIVE}:{GROUP}/{name} {function}"))?;
         }
-        Ok(Self { name })
+        Ok(Self::new(name))
     }
 
     /// Attaches a program.
@@ -98,7 +144,7 @@ impl Event {
         Ok(Probe {
             identity: identity(&link),
             link,
-            _event: self,
+            event: self,
         })
     }
 
@@ -161,17 +207,50 @@ impl Probe {
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
+        self.event.is_pinned.store(true, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// Removes events of several functions that agents before have left. Their programs
+/// must be detached.
+pub fn clean(groups: &[&Group], own: &[&Probe]) {
+    let events = fs::read_dir(tracefs::folder().join("events").join(GROUP));
+    for event in events.into_iter().flatten().flatten() {
+        let name = event.file_name().to_string_lossy().into_owned();
+        let is_own = own.iter().any(|probe| probe.event.name == name);
+        if !is_own && groups.iter().any(|group| group.has(&name)) {
+            drop(Event::new(name));
+        }
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
+        if self.is_pinned.load(Ordering::Relaxed) {
+            return;
+        }
         // In use by a program that goes on without us: it stays.
         if let Err(error) = command(&format!("-:{GROUP}/{}", self.name)) {
             tracing::debug!(event = self.name, %error, "the definition of a probe stays");
         }
     }
+}
+
+/// How often the probes of each group's functions were left out so far: since
+/// Linux 6.2 also for want of room.
+pub fn missed(group: &Group) -> u64 {
+    let profile = fs::read_to_string(tracefs::folder().join("kprobe_profile"));
+    missed_in(&profile.unwrap_or_default(), |event| group.has(event))
+}
+
+/// Lines of an event, its hits and its misses.
+fn missed_in(profile: &str, is_it: impl Fn(&str) -> bool) -> u64 {
+    let missed = profile.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        is_it(words.next()?).then(|| words.nth(1)?.parse::<u64>().ok())?
+    });
+    missed.sum()
 }
 
 /// One line to the kernel's table of probes.
@@ -236,3 +315,14 @@ fn checked(result: libc::c_int) -> io::Result<()> {
 }
 
 const _: () = assert!(size_of::<PerfEventAttributes>() == 64);
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn misses_of_an_event_are_those_of_all_its_functions() {
+        let profile = "  calls_1a  12  3\n  calls_1a  1  4\n  other  9  9\n  calls\n";
+        let missed = |name| super::missed_in(profile, |event| event == name);
+        assert_eq!(missed("calls_1a"), 7);
+        assert_eq!(missed("calls"), 0);
+    }
+}

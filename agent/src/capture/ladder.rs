@@ -7,9 +7,16 @@
 //! | `sched:sched_process_exit` | x | x | x | always |
 //! | `pty_open`, `pty_close` | x | | | always |
 //! | `n_tty_receive_buf2`, entry and return | x | | | always |
+//! | single system calls, entry and return | x | | | always |
+//! | pipes, terminals, Unix sockets: reads and writes | x | | | always |
 //! | `sock:inet_sock_set_state` | x | x | | while a session's processes live |
-//! | `raw_syscalls:sys_enter`, `sys_exit` | x | x | | while a session's processes live |
+//! | `raw_syscalls:sys_enter`, `sys_exit` | | x | | while a session's processes live |
 //! | `read` and `write` inside sshd | | | x | always |
+//!
+//! The tracepoints of all system calls are paid for by every program of the host,
+//! and by each of its calls; the probes of single ones by who makes those. A kernel
+//! whose single calls cannot be probed has the tracepoints also in the first way
+//! ([`Mode::LineDiscipline`]).
 //!
 //! The kind of a hook is chosen for truth before cost. Trampolines (fentry,
 //! fexit) and raw or BTF tracepoints lose events silently on kernels that can
@@ -19,13 +26,22 @@
 
 use std::path::Path;
 
-use super::{btf::Btf, kretprobe, sshd_calls, tracefs};
+use super::{
+    btf::Btf,
+    kretprobe, sshd_calls,
+    system_calls::{CALLS as CALLS_BEGIN, Group, PARTS, RETURNS},
+    tracefs,
+};
 
 /// A way of capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Terminals at the line discipline, by probes of kernel functions.
+    /// Terminals at the line discipline and everything else at single calls, by
+    /// probes of kernel functions.
     KernelFunction,
+    /// Only terminals so, and everything else at all system calls: to the
+    /// configuration and to recordings the same.
+    LineDiscipline,
     /// Terminals at the system calls of those who hold them.
     Tracepoint,
     /// Terminals at the calls inside sshd's own program.
@@ -34,12 +50,17 @@ pub enum Mode {
 
 impl Mode {
     /// All, best first.
-    pub const LADDER: [Self; 3] = [Self::KernelFunction, Self::Tracepoint, Self::Uprobe];
+    pub const LADDER: [Self; 4] = [
+        Self::KernelFunction,
+        Self::LineDiscipline,
+        Self::Tracepoint,
+        Self::Uprobe,
+    ];
 
     /// As it is written in the configuration and in recordings.
     pub fn name(self) -> &'static str {
         match self {
-            Self::KernelFunction => "kernel-function",
+            Self::KernelFunction | Self::LineDiscipline => "kernel-function",
             Self::Tracepoint => "tracepoint",
             Self::Uprobe => "uprobe",
         }
@@ -48,7 +69,10 @@ impl Mode {
     /// Why this kernel does not allow it, if so: its probes are tried.
     pub fn obstacle(self, btf: &Btf) -> Option<String> {
         match self {
-            Self::KernelFunction => kernel_functions(btf).err(),
+            Self::KernelFunction => kernel_functions(btf).and_then(|()| single_calls(btf)).err(),
+            Self::LineDiscipline => kernel_functions(btf)
+                .and_then(|()| raw_system_calls())
+                .err(),
             Self::Tracepoint => raw_system_calls().err(),
             Self::Uprobe => uprobes().err(),
         }
@@ -57,7 +81,10 @@ impl Mode {
     /// What is not captured this way, besides what no way captures.
     pub fn limits(self) -> &'static [&'static str] {
         match self {
-            Self::KernelFunction => &[],
+            Self::KernelFunction => &[
+                "of a transfer, bytes that are moved by pread, pwrite and the like are not counted; of a file that it opens for both, what was read and what was written is told by whether the file has changed",
+            ],
+            Self::LineDiscipline => &[],
             Self::Tracepoint => &[
                 "bytes that a session's own programs (not sshd) move through inner terminals by other calls than read, write, readv and writev (io_uring, splice)",
             ],
@@ -82,6 +109,8 @@ pub enum Point {
     Entry(&'static str),
     /// Its return.
     Return(&'static str),
+    /// The entries or returns of several kernel functions.
+    Several(&'static Group),
     /// Inside sshd's own program, wherever it calls.
     Sshd(Call),
 }
@@ -103,6 +132,7 @@ impl std::fmt::Display for Point {
             Self::Tracepoint(category, name) => write!(f, "tracepoint {category}:{name}"),
             Self::Entry(function) => write!(f, "kprobe {function}"),
             Self::Return(function) => write!(f, "kretprobe {function}"),
+            Self::Several(group) => group.fmt(f),
             Self::Sshd(Call::Read) => f.write_str("uprobe read in sshd"),
             Self::Sshd(Call::Write) => f.write_str("uprobe write in sshd"),
             Self::Sshd(Call::Behind) => f.write_str("uprobe behind read and write in sshd"),
@@ -133,11 +163,13 @@ impl Hook {
 }
 
 const ALL: &[Mode] = &Mode::LADDER;
-const FUNCTION: &[Mode] = &[Mode::KernelFunction];
+const FUNCTION: &[Mode] = &[Mode::KernelFunction, Mode::LineDiscipline];
+const SINGLE: &[Mode] = &[Mode::KernelFunction];
 const SSHD: &[Mode] = &[Mode::Uprobe];
-const CALLS: &[Mode] = &[Mode::KernelFunction, Mode::Tracepoint];
+const SOCKETS: &[Mode] = &[Mode::KernelFunction, Mode::LineDiscipline, Mode::Tracepoint];
+const CALLS: &[Mode] = &[Mode::LineDiscipline, Mode::Tracepoint];
 
-const HOOKS: [Hook; 13] = [
+const HOOKS: [Hook; 23] = [
     Hook {
         program: "task_newtask",
         point: Point::Tracepoint("task", "task_newtask"),
@@ -188,6 +220,76 @@ const HOOKS: [Hook; 13] = [
         modes: FUNCTION,
     },
     Hook {
+        program: "part_returned",
+        point: Point::Several(&PARTS),
+        on_demand: false,
+        purpose: "bytes of pipes, as many as were really taken; sizes of terminals",
+        modes: SINGLE,
+    },
+    Hook {
+        program: "call_returned",
+        point: Point::Several(&RETURNS),
+        on_demand: false,
+        purpose: "results of the calls below",
+        modes: SINGLE,
+    },
+    Hook {
+        program: "call_begins",
+        point: Point::Several(&CALLS_BEGIN),
+        on_demand: false,
+        purpose: "files, sockets, and what else is done by calls of its own",
+        modes: SINGLE,
+    },
+    Hook {
+        program: "pipe_read",
+        point: Point::Entry("anon_pipe_read|pipe_read"),
+        on_demand: false,
+        purpose: "output of sessions without a terminal",
+        modes: SINGLE,
+    },
+    Hook {
+        program: "pipe_write",
+        point: Point::Entry("anon_pipe_write|pipe_write"),
+        on_demand: false,
+        purpose: "input of sessions without a terminal",
+        modes: SINGLE,
+    },
+    Hook {
+        program: "sock_read_iter",
+        point: Point::Entry("sock_read_iter"),
+        on_demand: false,
+        purpose: "that a transfer begins to talk to its peer",
+        modes: SINGLE,
+    },
+    Hook {
+        program: "unix_stream_sendmsg",
+        point: Point::Entry("unix_stream_sendmsg"),
+        on_demand: false,
+        purpose: "the login",
+        modes: SINGLE,
+    },
+    Hook {
+        program: "tty_read",
+        point: Point::Entry("tty_read"),
+        on_demand: false,
+        purpose: "who holds a terminal",
+        modes: SINGLE,
+    },
+    Hook {
+        program: "tty_write",
+        point: Point::Entry("tty_write"),
+        on_demand: false,
+        purpose: "who holds a terminal, and who writes to it",
+        modes: SINGLE,
+    },
+    Hook {
+        program: "tty_ioctl",
+        point: Point::Entry("tty_ioctl"),
+        on_demand: false,
+        purpose: "sizes of terminals, and bytes that are put into their input",
+        modes: SINGLE,
+    },
+    Hook {
         program: "sshd_returned",
         point: Point::Sshd(Call::Behind),
         on_demand: false,
@@ -213,7 +315,7 @@ const HOOKS: [Hook; 13] = [
         point: Point::Tracepoint("sock", "inet_sock_set_state"),
         on_demand: true,
         purpose: "network connections and forwards",
-        modes: CALLS,
+        modes: SOCKETS,
     },
     Hook {
         program: "raw_sys_exit",
@@ -282,6 +384,65 @@ pub const PROTOTYPES: [Prototype; 3] = [
     },
 ];
 
+/// A read or write that has come to whom it concerns.
+const fn transfer(name: &'static str) -> Prototype {
+    Prototype {
+        name,
+        arguments: &[
+            Argument::Structure("kiocb"),
+            Argument::Structure("iov_iter"),
+        ],
+        has_result: true,
+    }
+}
+
+/// Those of [`Mode::KernelFunction`] alone. The functions of system calls all take
+/// the registers.
+pub const SINGLE_PROTOTYPES: [Prototype; 7] = [
+    transfer("anon_pipe_read|pipe_read"),
+    transfer("anon_pipe_write|pipe_write"),
+    transfer("sock_read_iter"),
+    transfer("tty_read"),
+    transfer("tty_write"),
+    Prototype {
+        name: "tty_ioctl",
+        arguments: &[
+            Argument::Structure("file"),
+            Argument::Integer,
+            Argument::Integer,
+        ],
+        has_result: true,
+    },
+    Prototype {
+        name: "unix_stream_sendmsg",
+        arguments: &[
+            Argument::Structure("socket"),
+            Argument::Structure("msghdr"),
+            Argument::Integer,
+        ],
+        has_result: true,
+    },
+];
+
+/// Whether single system calls can be probed, and what reads and writes.
+fn single_calls(btf: &Btf) -> Result<(), String> {
+    const INSTEAD: &str = "while a session's processes live, tracepoints that every system call pays for take its place";
+    let tried = || -> Result<(), String> {
+        for prototype in &SINGLE_PROTOTYPES {
+            btf.check_function(prototype)
+                .map_err(|error| error.to_string())?;
+        }
+        for hook in Hook::of(Mode::KernelFunction) {
+            if let Point::Several(group) = hook.point {
+                let event = kretprobe::Event::define_group(group);
+                drop(event.map_err(|error| format!("it refuses to probe {error}"))?);
+            }
+        }
+        Ok(())
+    };
+    tried().map_err(|reason| format!("for single system calls, {reason}; {INSTEAD}"))
+}
+
 /// Whether the functions are what the programs take them for, and can be probed.
 fn kernel_functions(btf: &Btf) -> Result<(), String> {
     if !tracefs::folder().join("kprobe_events").exists() {
@@ -344,12 +505,17 @@ pub struct Refusal {
 pub fn choose(wanted: Option<Mode>, btf: &Btf) -> (Option<Mode>, Vec<Refusal>) {
     let mut refusals = Vec::new();
     for mode in Mode::LADDER {
-        if wanted.is_some_and(|wanted| wanted != mode) {
+        if wanted.is_some_and(|wanted| wanted.name() != mode.name()) {
             continue;
         }
-        match mode.obstacle(btf) {
+        let refusal = match mode.obstacle(btf) {
             None => return (Some(mode), refusals),
-            Some(reason) => refusals.push(Refusal { mode, reason }),
+            Some(reason) => Refusal { mode, reason },
+        };
+        let same =
+            |other: &Refusal| other.mode.name() == mode.name() && other.reason == refusal.reason;
+        if !refusals.iter().any(same) {
+            refusals.push(refusal);
         }
     }
     (None, refusals)
@@ -381,6 +547,7 @@ mod tests {
                 assert!(
                     PROTOTYPES
                         .iter()
+                        .chain(&SINGLE_PROTOTYPES)
                         .any(|prototype| prototype.name == function)
                 );
             }

@@ -69,9 +69,11 @@ impl Left {
             .into_iter()
             .map(Read::from)
             .collect();
-        let saw_calls = Hook::of(Mode::Tracepoint)
-            .filter(|hook| hook.on_demand)
-            .all(|hook| self.pins.had(hook.program));
+        // Those that look at single calls are always attached.
+        let saw_calls = self.pins.had("call_begins")
+            || Hook::of(Mode::Tracepoint)
+                .filter(|hook| hook.on_demand)
+                .all(|hook| self.pins.had(hook.program));
         let missed = self.pins.detach()?;
         losses.count_missed(missed.saturating_sub(handover.declared.missed_runs));
         rings.drain(&mut reads, || losses.count_malformed());

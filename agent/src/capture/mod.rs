@@ -30,6 +30,7 @@ pub mod ring;
 mod rings;
 pub mod sensitive;
 mod sshd_calls;
+mod system_calls;
 mod tracefs;
 mod watch;
 

@@ -252,7 +252,7 @@ impl Hooks {
 fn system_has(hook: &Hook, sshd: &[(&'static str, u64, u64)]) -> Option<Reason> {
     match hook.point {
         Point::Tracepoint(..) => None,
-        Point::Entry(_) | Point::Return(_) => {
+        Point::Entry(_) | Point::Return(_) | Point::Several(_) => {
             let off = |path: &&str| {
                 let switch = fs::read_to_string(path);
                 switch.is_ok_and(|text| text.trim() == "0")

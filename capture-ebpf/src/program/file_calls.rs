@@ -9,20 +9,17 @@
 use core::hint::black_box;
 
 use auditty_capture_ebpf::{
-    CAUSE_TABLE_FULL, CLASS_FILE, FILE_CALLS, FileCall, PROCESS_IS_SUBSYSTEM, PROCESS_IS_TRANSFER,
-    PROCESS_USER, Process, SHAPE_CLOSE, SHAPE_DESCRIPTOR, SHAPE_NAME, SHAPE_OPEN_HOW, SHAPE_READ,
-    WATCH_SERVER, WATCH_TRANSFER,
+    CAUSE_MISSED, CAUSE_TABLE_FULL, CLASS_FILE, FILE_CALLS, FileCall, PROCESS_IS_SUBSYSTEM,
+    PROCESS_IS_TRANSFER, PROCESS_USER, Process, SHAPE_CLOSE, SHAPE_DESCRIPTOR, SHAPE_NAME,
+    SHAPE_OPEN_HOW, SHAPE_READ, SHAPE_SEEK, WATCH_SERVER, WATCH_TRANSFER,
 };
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap, programs::TracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap};
 
 use crate::{
     file_reports, file_transfers,
     kernel::{self, Address, Origin, read},
     loss,
-    maps::{CALLS_ON_FILES, RECORD_FILES, offset},
-    raw_sys_enter::{ARGS_AT, field},
+    maps::{BY_FUNCTIONS, CALLS_ON_FILES, RECORD_FILES, offset},
 };
 
 /// The running system call is one of 32 bits (`TS_COMPAT`,
@@ -71,6 +68,17 @@ pub fn forget(thread: u64) {
     let _ = FILE_CALLS_UNDER_WAY.remove(thread);
 }
 
+/// Counts a call of the running thread whose return was not seen, as
+/// [`loss::left_over`] does. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn file_left_over() -> i32 {
+    if BY_FUNCTIONS.load() != 0 && under_way().is_some() {
+        loss::of_running(CAUSE_MISSED, CLASS_FILE);
+    }
+    0
+}
+
 /// What the table says of a system call, 0 for nothing.
 #[inline(always)]
 fn look_up(number: u64) -> u64 {
@@ -97,19 +105,13 @@ fn concerns(shape: u8, watched: u8) -> bool {
 
 /// A watched process entered a system call.
 #[inline(always)]
-pub fn enter(context: &TracePointContext, number: u64, watched: u8) {
+pub fn enter(number: u64, watched: u8, argument: &impl Fn(usize) -> u64) {
     let call = look_up(number);
     let shape = FileCall::unpack(call).shape;
-    let may_begin = watched & WATCH_SERVER != 0
-        && file_transfers::may_find_subsystem(shape, field(context, ARGS_AT));
+    let may_begin =
+        watched & WATCH_SERVER != 0 && file_transfers::may_find_subsystem(shape, argument(0));
     if concerns(shape, watched) || may_begin {
-        begin_file_call(
-            call,
-            field(context, ARGS_AT),
-            field(context, ARGS_AT + 8),
-            field(context, ARGS_AT + 16),
-            field(context, ARGS_AT + 24),
-        );
+        begin_file_call(call, argument(0), argument(1), argument(2), argument(3));
     }
 }
 
@@ -154,6 +156,10 @@ pub extern "C" fn begin_file_call(
             file_transfers::close_descriptor(first);
             return 0;
         }
+        if shape == SHAPE_SEEK {
+            file_transfers::seek(first, second, third);
+            return 0;
+        }
         let (source, sink) = file_transfers::ends(process, shape, first, second, third);
         under_way.source = source;
         under_way.sink = sink;
@@ -163,6 +169,7 @@ pub extern "C" fn begin_file_call(
     } else if !is_recorded(process, shape) || is_foreign() {
         return 0;
     }
+    file_left_over();
     if FILE_CALLS_UNDER_WAY.insert(thread, under_way, 0).is_err() {
         loss::count(Origin::from(&*process), CAUSE_TABLE_FULL, CLASS_FILE, 1, 0);
     }

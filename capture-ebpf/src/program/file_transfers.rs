@@ -6,9 +6,9 @@
 //! calls his own program means nothing.
 
 use auditty_capture_ebpf::{
-    CAUSE_TABLE_FULL, CLASS_FILE, FILE_CLOSE, FileBody, KIND_FILE, PATH_FILE, PROCESS_IS_SUBSYSTEM,
-    PROCESS_IS_TALKING, PROCESS_IS_TRANSFER, PROCESS_SERVER, PROCESS_USER, Process, SHAPE_COPY,
-    SHAPE_READ, SHAPE_SEND, SHAPE_WRITE, Transfer, minted_for,
+    CAUSE_MISSED, CAUSE_TABLE_FULL, CLASS_FILE, FILE_CLOSE, FileBody, KIND_FILE, OFFSET_UNKNOWN,
+    PATH_FILE, PROCESS_IS_SUBSYSTEM, PROCESS_IS_TALKING, PROCESS_IS_TRANSFER, PROCESS_SERVER,
+    PROCESS_USER, Process, SHAPE_COPY, SHAPE_READ, SHAPE_SEND, SHAPE_WRITE, Transfer, minted_for,
 };
 use aya_ebpf::{
     helpers::generated,
@@ -22,7 +22,7 @@ use crate::{
     files::{self, CLASS_PIPE},
     kernel::{self, Address, Origin, read},
     loss,
-    maps::{RECORD_TRANSFERS, offset},
+    maps::{BY_FUNCTIONS, RECORD_TRANSFERS, offset},
     paths::emit_path,
 };
 
@@ -43,6 +43,11 @@ const DESCRIPTORS: u64 = 16;
 const MAX_COUNT: u64 = 0x7fff_f000;
 
 const O_ACCMODE: u32 = 0o3;
+const O_WRONLY: u32 = 0o1;
+const O_APPEND: u32 = 0o2000;
+const SEEK_SET: u32 = 0;
+const SEEK_CUR: u32 = 1;
+const SEEK_END: u32 = 2;
 const S_IFIFO: u16 = 0o010_000;
 const S_IFSOCK: u16 = 0o140_000;
 const WRITABLE_BY_OTHERS: u16 = 0o022;
@@ -171,10 +176,15 @@ pub fn may_find_subsystem(shape: u8, fd: u64) -> bool {
 /// is none at any other sshd's.
 #[inline(always)]
 pub fn find_subsystem(process: &mut Process, shape: u8, fd: u64) {
-    if process.kind != PROCESS_SERVER || !may_find_subsystem(shape, fd) {
-        return;
+    if process.kind == PROCESS_SERVER && may_find_subsystem(shape, fd) {
+        find_subsystem_at(process, kernel::file(0));
     }
-    if files::classify(kernel::file(0)).class == CLASS_PIPE {
+}
+
+/// The same, of what is at its standard input.
+#[inline(always)]
+fn find_subsystem_at(process: &mut Process, file: Address) {
+    if files::classify(file).class == CLASS_PIPE {
         process.flags |= PROCESS_IS_TRANSFER | PROCESS_IS_TALKING | PROCESS_IS_SUBSYSTEM;
         let pid = kernel::current_pid();
         kernel::watch(pid, process.watch_bits());
@@ -183,9 +193,30 @@ pub fn find_subsystem(process: &mut Process, shape: u8, fd: u64) {
     }
 }
 
+/// The running process reads a pipe or a socket, where not every read of it is
+/// seen. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn hears(file: u64) -> i32 {
+    let Some(process) = kernel::process(kernel::current_pid()) else {
+        return 0;
+    };
+    let is_input = kernel::file(0) == file;
+    if process.kind == PROCESS_SERVER && is_input && process.flags & PROCESS_IS_TRANSFER == 0 {
+        find_subsystem_at(process, file);
+    }
+    let both = PROCESS_IS_TRANSFER | PROCESS_IS_TALKING;
+    if process.flags & both == PROCESS_IS_TRANSFER {
+        listen_to(process, file, is_input);
+    }
+    0
+}
+
 /// Counts the bytes of a file from now on.
 #[inline(always)]
 pub fn follow(file: Address, origin: Origin, pid: u32, flags: u32, boot_ns: u64) {
+    let size = size(file);
+    let appends = flags & (O_ACCMODE | O_APPEND) == O_WRONLY | O_APPEND;
     let transfer = Transfer {
         read: 0,
         written: 0,
@@ -194,9 +225,102 @@ pub fn follow(file: Address, origin: Origin, pid: u32, flags: u32, boot_ns: u64)
         flags,
         moved: 0,
         pad: 0,
+        position: if appends { size } else { 0 },
+        size,
+        changed: changed(file),
     };
     if TRANSFERS.insert(file, transfer, 0).is_err() {
         loss::count(origin, CAUSE_TABLE_FULL, CLASS_FILE, 1, 0);
+    }
+}
+
+/// Length of the file.
+#[inline(always)]
+fn size(file: Address) -> u64 {
+    read(read(file, offset!(file_inode)), offset!(inode_size))
+}
+
+/// Tells one change of the file from another: seconds and nanoseconds, which lie
+/// in one `timespec64` before Linux 6.11.
+#[inline(always)]
+fn changed(file: Address) -> u64 {
+    let inode: Address = read(file, offset!(file_inode));
+    let seconds = offset!(inode_mtime);
+    let mut ns = offset!(inode_mtime_nsec);
+    if ns == seconds {
+        ns += 8;
+    }
+    let ns: u32 = read(inode, ns);
+    read::<u64>(inode, seconds) << 30 ^ u64::from(ns)
+}
+
+/// Counts what reads and writes have moved since the last look: each moves the
+/// file's position on, and nothing else does but jumps, which are followed
+/// ([`seek`]). Which of both it was is told by how the file is open; of one that is
+/// open for both, by whether it has grown or changed. A global function: verified
+/// once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn settle(file: u64) -> i32 {
+    if BY_FUNCTIONS.load() == 0 {
+        return 0;
+    }
+    let Some(transfer) = TRANSFERS.get_ptr_mut(file) else {
+        return 0;
+    };
+    let position: u64 = read(file, offset!(file_pos));
+    // SAFETY: a map value of integers, see `count`.
+    let transfer = unsafe { &mut *transfer };
+    let moved = position.wrapping_sub(transfer.position);
+    if transfer.position != OFFSET_UNKNOWN && moved != 0 && (moved as i64) > 0 {
+        let mode = transfer.flags & O_ACCMODE;
+        let writes = mode == O_WRONLY
+            || mode != 0 && (position > transfer.size || changed(file) != transfer.changed);
+        if writes {
+            transfer.written += moved;
+        } else {
+            transfer.read += moved;
+        }
+        transfer.moved = 1;
+    }
+    stand(file, transfer);
+    0
+}
+
+/// Notes where the file stands.
+#[inline(always)]
+fn stand(file: Address, transfer: &mut Transfer) {
+    transfer.position = read(file, offset!(file_pos));
+    transfer.size = size(file);
+    transfer.changed = changed(file);
+}
+
+/// The position of a file is about to be moved (`lseek`).
+#[inline(always)]
+pub fn seek(fd: u64, by: u64, whence: u64) {
+    let file = kernel::file(fd as u32);
+    settle(file);
+    let Some(transfer) = TRANSFERS.get_ptr_mut(file) else {
+        return;
+    };
+    // SAFETY: a map value of integers, see `count`.
+    let transfer = unsafe { &mut *transfer };
+    let to = match whence as u32 {
+        SEEK_SET => by,
+        SEEK_CUR => transfer.position.wrapping_add(by),
+        SEEK_END => transfer.size.wrapping_add(by),
+        _ => OFFSET_UNKNOWN,
+    };
+    if whence as u32 == SEEK_SET {
+        // To read it, also when there is nothing in it.
+        transfer.moved = 1;
+    }
+    // An error moves nothing.
+    if to == OFFSET_UNKNOWN {
+        transfer.position = to;
+        loss::of_running(CAUSE_MISSED, CLASS_FILE);
+    } else if (to as i64) >= 0 {
+        transfer.position = to;
     }
 }
 
@@ -205,6 +329,7 @@ pub fn follow(file: Address, origin: Origin, pid: u32, flags: u32, boot_ns: u64)
 fn counted(fd: u64) -> Address {
     let file = kernel::file(fd as u32);
     if file != 0 && TRANSFERS.get_ptr(file).is_some() {
+        settle(file);
         file
     } else {
         0
@@ -214,12 +339,18 @@ fn counted(fd: u64) -> Address {
 /// A transfer that reads a pipe or a socket has begun to talk to its peer.
 #[inline(always)]
 fn listen(process: &mut Process, fd: u64) {
-    let kind = mode(kernel::file(fd as u32)) & S_IFMT;
+    listen_to(process, kernel::file(fd as u32), fd as u32 == 0);
+}
+
+/// The same, of an open file, and whether it is the standard input.
+#[inline(always)]
+fn listen_to(process: &mut Process, file: Address, is_input: bool) {
+    let kind = mode(file) & S_IFMT;
     if kind != S_IFIFO && kind != S_IFSOCK {
         return;
     }
     process.flags |= PROCESS_IS_TALKING;
-    if fd as u32 == 0 {
+    if is_input {
         // Not known since its exec when it ran before the agent did.
         let pid = kernel::current_pid();
         quiet(0, pid);
@@ -264,10 +395,12 @@ pub fn count(source: Address, sink: Address, result: u64) {
         if let Some(transfer) = TRANSFERS.get_ptr_mut(source) {
             (*transfer).read += result;
             (*transfer).moved = 1;
+            stand(source, &mut *transfer);
         }
         if let Some(transfer) = TRANSFERS.get_ptr_mut(sink) {
             (*transfer).written += result;
             (*transfer).moved = 1;
+            stand(sink, &mut *transfer);
         }
     }
 }
@@ -290,6 +423,7 @@ pub extern "C" fn report_close(file: u64) -> i32 {
     let Some(process) = kernel::process(pid) else {
         return 0;
     };
+    settle(file);
     let Some(transfer) = TRANSFERS.get_ptr(file) else {
         return 0;
     };

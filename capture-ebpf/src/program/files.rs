@@ -22,6 +22,8 @@ pub const CLASS_PTY_SLAVE: u32 = 4;
 pub const CLASS_SOCKET: u32 = 5;
 /// What one of [`crate::uses`] works on.
 pub const CLASS_USE: u32 = 6;
+/// A call that accepts a connection: the socket shows when it has returned.
+pub const CLASS_ACCEPT: u32 = 7;
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;

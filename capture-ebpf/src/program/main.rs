@@ -23,6 +23,7 @@ mod maps;
 mod monitor;
 mod n_tty_receive_buf2;
 mod paths;
+mod pipes;
 mod pty;
 mod raw_sys_enter;
 mod raw_sys_exit;
@@ -31,8 +32,11 @@ mod sched_process_exit;
 mod sockets;
 mod sshd_calls;
 mod streams;
+mod system_calls;
 mod task_newtask;
 mod terminals;
+mod ttys;
+mod unix_stream_sendmsg;
 mod uses;
 
 #[panic_handler]

@@ -179,7 +179,7 @@ pub struct Call {
     pub nr: u64,
     /// The user's buffer, or its vectors.
     pub buffer: u64,
-    /// Number of the vectors.
+    /// Number of the vectors; with [`IN_KERNEL`] they lie in the kernel's memory.
     pub vectors: u64,
     /// As in [`crate::files::Object`].
     pub object: u64,
@@ -188,6 +188,9 @@ pub struct Call {
     /// The terminal waited for a secret at entry.
     pub secret: u32,
 }
+
+/// Mark of vectors that lie in the kernel's memory.
+pub const IN_KERNEL: u64 = 1 << 63;
 
 /// A TCP socket that is to be reported again.
 #[repr(C)]
@@ -232,6 +235,20 @@ pub static RECORD_INPUT: Global<u32> = Global::new(1);
 /// the system calls of those who hold them.
 #[unsafe(no_mangle)]
 pub static LINE_DISCIPLINE: Global<u32> = Global::new(0);
+
+/// Not 0: the functions of single system calls are probed, and what moves the
+/// bytes of pipes and terminals; see [`crate::system_calls`].
+#[unsafe(no_mangle)]
+pub static BY_FUNCTIONS: Global<u32> = Global::new(0);
+
+/// How an `iov_iter` says what it goes through: a buffer of the process, or
+/// vectors of them; and the bits that say so.
+#[unsafe(no_mangle)]
+pub static ITER_BUFFER: Global<u32> = Global::new(0xff);
+#[unsafe(no_mangle)]
+pub static ITER_VECTORS: Global<u32> = Global::new(0xff);
+#[unsafe(no_mangle)]
+pub static ITER_MASK: Global<u32> = Global::new(0xff);
 
 /// Not 0: programs run inside sshd, see [`SCRATCHES`].
 #[unsafe(no_mangle)]

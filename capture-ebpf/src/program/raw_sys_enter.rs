@@ -4,18 +4,17 @@
 //! What the call works on is noted here, while the descriptor still means the
 //! same, and the terminal's mode is read before the bytes can change it.
 
-use auditty_capture_ebpf::{CAUSE_TABLE_FULL, CLASS_STREAM, WATCH_SERVER, WATCH_USER};
-use aya_ebpf::{
-    EbpfContext, helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext,
-};
+use auditty_capture_ebpf::{CLASS_STREAM, WATCH_SERVER, WATCH_USER};
+use aya_ebpf::{EbpfContext, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
     file_calls,
     files::{self, CLASS_OTHER, CLASS_PIPE, CLASS_PTY_MASTER, CLASS_PTY_SLAVE, Object},
-    kernel::{self, Origin},
+    kernel::{self, Address},
     loss,
     maps::{
-        CALLS, Call, LINE_DISCIPLINE, NR_CLOSE, NR_IOCTL, NR_READ, NR_READV, NR_WRITE, NR_WRITEV,
+        BY_FUNCTIONS, Call, LINE_DISCIPLINE, NR_CLOSE, NR_IOCTL, NR_READ, NR_READV, NR_WRITE,
+        NR_WRITEV,
     },
     sockets, streams, terminals, uses,
 };
@@ -36,7 +35,8 @@ pub fn raw_sys_enter(context: TracePointContext) -> u32 {
     let pid = kernel::current_pid();
     let watched = kernel::watched(pid);
     if watched != 0 && kernel::is_active() {
-        try_raw_sys_enter(&context, watched);
+        let number = field(&context, ID_AT);
+        begins(number, watched, |at| field(&context, ARGS_AT + 8 * at));
     }
     0
 }
@@ -56,21 +56,23 @@ pub fn field(context: &TracePointContext, at: usize) -> u64 {
     }
 }
 
+/// A watched process begins a system call, with these arguments.
 #[inline(always)]
-fn try_raw_sys_enter(context: &TracePointContext, watched: u8) {
-    let number = field(context, ID_AT);
-    file_calls::enter(context, number, watched);
-    let first = field(context, ARGS_AT);
-    let second = field(context, ARGS_AT + 8);
-    let third = field(context, ARGS_AT + 16);
+pub fn begins(number: u64, watched: u8, argument: impl Fn(usize) -> u64) {
+    file_calls::enter(number, watched, &argument);
+    let (first, second, third) = (argument(0), argument(1), argument(2));
     if sockets::begins(number) {
         sockets::enter(number, first);
+        return;
+    }
+    if BY_FUNCTIONS.load() != 0 && sockets::accepts(number) {
+        sockets::enter_accept(number);
         return;
     }
     if watched & WATCH_SERVER != 0 {
         server_call(number, first, second, third);
     } else if watched & WATCH_USER != 0 && uses::may_be(number) {
-        uses::use_begins(number, first, second, field(context, ARGS_AT + 32));
+        uses::use_begins(number, first, second, argument(4));
     } else if watched & WATCH_USER != 0 {
         user_call(number, first, second, third);
     }
@@ -86,22 +88,27 @@ pub extern "C" fn server_call(number: u64, fd: u64, second: u64, third: u64) -> 
     if !is_close && !is_resize && !moves_bytes(number) {
         return 0;
     }
-    let file = kernel::file(fd as u32);
+    of_server(number, kernel::file(fd as u32), second, third);
+    0
+}
+
+/// The same, of an open file that is known.
+#[inline(always)]
+pub fn of_server(number: u64, file: Address, second: u64, third: u64) {
     let object = files::classify(file);
     if object.class == CLASS_OTHER || object.class == CLASS_PTY_SLAVE {
-        return 0;
+        return;
     }
-    if is_close {
+    if number == NR_CLOSE.load() {
         let pid = kernel::current_pid();
         if object.class == CLASS_PIPE {
             streams::forget_pipe(object.id, pid);
         } else if object.class == CLASS_PTY_MASTER {
             close_master(file, object.id, pid);
         }
-        return 0;
+        return;
     }
     expect(number, second, third, &object);
-    0
 }
 
 /// A call of a session's process: the ptys it holds or writes to. A global
@@ -114,14 +121,20 @@ pub extern "C" fn user_call(number: u64, fd: u64, second: u64, third: u64) -> i3
     if !is_close && !is_injection && !moves_bytes(number) {
         return 0;
     }
-    let file = kernel::file(fd as u32);
+    of_user(number, kernel::file(fd as u32), second, third);
+    0
+}
+
+/// The same, of an open file that is known.
+#[inline(always)]
+pub fn of_user(number: u64, file: Address, second: u64, third: u64) {
     let object = files::classify(file);
-    if is_injection {
+    if number == NR_IOCTL.load() {
         if object.class == CLASS_PTY_SLAVE || object.class == CLASS_PTY_MASTER {
             expect(number, second, third, &object);
         }
     } else if object.class == CLASS_PTY_MASTER {
-        if is_close {
+        if number == NR_CLOSE.load() {
             close_master(file, object.id, kernel::current_pid());
         } else {
             expect(number, second, third, &object);
@@ -129,7 +142,6 @@ pub extern "C" fn user_call(number: u64, fd: u64, second: u64, third: u64) -> i3
     } else if object.class == CLASS_PTY_SLAVE && is_input(number) {
         terminals::wrote_to_slave(object.id);
     }
-    0
 }
 
 /// Whether the call reads or writes.
@@ -177,10 +189,5 @@ fn expect(number: u64, buffer: u64, vectors: u64, object: &Object) {
         class: object.class,
         secret,
     };
-    if CALLS.insert(bpf_get_current_pid_tgid(), call, 0).is_err()
-        && let Some(process) = kernel::process(kernel::current_pid())
-    {
-        let origin = Origin::from(&*process);
-        loss::count(origin, CAUSE_TABLE_FULL, CLASS_STREAM, 1, 0);
-    }
+    loss::note(call, CLASS_STREAM);
 }

@@ -11,7 +11,7 @@ use crate::{
     file_calls,
     files::{CLASS_PIPE, CLASS_PTY_MASTER, CLASS_SOCKET, CLASS_UNIX_SOCKET, CLASS_USE},
     kernel,
-    maps::{CALLS, NR_IOCTL, NR_WRITE},
+    maps::{CALLS, IN_KERNEL, NR_IOCTL, NR_WRITE},
     monitor::emit_monitor,
     raw_sys_enter::{ID_AT, TIOCSTI, field, is_input},
     sockets,
@@ -83,10 +83,14 @@ pub extern "C" fn call_ended(number: u64, result: u64) -> i32 {
     if call.class == CLASS_PIPE {
         way |= way::PIPE;
     }
+    if call.vectors & IN_KERNEL != 0 {
+        way |= way::IN_KERNEL;
+    }
     if call.vectors == 0 {
         streams::emit_bytes(call.object, call.buffer, result, way);
     } else {
-        streams::emit_vectors(call.object, call.buffer, call.vectors, result, way);
+        let vectors = call.vectors & !IN_KERNEL;
+        streams::emit_vectors(call.object, call.buffer, vectors, result, way);
     }
     0
 }

@@ -9,6 +9,7 @@ use aya_ebpf::{
 use crate::{
     emit, file_calls, file_transfers,
     kernel::{self, Address, Origin, read},
+    loss,
     maps::{CALLS, INSIDE_SSHD, LINE_DISCIPLINE, PROCESSES, SCRATCHES, offset},
     terminals,
 };
@@ -35,7 +36,9 @@ pub fn sched_process_exit(_context: TracePointContext) -> u32 {
 fn try_sched_process_exit(pid: u32, origin: Origin, holds_terminal: bool) {
     let task = kernel::current_task();
     let thread = bpf_get_current_pid_tgid();
+    loss::left_over();
     let _ = CALLS.remove(thread);
+    file_calls::file_left_over();
     file_calls::forget(thread);
     if INSIDE_SSHD.load() != 0 {
         let _ = SCRATCHES.remove(thread);

@@ -17,20 +17,13 @@ use auditty_capture_ebpf::{
     CAUSE_TABLE_FULL, CLASS_NETWORK, KIND_SOCKET, Process, SOCKET_ACCEPT, SOCKET_CLOSE,
     SOCKET_CONNECT, SOCKET_LISTEN, SocketBody,
 };
-use aya_ebpf::{
-    EbpfContext,
-    helpers::{bpf_get_current_pid_tgid, generated},
-    macros::tracepoint,
-    programs::TracePointContext,
-};
+use aya_ebpf::{EbpfContext, helpers::generated, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
     emit, files,
     kernel::{self, Address, Origin, read},
     loss,
-    maps::{
-        CALLS, Call, NR_ACCEPT, NR_ACCEPT4, NR_CONNECT, NR_LISTEN, SOCKETS, Scratch, Socket, offset,
-    },
+    maps::{Call, NR_ACCEPT, NR_ACCEPT4, NR_CONNECT, NR_LISTEN, SOCKETS, Scratch, Socket, offset},
     uses,
 };
 
@@ -124,12 +117,21 @@ pub fn enter(number: u64, fd: u64) {
         class: files::CLASS_SOCKET,
         secret: 0,
     };
-    if CALLS.insert(bpf_get_current_pid_tgid(), call, 0).is_err()
-        && let Some(process) = kernel::process(kernel::current_pid())
-    {
-        let origin = Origin::from(&*process);
-        loss::count(origin, CAUSE_TABLE_FULL, CLASS_NETWORK, 1, 0);
-    }
+    loss::note(call, CLASS_NETWORK);
+}
+
+/// Notes a call whose socket its return tells, where that is all that tells of it.
+#[inline(always)]
+pub fn enter_accept(number: u64) {
+    let call = Call {
+        nr: number,
+        buffer: 0,
+        vectors: 0,
+        object: 0,
+        class: files::CLASS_ACCEPT,
+        secret: 0,
+    };
+    loss::note(call, CLASS_NETWORK);
 }
 
 /// Such a call has returned. A global function: verified once.

@@ -22,6 +22,8 @@ pub mod way {
     pub const SECRET: u64 = 2;
     /// Through a pipe, not a terminal.
     pub const PIPE: u64 = 4;
+    /// The vectors lie in the kernel's memory, what they point to in the process'.
+    pub const IN_KERNEL: u64 = 8;
 }
 
 /// Vectors of one `readv` or `writev` that are followed.
@@ -44,10 +46,14 @@ pub extern "C" fn emit_vectors(object: u64, vectors: u64, count: u64, len: u64, 
         }
         // struct iovec: address and length.
         let vector = vectors.wrapping_add(index * 16);
-        let there = kernel::read_user(vector.wrapping_add(8));
+        let word = |at: u64| match way & way::IN_KERNEL {
+            0 => kernel::read_user(vector.wrapping_add(at)),
+            _ => kernel::read(vector, at),
+        };
+        let there = word(8);
         let size = if there < rest { there } else { rest };
         if size != 0 {
-            emit_bytes(object, kernel::read_user(vector), size, way);
+            emit_bytes(object, word(0), size, way);
         }
         rest -= size;
     }

@@ -4,20 +4,15 @@
 //! while for each process and object.
 
 use auditty_capture_ebpf::{
-    CAUSE_TABLE_FULL, CLASS_PROCESS, KIND_USE, PROCESS_USER, USE_DATAGRAMS, USE_IO_URING,
-    USE_PTRACE, UseBody,
+    CLASS_PROCESS, KIND_USE, PROCESS_USER, USE_DATAGRAMS, USE_IO_URING, USE_PTRACE, UseBody,
 };
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated},
-    macros::map,
-    maps::LruHashMap,
-};
+use aya_ebpf::{helpers::generated, macros::map, maps::LruHashMap};
 
 use crate::{
     emit, files,
     kernel::{self, Address, Origin, read},
     loss,
-    maps::{CALLS, Call, NR_IO_URING_SETUP, NR_PTRACE, NR_SENDMMSG, NR_SENDMSG, NR_SENDTO, offset},
+    maps::{Call, NR_IO_URING_SETUP, NR_PTRACE, NR_SENDMMSG, NR_SENDMSG, NR_SENDTO, offset},
 };
 
 /// What was told already, and when (nanoseconds since boot).
@@ -94,12 +89,7 @@ pub extern "C" fn use_begins(number: u64, first: u64, second: u64, fifth: u64) -
             return 0;
         }
     }
-    if CALLS.insert(bpf_get_current_pid_tgid(), call, 0).is_err()
-        && let Some(process) = kernel::process(kernel::current_pid())
-    {
-        let origin = Origin::from(&*process);
-        loss::count(origin, CAUSE_TABLE_FULL, CLASS_PROCESS, 1, 0);
-    }
+    loss::note(call, CLASS_PROCESS);
     0
 }
 
