@@ -15,7 +15,6 @@ mod decode;
 pub mod event;
 mod file_calls;
 mod files;
-mod heap;
 mod hooks;
 mod kretprobe;
 pub mod ladder;
@@ -293,7 +292,7 @@ impl Capture {
         if !hooks.has_demand() {
             found.push(KernelEvent::of_the_host(now_boot_ns(), Fact::Detached));
         }
-        heap::trim();
+        crate::heap::trim();
         let blind_until_boot_ns = match handover {
             Some(_) if !had_demand => now_boot_ns(),
             _ => 0,
