@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,12 +39,23 @@ pub struct OutboxState {
     pub(super) boot_id: String,
     /// When the recorder last looked at the spool.
     alive: Mutex<Instant>,
+    /// Reports that went to the dead letters since the start.
+    refused: AtomicU64,
 }
 
 impl OutboxState {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         *self.acknowledged.borrow() >= *self.written.borrow()
+    }
+
+    /// How many reports the collector refused since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_refused(&self, reports: usize) {
+        self.refused.fetch_add(reports as u64, Ordering::Relaxed);
     }
 
     /// The recorder is there.
@@ -109,6 +121,7 @@ impl Outbox {
                 host_id: host_id.to_owned(),
                 boot_id: boot_id.to_owned(),
                 alive: Mutex::new(Instant::now()),
+                refused: AtomicU64::new(0),
             }),
             waiting: Vec::new(),
         })

@@ -25,8 +25,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// it is stuck.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// Sends reports until it is stopped. What the collector refuses as invalid
-/// goes to the dead letters; everything else is tried for ever.
+/// Sends reports until it is stopped. What the collector refuses, while it takes
+/// heartbeats, goes to the dead letters; everything else is tried for ever.
 pub struct Reporter {
     outbox: Arc<OutboxState>,
     client: IngestServiceClient<Channel>,
@@ -68,7 +68,7 @@ impl Reporter {
         loop {
             let host = self.host.as_ref();
             if host.is_some_and(|host| host.has_changed().unwrap_or(false)) {
-                self.beat().await;
+                self.say().await;
             }
             let news = async {
                 let news = written.wait_for(|written| *written >= number).await;
@@ -77,7 +77,7 @@ impl Reporter {
             tokio::select! {
                 news = tokio::time::timeout(HEARTBEAT, news) => match news {
                     Err(_) => {
-                        self.beat().await;
+                        self.say().await;
                         continue;
                     }
                     Ok(true) => {}
@@ -96,11 +96,20 @@ impl Reporter {
         }
     }
 
+    /// Says that the recorder is there, when there is nothing else to say.
+    async fn say(&mut self) {
+        match self.beat().await {
+            Ok(true) => self.taken(),
+            Ok(false) => {}
+            Err(status) => self.note(&status),
+        }
+    }
+
     /// Says that the recorder is there, where it is. One that is stuck is not
-    /// vouched for by the rest of the agent.
-    async fn beat(&mut self) {
+    /// vouched for by the rest of the agent: nothing is said then.
+    async fn beat(&mut self) -> Result<bool, Status> {
         if self.outbox.idle() > STUCK {
-            return;
+            return Ok(false);
         }
         let request = ReportRequest {
             host_id: self.outbox.host_id.clone(),
@@ -109,14 +118,24 @@ impl Reporter {
             host: self.host.as_ref().and_then(|host| host.borrow().clone()),
         };
         let said = request.host.is_some();
-        match self.client.report(request).await {
-            Ok(_) => {
-                self.taken();
-                if let Some(host) = self.host.as_mut().filter(|_| said) {
-                    host.mark_unchanged();
-                }
+        self.client.report(request).await?;
+        if let Some(host) = self.host.as_mut().filter(|_| said) {
+            host.mark_unchanged();
+        }
+        Ok(true)
+    }
+
+    /// Pauses, and says meanwhile that the recorder is there: whatever keeps the
+    /// reports waiting, the host is not silent. Whether the collector takes that.
+    async fn rest(&mut self, mut pause: Duration) -> bool {
+        loop {
+            let part = pause.min(HEARTBEAT);
+            tokio::time::sleep(part).await;
+            pause -= part;
+            let heard = self.beat().await.unwrap_or(false);
+            if heard || pause.is_zero() {
+                return heard;
             }
-            Err(status) => self.note(&status),
         }
     }
 
@@ -133,11 +152,13 @@ impl Reporter {
                 let refused = self.deliver(request, backoff).await;
                 if !refused.reports.is_empty() {
                     self.bury(number, &refused.encode_to_vec())?;
+                    self.outbox.count_refused(refused.reports.len());
                 }
             }
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "a batch of reports is damaged: it goes to the dead letters");
                 self.bury(number, &encoded)?;
+                self.outbox.count_refused(1);
             }
         }
         delete(&path)?;
@@ -145,23 +166,24 @@ impl Reporter {
         Ok(())
     }
 
-    /// Sends a request until the collector has it. What it refuses as invalid
-    /// is looked at report by report; those it takes from nobody come back.
+    /// Sends a request until the collector has it. What it refuses is looked at
+    /// report by report; those it does not take come back.
     async fn deliver(&mut self, request: ReportRequest, backoff: &mut Backoff) -> ReportRequest {
         let mut refused = ReportRequest {
             reports: Vec::new(),
             ..request.clone()
         };
-        let Err(status) = self.send(&request, backoff).await else {
+        let Err(status) = self.send(&request, backoff, false).await else {
             return refused;
         };
+        let denied = status.code() == Code::PermissionDenied;
         if request.reports.len() > 1 {
             for report in request.reports {
                 let single = ReportRequest {
                     reports: vec![report],
                     ..refused.clone()
                 };
-                if let Err(status) = self.send(&single, backoff).await {
+                if let Err(status) = self.send(&single, backoff, denied).await {
                     log_refusal(&status);
                     refused.reports.extend(single.reports);
                 }
@@ -173,20 +195,27 @@ impl Reporter {
         refused
     }
 
-    /// Sends until there is an answer that trying again does not change.
-    async fn send(&mut self, request: &ReportRequest, backoff: &mut Backoff) -> Result<(), Status> {
+    /// Sends until there is an answer that trying again does not change. That
+    /// something is not permitted is one when the collector `hears` this agent
+    /// otherwise: then it does not want the report, such as one of a host that this
+    /// was before.
+    async fn send(
+        &mut self,
+        request: &ReportRequest,
+        backoff: &mut Backoff,
+        mut hears: bool,
+    ) -> Result<(), Status> {
         loop {
-            match self.client.report(request.clone()).await {
-                Ok(_) => {
-                    self.taken();
-                    return Ok(());
-                }
-                Err(status) if status.code() == Code::InvalidArgument => return Err(status),
-                Err(status) => {
-                    self.note(&status);
-                    tokio::time::sleep(backoff.pause()).await;
-                }
+            let Err(status) = self.client.report(request.clone()).await else {
+                self.taken();
+                return Ok(());
+            };
+            match status.code() {
+                Code::InvalidArgument => return Err(status),
+                Code::PermissionDenied if hears => return Err(status),
+                _ => self.note(&status),
             }
+            hears = self.rest(backoff.pause()).await;
         }
     }
 
@@ -231,5 +260,5 @@ async fn change(said: Option<&mut watch::Receiver<Option<HostReport>>>) {
 }
 
 fn log_refusal(status: &Status) {
-    tracing::error!(message = %status.message().escape_debug(), "the collector refuses a report as invalid: it goes to the dead letters");
+    tracing::error!(code = ?status.code(), message = %status.message().escape_debug(), "the collector refuses a report: it goes to the dead letters");
 }

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use auditty_grants::{GrantFileError, GrantRule, file};
 
@@ -41,10 +41,24 @@ struct Known {
 }
 
 /// What tells that a file changed without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Stamp {
-    modified: Option<SystemTime>,
     bytes: u64,
+    modified: (i64, i64),
+    /// What copies a file with its time of modification cannot set these.
+    changed: (i64, i64),
+    inode: u64,
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            bytes: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+            inode: file.ino(),
+        }
+    }
 }
 
 impl GrantFolder {
@@ -135,11 +149,8 @@ fn scan(directory: &Path) -> Result<BTreeMap<OsString, Stamp>, String> {
         if seen.len() == MAX_FILES {
             return Err(format!("more than {MAX_FILES} grant files"));
         }
-        let metadata = fs::metadata(directory.join(&name)).ok();
-        let stamp = Stamp {
-            modified: metadata.as_ref().and_then(|m| m.modified().ok()),
-            bytes: metadata.map_or(0, |m| m.len()),
-        };
+        let file = fs::metadata(directory.join(&name));
+        let stamp = file.map_or_else(|_| Stamp::default(), |file| Stamp::of(&file));
         seen.insert(name, stamp);
     }
     Ok(seen)
@@ -171,8 +182,9 @@ fn read(path: &Path, room: usize) -> Result<Vec<GrantRule>, GrantFileError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{GrantFolder, MAX_FILE_BYTES};
+    use super::{File, GrantFolder, MAX_FILE_BYTES};
 
     const GOOD: &str = r#"{"request_id": "R1", "requester": "ann", "approvers": ["bob"],
         "access_flow": "oncall", "unix_users": ["root"]}"#;
@@ -228,6 +240,24 @@ mod tests {
         fs::remove_file(dir.path().join("a.json")).unwrap();
         assert!(folder.refresh());
         assert!(folder.rules().next().is_none() && !folder.refresh());
+    }
+
+    #[test]
+    fn a_file_of_the_same_length_and_time_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = GrantFolder::new(dir.path());
+        let path = dir.path().join("a.json");
+        let put = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(UNIX_EPOCH).unwrap();
+        };
+        put(GOOD);
+        assert!(folder.refresh() && !folder.refresh());
+        // As rsync, tar and images do; the clock of file systems is a coarse one.
+        std::thread::sleep(Duration::from_millis(20));
+        put(&GOOD.replace("ann", "eve"));
+        assert!(folder.refresh());
     }
 
     #[test]

@@ -248,7 +248,7 @@ impl Recorder {
             end_overdue(&self.sessions.overdue(&mut self.spool));
         }
         if let Some(told) = &mut self.told {
-            told.counts(&self.sessions.counters());
+            told.counts(&self.sessions.counters(), self.spool.outbox().refused());
             told.tell();
         }
     }

@@ -79,13 +79,14 @@ impl Told {
 
     /// Notes what was counted. Bytes alone are no news: with every connection there
     /// are some that sshd's processes write to each other.
-    pub(super) fn counts(&mut self, counters: &Counters) {
+    pub(super) fn counts(&mut self, counters: &Counters, refused_reports: u64) {
         let now = UnrecordedCounts {
             start_time: self.unrecorded.start_time,
             connections: counters.refused_connections,
             sessions: counters.refused_sessions,
             losses: counters.unattributed_losses,
             bytes: counters.unattributed_bytes,
+            refused_reports,
         };
         let but_bytes = UnrecordedCounts {
             bytes: now.bytes,
@@ -181,7 +182,7 @@ mod tests {
         let (host, mut told) = watch::channel(Some(HostReport::default()));
         let clock = Clock::new(0, jiff::Timestamp::UNIX_EPOCH);
         let mut tells = Told::new(host, jiff::Timestamp::UNIX_EPOCH);
-        tells.counts(&Counters::default());
+        tells.counts(&Counters::default(), 0);
         tells.tell();
         assert!(!told.has_changed().unwrap(), "nothing to tell");
         tells.hook(&KernelEvent::of_the_host(7, stop("a", 5)), clock);
@@ -192,19 +193,20 @@ mod tests {
             ..Counters::default()
         };
         for _ in 0..2 {
-            tells.counts(&counters);
+            tells.counts(&counters, 3);
             tells.tell();
         }
         let report = told.borrow_and_update().clone().unwrap();
         let unrecorded = report.unrecorded.unwrap();
         assert_eq!((unrecorded.sessions, unrecorded.bytes), (2, 9));
+        assert_eq!(unrecorded.refused_reports, 3);
         assert!(unrecorded.start_time.is_some());
         assert_eq!(report.stopped_hooks.len(), 2);
         let counters = Counters {
             unattributed_bytes: 10,
             ..counters
         };
-        tells.counts(&counters);
+        tells.counts(&counters, 3);
         tells.tell();
         assert!(!told.has_changed().unwrap(), "it can wait");
         let report = told.borrow().clone().unwrap();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use auditty_agent::delivery::{Spool, SpoolOptions, dial};
 use auditty_agent::sessions::sink::Sink;
 use auditty_collector::store::{HostName, Scope};
+use auditty_proto::v1::report::Fact;
 use auditty_proto::v1::session_service_client::SessionServiceClient;
 use auditty_proto::v1::{KeyStanding, ListCommandsRequest, ListSessionsRequest, ReportRequest};
 use auditty_recording::event::{Body, Event, Gap};
@@ -331,6 +332,59 @@ async fn a_refused_report_goes_to_the_dead_letters_and_the_rest_arrives() {
         assert!(begin.elapsed() < DEADLINE);
         spool.tick(Instant::now());
     }
+    stop.cancel();
+    collector.stop.cancel();
+}
+
+/// As those of a host id that the host had before.
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_that_are_not_permitted_keep_no_other_waiting() {
+    let first = Bench::new();
+    let collector = collector(&first).await;
+    let (mut known, _) = first.spool().await;
+    let record = begin(&mut known);
+    let written = first.path("spool/outbox").join(format!("{:020}.pb", 1));
+    until(&mut known, "a batch", |_| written.exists()).await;
+    let mut batch = ReportRequest::decode(&*fs::read(&written).unwrap()).unwrap();
+    let stop = CancellationToken::new();
+    report(&known, &collector.address, &stop);
+    until(&mut known, "its delivery", |spool| {
+        spool.outbox().is_empty()
+    })
+    .await;
+
+    // The same session, of another host.
+    batch.host_id = "h2".into();
+    batch.reports.retain_mut(|report| match &mut report.fact {
+        Some(Fact::Session(fact)) => {
+            let host = fact
+                .session
+                .as_mut()
+                .and_then(|session| session.host.as_mut());
+            host.is_some_and(|host| {
+                host.host_id = "h2".into();
+                true
+            })
+        }
+        _ => false,
+    });
+    let count = batch.reports.len();
+    assert!(count > 0, "{record:?}");
+    let bench = Bench::new();
+    let outbox = bench.path("spool/outbox");
+    fs::create_dir_all(&outbox).unwrap();
+    let planted = outbox.join(format!("{:020}.pb", 1));
+    fs::write(planted, batch.encode_to_vec()).unwrap();
+    let (mut spool, _) = bench.spool().await;
+    let _record = begin(&mut spool);
+    report(&spool, &collector.address, &stop);
+    until(&mut spool, "the reports", |spool| {
+        spool.outbox().is_empty() && names(&outbox).is_empty()
+    })
+    .await;
+    let dead = names(&bench.path("spool/dead-letter"));
+    assert_eq!(dead, [format!("{:020}.pb", 1)]);
+    assert_eq!(spool.outbox().refused(), count as u64);
     stop.cancel();
     collector.stop.cancel();
 }

@@ -108,6 +108,7 @@ fn wrong(known: &v1::KnownHost) -> Vec<String> {
         ),
         (unrecorded.sessions, "SESSION", "SESSIONS", "NOT RECORDED"),
         (unrecorded.losses, "LOSS", "LOSSES", "OUTSIDE SESSIONS"),
+        (unrecorded.refused_reports, "REPORT", "REPORTS", "REFUSED"),
     ];
     let several = several.iter().filter(|(number, ..)| *number > 0);
     let words = several.map(|(number, one, more, what)| {
@@ -149,6 +150,7 @@ fn csv_of(hosts: &[v1::KnownHost]) -> String {
         "unrecorded_sessions",
         "unrecorded_losses",
         "unrecorded_bytes",
+        "refused_reports",
         "tenant",
     ]);
     for known in hosts {
@@ -173,6 +175,7 @@ fn csv_of(hosts: &[v1::KnownHost]) -> String {
             Cell::from(unrecorded.sessions),
             Cell::from(unrecorded.losses),
             Cell::from(unrecorded.bytes),
+            Cell::from(unrecorded.refused_reports),
             Cell::from(known.tenant.as_str()),
         ]);
     }
