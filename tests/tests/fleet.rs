@@ -10,8 +10,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use auditty_tests::{
-    SOON, Scene, Stage, agent::Setting, authority::Authority, binary, cli::Cli, process::Process,
-    scene::output, sshd::free_port, wait_for,
+    SOON, Scene, Stage,
+    agent::Setting,
+    authority::Authority,
+    binary,
+    cli::Cli,
+    process::Process,
+    scene::{files_below, output},
+    sshd::free_port,
+    wait_for,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
@@ -122,6 +129,23 @@ impl Fleet {
         })
     }
 
+    /// An agent that reports here, if the collector's certificate is of `ca`.
+    fn agent(&self, ca: &Authority) -> Result<Setting> {
+        let id = "URI:spiffe://acme/auditty/agent/test-host";
+        let (certificate, key) = self.authority.issue("agent", id)?;
+        let tls = format!(
+            "{}\"\nca = \"{}\"\ncertificate = \"{}\"\nkey = \"{}",
+            self.address,
+            ca.certificate().display(),
+            certificate.display(),
+            key.display()
+        );
+        Ok(Setting {
+            collector: Some(tls),
+            ..Setting::default()
+        })
+    }
+
     fn cli(&self, proof: &[&str]) -> Cli {
         let ca = self.authority.certificate();
         let ca = ca.to_string_lossy();
@@ -154,21 +178,7 @@ fn refusal(cli: &Cli) -> Result<String> {
 fn hosts_and_people_prove_who_they_are() -> Result<()> {
     let scene = Scene::new()?;
     let fleet = Fleet::start(&scene)?;
-    let (certificate, key) = fleet
-        .authority
-        .issue("agent", "URI:spiffe://acme/auditty/agent/test-host")?;
-    let tls = format!(
-        "{}\"\nca = \"{}\"\ncertificate = \"{}\"\nkey = \"{}",
-        fleet.address,
-        fleet.authority.certificate().display(),
-        certificate.display(),
-        key.display()
-    );
-    let setting = Setting {
-        collector: Some(tls),
-        ..Setting::default()
-    };
-    let stage = Stage::with(scene, &setting)?;
+    let stage = Stage::with(scene, &fleet.agent(&fleet.authority)?)?;
     assert!(stage.run("echo a fleet")?.status.success());
     let session = stage.recording()?.session()["session_id"].clone();
     let session = session.as_str().context("a session")?.to_owned();
@@ -210,5 +220,23 @@ fn hosts_and_people_prove_who_they_are() -> Result<()> {
     let asked = person.text(&["audit", "--all"])?;
     assert!(asked.contains("alice@example.com"), "{asked}");
 
+    stage.end()
+}
+
+/// Somebody stands between the host and its collector.
+#[test]
+fn a_host_tells_nothing_to_a_collector_it_does_not_know() -> Result<()> {
+    let scene = Scene::new()?;
+    let fleet = Fleet::start(&scene)?;
+    let expected = Authority::new(scene.path("expected"))?;
+    let mut stage = Stage::with(scene, &fleet.agent(&expected)?)?;
+    assert!(stage.run("echo a secret")?.status.success());
+    stage.recording()?.assert_sound()?;
+    let refused = "the collector does not take reports";
+    stage.agent.process.wait_for_log(refused, SOON)?;
+    let outbox = stage.agent.folder().join("spool/outbox");
+    assert!(!files_below(&outbox)?.is_empty(), "reports wait");
+    let (auditor, _) = fleet.person("otto", "auditor")?;
+    assert_eq!(auditor.text(&["sessions"])?, "no sessions\n");
     stage.end()
 }

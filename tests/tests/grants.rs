@@ -9,6 +9,7 @@ use auditty_tests::{
     cli::Cli,
     client::{Auth, Client},
     scene::{Scene, output},
+    sshd::{Sshd, certify, fingerprint, key_pair, public},
     user::TestUser,
     wait_for,
 };
@@ -235,6 +236,40 @@ fn two_grants_that_match_are_ambiguous_and_an_old_one_is_expired() -> Result<()>
     assert_eq!(ambiguous["status"], "ambiguous");
     assert_eq!(ambiguous["candidates"], serde_json::json!(["r-1", "r-2"]));
     assert_eq!(recordings[1].session()["grant"]["status"], "expired");
+    stage.end()
+}
+
+#[test]
+fn each_certificate_has_a_grant_of_its_own() -> Result<()> {
+    let scene = Scene::new()?;
+    let authority = key_pair(&scene.path("authority"))?;
+    let trusted = format!("TrustedUserCAKeys {}", public(&authority).display());
+    let sshd = Sshd::start(&scene, &trusted)?;
+    let mut stage = Stage::on(scene, sshd, &Setting::default())?;
+    let grants = stage.agent.folder().join("grants");
+    let ca = fingerprint(&public(&authority))?;
+    let name = &stage.user.name;
+    fs::write(grants.join("user.toml"), grant("r-user", name))?;
+    for serial in [7, 8] {
+        let one = grant(&format!("r-{serial}"), name);
+        let only = format!("{{ key_id = \"alice\", serial = {serial}, ca = \"{ca}\" }}");
+        let file = grants.join(format!("{serial}.toml"));
+        fs::write(file, format!("{one}certificates = [{only}]\n"))?;
+    }
+    stage.agent.process.wait_for_log("grants=3", SOON)?;
+    for serial in [8, 9] {
+        let key = key_pair(&stage.scene.path(&format!("certified{serial}")))?;
+        certify(&authority, &key, "alice", serial, &stage.user.name)?;
+        let client = Client::new(&stage.sshd, &stage.user, Auth::Key(key));
+        assert!(client.run("true", b"")?.status.success());
+    }
+
+    let recordings = stage.recordings(2)?;
+    for (recording, request_id) in recordings.iter().zip(["r-8", "r-user"]) {
+        let allowed = &recording.session()["grant"];
+        assert_eq!(allowed["status"], "granted", "{allowed}");
+        assert_eq!(allowed["grant"]["request_id"], request_id, "{allowed}");
+    }
     stage.end()
 }
 

@@ -14,8 +14,8 @@ use crate::{
 /// How often it is looked for hosts that are silent.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// A collector that was away says nothing of hosts before their agents have had as
-/// long to come back to it.
-const GRACE: Duration = Duration::from_secs(60);
+/// long to come back to it: each tries every ten seconds.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Notes hosts that fall silent, until `stop`.
 pub(crate) async fn watch(
