@@ -18,7 +18,7 @@ use auditty_tests::{
     process::Process,
     scene::{files_below, output},
     sshd::free_port,
-    wait_for,
+    tools, wait_for,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
@@ -239,4 +239,35 @@ fn a_host_tells_nothing_to_a_collector_it_does_not_know() -> Result<()> {
     let (auditor, _) = fleet.person("otto", "auditor")?;
     assert_eq!(auditor.text(&["sessions"])?, "no sessions\n");
     stage.end()
+}
+
+/// One written in Go, that knows of the API only what reflection says.
+#[test]
+fn a_foreign_client_proves_who_it_is() -> Result<()> {
+    let buf = tools().join("buf/node_modules/.bin/buf");
+    if !buf.exists() {
+        println!(
+            "SKIPPED a_foreign_client_proves_who_it_is: buf comes from npm, and npm is not installed"
+        );
+        return Ok(());
+    }
+    let scene = Scene::new()?;
+    let fleet = Fleet::start(&scene)?;
+    let id = "URI:spiffe://acme/auditty/viewer/gopher";
+    let (certificate, key) = fleet.authority.issue("gopher", id)?;
+    let call = |method: &str, proof: &[&str]| {
+        let mut curl = Command::new(&buf);
+        curl.args(["curl", "--protocol", "grpc", "--cacert"]);
+        curl.arg(fleet.authority.certificate()).args(proof);
+        curl.args(["-d", "{\"filter\": \"user = nobody\"}"]);
+        curl.arg(format!("{}/auditty.v1.{method}", fleet.address));
+        output(&mut curl)
+    };
+    let proof = ["--cert", text(&certificate)?, "--key", text(&key)?];
+    assert_eq!(call("SessionService/ListSessions", &proof)?.trim(), "{}");
+    let denied = call("AuditService/ListAuditRecords", &proof);
+    let denied = format!("{:#}", denied.unwrap_err());
+    assert!(denied.contains("permission_denied"), "{denied}");
+    assert!(call("SessionService/ListSessions", &[]).is_err());
+    Ok(())
 }

@@ -146,7 +146,17 @@ fn lint(report: &mut Report) -> Result<()> {
     if buf.exists() {
         report.check(
             "lint: buf",
-            workspace::command(buf)?.args(["lint", "proto"]),
+            workspace::command(&buf)?.args(["lint", "proto"]),
+        );
+        // What clients in use were built with; `buf build proto -o` makes it anew.
+        report.check(
+            "lint: buf breaking",
+            workspace::command(buf)?.args([
+                "breaking",
+                "proto",
+                "--against",
+                "proto/baseline.binpb",
+            ]),
         );
     } else {
         report.skip("lint: buf", buf::SKIPPED);
