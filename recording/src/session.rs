@@ -140,6 +140,17 @@ pub struct Certificate {
     pub valid_before: Option<Timestamp>,
 }
 
+/// What the client's own host says of who logs in from it, and signed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientHost {
+    /// Its name, as it says.
+    pub name: String,
+    /// The user there.
+    pub user: String,
+    /// Fingerprint of its key, which sshd verified, `SHA256:…`.
+    pub key_fingerprint: String,
+}
+
 /// Who logged in, and how that is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
@@ -160,6 +171,9 @@ pub struct Login {
     /// The certificate, for certificate logins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// The host that vouches, for host-based logins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_host: Option<ClientHost>,
     /// Where this comes from.
     pub evidence: Evidence,
     /// How sure it is.

@@ -13,6 +13,7 @@ use auditty_tests::{
     store::Recording,
     user::TestUser,
 };
+use serde_json::json;
 
 /// Prints what sshd says of the connection: client address and port, server
 /// address and port.
@@ -129,6 +130,12 @@ fn a_host_that_vouches() -> Result<()> {
     assert_eq!(login["evidence"], "sshd_monitor");
     // It is the machine's key, not the user's.
     assert!(login["key_fingerprint"].is_null());
+    let host = &login["client_host"];
+    assert_eq!(
+        (&host["user"], &host["name"]),
+        (&json!("root"), &json!("localhost."))
+    );
+    assert_eq!(host["key_fingerprint"], fingerprint(&public(&host_key))?);
     assert_connection(&recording, said.as_bytes())
 }
 

@@ -85,6 +85,10 @@ fn a_session_older_than_the_agent_is_adopted() -> Result<()> {
     );
     assert_eq!(recording.session()["login"]["user"], user.name);
     assert_eq!(recording.session()["login"]["uid"], user.uid);
+    // What was not seen is not guessed.
+    assert_eq!(recording.session()["login"]["method"], "unknown");
+    assert_eq!(recording.session()["login"]["evidence"], "process_uid");
+    assert_eq!(recording.session()["login"]["confidence"], "medium");
     let argvs = recording.argvs();
     assert!(argvs.contains(&["/bin/echo", "in", "time"].map(str::to_owned).to_vec()));
     assert!(!argvs.iter().any(|argv| argv.contains(&"early".to_owned())));

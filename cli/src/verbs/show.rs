@@ -155,6 +155,11 @@ fn who(session: &v1::Session, config: &Config) -> Section {
                 ),
             );
     }
+    if let Some(host) = &login.client_host {
+        section
+            .row("vouched by", format!("{}, for {}", host.name, host.user))
+            .row("its key", host.key_fingerprint.as_str());
+    }
     section.row("evidence", evidence(&login)).row(
         "confidence",
         describe::name::<v1::Confidence>(login.confidence),

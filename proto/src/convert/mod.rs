@@ -201,6 +201,17 @@ impl From<&session::Login> for v1::Login {
             certificate: login.certificate.as_ref().map(Into::into),
             evidence: v1::Evidence::from(login.evidence).into(),
             confidence: v1::Confidence::from(login.confidence).into(),
+            client_host: login.client_host.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl From<&session::ClientHost> for v1::ClientHost {
+    fn from(host: &session::ClientHost) -> Self {
+        Self {
+            name: host.name.clone(),
+            user: host.user.clone(),
+            key_fingerprint: host.key_fingerprint.clone(),
         }
     }
 }

@@ -25,7 +25,7 @@ mod tests;
 mod tries;
 mod wire;
 
-use auditty_recording::session::{AuthMethod, Confidence, Evidence, Login};
+use auditty_recording::session::{AuthMethod, ClientHost, Confidence, Evidence, Login};
 use serde::{Deserialize, Serialize};
 
 use crate::capture::event::MonitorMessage;
@@ -85,6 +85,9 @@ pub struct Identity {
     /// The key of the last key that was verified. With several factors it stays
     /// beside the last method.
     key: Option<Key>,
+    /// The host that vouched, when that was the last to be verified.
+    #[serde(default)]
+    client_host: Option<ClientHost>,
     /// A key that was offered, not yet judged.
     #[serde(default)]
     offer: Option<Offer>,
@@ -97,6 +100,9 @@ pub struct Identity {
 struct Candidate {
     method: AuthMethod,
     key: Key,
+    /// Who the client's host says it is: its name, and the user there.
+    #[serde(default)]
+    client: Option<(String, String)>,
 }
 
 impl Identity {
@@ -136,9 +142,26 @@ impl Identity {
         }
         // A verified key that could not be decoded is still the last success.
         self.method = Some(candidate.as_ref().map_or(AuthMethod::Unknown, |c| c.method));
-        self.key = candidate
-            .filter(|candidate| candidate.method != AuthMethod::HostBased)
-            .map(|candidate| candidate.key);
+        (self.key, self.client_host) = match candidate {
+            Some(Candidate {
+                client: Some((name, user)),
+                key,
+                ..
+            }) => {
+                let key_fingerprint = key.fingerprint;
+                (
+                    None,
+                    Some(ClientHost {
+                        name,
+                        user,
+                        key_fingerprint,
+                    }),
+                )
+            }
+            // Its key is no person's.
+            Some(candidate) if candidate.method == AuthMethod::HostBased => (None, None),
+            candidate => (candidate.map(|candidate| candidate.key), None),
+        };
     }
 
     fn judge(&mut self, mut answer: Reader<'_>, success: u32, method: AuthMethod) {
@@ -233,6 +256,7 @@ impl Identity {
             key_fingerprint: self.key.as_ref().map(|key| key.fingerprint.clone()),
             key_type: self.key.as_ref().map(|key| key.key_type.clone()),
             certificate: self.key.as_ref().and_then(|key| key.certificate.clone()),
+            client_host: self.client_host.clone(),
             evidence: Evidence::SshdMonitor,
             confidence,
         }
@@ -262,5 +286,20 @@ fn candidate(mut body: Reader<'_>) -> Option<Candidate> {
         (b"publickey" | b"publickey-hostbound-v00@openssh.com", Some(_)) => AuthMethod::Certificate,
         _ => return None,
     };
-    Some(Candidate { method, key })
+    let client = match method {
+        AuthMethod::HostBased => client(signed),
+        _ => None,
+    };
+    Some(Candidate {
+        method,
+        key,
+        client,
+    })
+}
+
+/// What stands behind the method of a host-based request (RFC 4252 §9).
+fn client(mut signed: Reader<'_>) -> Option<(String, String)> {
+    let (_algorithm, _key) = (signed.string()?, signed.string()?);
+    let (name, user) = (signed.string()?, signed.string()?);
+    Some((printable(name), printable(user)))
 }

@@ -64,15 +64,22 @@ fn message(kind: u8, body: Vec<u8>) -> MonitorMessage {
 }
 
 fn verify(key: &[u8], method: &str) -> MonitorMessage {
+    let of_host = method == "hostbased";
     let signed = [
         string(b"session id"),
         vec![50],
         string(b"alice"),
         string(b"ssh-connection"),
         string(method.as_bytes()),
-        vec![1],
+        if of_host { vec![] } else { vec![1] },
         string(b"ssh-ed25519"),
         string(key),
+        if of_host {
+            string(b"desk.example.com")
+        } else {
+            vec![]
+        },
+        if of_host { string(b"al\xff") } else { vec![] },
     ]
     .concat();
     let body = [
@@ -339,6 +346,10 @@ fn only_the_monitors_verdict_before_the_freeze_counts() {
         let login = alice(&after(&messages));
         assert_eq!((login.method, login.evidence), expected, "{case}");
         assert_eq!(login.user, "alice", "{case}");
+        let host = login.client_host.map(|host| (host.name, host.user));
+        let vouched = ("desk.example.com".to_owned(), "al\\xff".to_owned());
+        let expected = (login.method == AuthMethod::HostBased).then_some(vouched);
+        assert_eq!(host, expected, "{case}");
         assert_eq!(
             login.key_fingerprint.is_some(),
             login.method == AuthMethod::PublicKey,
