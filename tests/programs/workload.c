@@ -143,17 +143,35 @@ static void forks(long count) {
 
 static void calls(void) {
     enum { BATCHES = 300, BATCH = 2000 };
-    static const char *names[] = {"getppid", "read", "write"};
+    static const char *names[] = {"getppid", "read", "write", "open", "pipe"};
     int zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY);
+    int ends[2];
+    if (pipe(ends) < 0)
+        fail("pipe");
     char byte = 0;
-    for (int call = 0; call < 3; call++) {
+    for (int call = 0; call < 5; call++) {
         double best = 1;
         for (int batch = 0; batch < BATCHES; batch++) {
             double begun = now();
             for (int number = 0; number < BATCH; number++) {
-                if (call == 0)
+                int done = 1;
+                switch (call) {
+                case 0:
                     syscall(SYS_getppid);
-                else if ((call == 1 ? read(zero, &byte, 1) : write(null, &byte, 1)) != 1)
+                    break;
+                case 1:
+                    done = read(zero, &byte, 1);
+                    break;
+                case 2:
+                    done = write(null, &byte, 1);
+                    break;
+                case 3: /* and closes it */
+                    done = close(open("/dev/null", O_RDONLY)) + 1;
+                    break;
+                case 4: /* there and back */
+                    done = write(ends[1], &byte, 1) == 1 ? read(ends[0], &byte, 1) : 0;
+                }
+                if (done != 1)
                     fail(names[call]);
             }
             double taken = (now() - begun) / BATCH;

@@ -150,6 +150,16 @@ pub const SECTIONS: [Section; 8] = [
                 "write of 1 byte: ns added to a call",
                 Difference,
             ),
+            row(
+                "call.open",
+                "a file opened and closed: ns added",
+                Difference,
+            ),
+            row(
+                "call.pipe",
+                "1 byte into a pipe and out: ns added",
+                Difference,
+            ),
             row("call.read", "read of 1 byte: duration, ratio", Ratio),
             row("turn.forks", "fork and exit: processor time, ratio", Ratio),
             row(
@@ -264,6 +274,16 @@ pub const SECTIONS: [Section; 8] = [
             row("guest.getppid", "getppid: duration, ratio", Ratio),
             row("guest.read", "read of 1 byte: duration, ratio", Ratio),
             row("guest.write", "write of 1 byte: duration, ratio", Ratio),
+            row(
+                "guest.open",
+                "a file opened and closed: duration, ratio",
+                Ratio,
+            ),
+            row(
+                "guest.pipe",
+                "1 byte into a pipe and out: duration, ratio",
+                Ratio,
+            ),
             row("guest.forks", "fork and exit: processor time, ratio", Ratio),
             row(
                 "guest.loopback",

@@ -127,7 +127,7 @@ pub fn calls_and_turns(
     round: u32,
 ) -> Result<()> {
     let calls = work(rig, "calls")?;
-    for call in ["getppid", "read", "write"] {
+    for call in ["getppid", "read", "write", "open", "pipe"] {
         let measure = format!("{of_calls}.{call}");
         sample(&measure, state, round, number(&calls, call)?);
     }
