@@ -64,7 +64,7 @@ pub fn fields<R>(fields: &[Field<R>], record: &R) -> Vec<Cell> {
         let values = (field.values)(record);
         let texts: Vec<_> = values.iter().map(|value| text(field, value)).collect();
         match field.kind {
-            Kind::Text => Cell::Text(texts.join(";")),
+            Kind::Text | Kind::Words => Cell::Text(texts.join(";")),
             _ => Cell::Plain(texts.join(";")),
         }
     };

@@ -17,6 +17,10 @@ fn session() -> v1::Session {
             user: "alice \"the\" admin".into(),
             uid: Some(0),
             method: v1::AuthMethod::PublicKey.into(),
+            certificate: Some(v1::Certificate {
+                principals: vec!["alice".into(), "ops".into()],
+                ..Default::default()
+            }),
             ..Default::default()
         }),
         host: Some(v1::Host {
@@ -28,6 +32,7 @@ fn session() -> v1::Session {
         grant: Some(v1::GrantMatch {
             status: v1::GrantStatus::Granted.into(),
             grant: Some(v1::Grant {
+                requester: "alice@example.com".into(),
                 approvers: vec!["Bob".into(), "carol".into()],
                 ..Default::default()
             }),
@@ -52,13 +57,19 @@ fn comparisons_mean_what_they_say() {
         ("exit_code = 0", false),
         ("exit_code != 0", true),
         ("exit_code < 1", false),
-        ("certificate_serial <= 18446744073709551615", false),
+        ("certificate_serial > 0", false),
         ("method = public_key", true),
         ("method = AUTH_METHOD_PUBLIC_KEY", true),
         ("state = active", true),
         ("state != active", false),
         ("grant_status=granted", true),
         ("adopted = false", true),
+        ("person = alice AND requester != alice", true),
+        ("person = alice@example.com", true),
+        ("person = ops AND person : EXAMPLE.com", true),
+        ("person != alice", false),
+        ("person != \"alice \\\"the\\\" admin\"", true),
+        ("person = \"\"", false),
         ("approver = carol", true),
         ("approver : bo", true),
         ("approver != Bob", false),
@@ -92,6 +103,14 @@ fn command_fields_are_found() {
     for (filter, expected) in [
         ("command_line : \"RM -rf\"", true),
         ("command_line = \"rm -rf /srv\"", true),
+        ("argument = -rf", true),
+        ("argument = rm AND argument = /srv", true),
+        ("argument = -r", false),
+        ("argument = \"rm -rf\"", false),
+        ("argument : SR", true),
+        ("argument : \"f /\"", false),
+        ("argument != rm", false),
+        ("argument != alarm", true),
         ("seq = 7 AND signal = 9", true),
         ("login_uid != 5", true),
     ] {
@@ -100,6 +119,47 @@ fn command_fields_are_found() {
             expected,
             "{filter}"
         );
+    }
+}
+
+#[test]
+fn a_word_is_whole() {
+    let holds = |argv: &[&str], filter: &str| {
+        let command = v1::Command {
+            argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
+            ..Default::default()
+        };
+        Filter::commands(filter).unwrap().matches(&command)
+    };
+    let cases: &[(&[&str], &str, bool)] = &[
+        (&["rm", "-r"], "rm", true),
+        (&["sh", "-c", "cd /;/bin/rm -r x"], "rm", true),
+        (&["alarm"], "rm", false),
+        (&["rmdir", "a_rm", "rm2", "Rm", "rmü"], "rm", false),
+        (&["alarm", "rm"], "rm", true),
+        (&["apt-get", "install"], "apt-get", true),
+        (&["apt-gets"], "apt-get", false),
+        (&["cat", "/etc/shadow"], "/shadow", true),
+        (&["cat", "/etc/shadow2"], "/shadow", false),
+        (&["git", "push", "--force"], "\"push --force\"", true),
+        (&["ba", "a", "a"], "\"a a\"", true),
+        (&["ls"], "\"  \"", false),
+        (&[], "rm", false),
+    ];
+    for &(argv, word, expected) in cases {
+        assert_eq!(holds(argv, &format!("word = {word}")), expected, "{argv:?}");
+        assert_ne!(
+            holds(argv, &format!("word != {word}")),
+            expected,
+            "{argv:?}"
+        );
+    }
+    for (filter, words) in [
+        ("word : rm", "one of: = !="),
+        ("word = ''", "`word` takes a text that is not empty"),
+    ] {
+        let error = Filter::commands(filter).unwrap_err();
+        assert!(error.message.contains(words), "{error}");
     }
 }
 

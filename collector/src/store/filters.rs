@@ -13,13 +13,18 @@ pub(super) type TableOf = fn(&str) -> &'static str;
 /// Adds ` AND …` for every comparison.
 pub(super) fn push_filter<R>(sql: &mut Sql, filter: &Filter<R>, table_of: TableOf) {
     for comparison in &filter.comparisons {
-        sql.push(" AND ");
-        let table = table_of(comparison.field.name);
-        if comparison.field.repeated {
-            push_any(sql, comparison, table);
-        } else {
-            push_comparison(sql, comparison, comparison.operator, table);
-        }
+        push_one(sql, comparison, table_of);
+    }
+}
+
+/// Adds ` AND …` for a comparison.
+pub(super) fn push_one<R>(sql: &mut Sql, comparison: &Comparison<R>, table_of: TableOf) {
+    sql.push(" AND ");
+    let table = table_of(comparison.field.name);
+    if comparison.field.repeated {
+        push_any(sql, comparison, table);
+    } else {
+        push_comparison(sql, comparison, comparison.operator, table);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod audit;
+mod command_filter;
 mod coverage;
 mod database;
 mod fact;

@@ -11,10 +11,13 @@ use uuid::Uuid;
 
 use super::{
     MAX_PAGE_BYTES, Page, Scope, SessionPosition, Store, StoreError,
+    command_filter::{asks_messages, message_matches, push_command_filter},
     database::{Row, Sql},
     filters::push_filter,
-    write::END_FIELDS,
 };
+
+/// Fewest commands that are read at once where their messages decide.
+const MIN_READ: usize = 256;
 
 /// When a session was going on, nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +88,36 @@ impl Store {
         after_seq: i64,
         limit: usize,
     ) -> Result<Page<v1::Command>, StoreError> {
+        if !asks_messages(filter) {
+            let sql = self.commands_after(session, filter, after_seq);
+            return self.page(sql, limit, command).await;
+        }
+        let (mut after_seq, mut items, mut bytes) = (after_seq, Vec::new(), 0);
+        loop {
+            let sql = self.commands_after(session, filter, after_seq);
+            let page = self.page(sql, limit.max(MIN_READ), command).await?;
+            let last = page.items.last().map_or(0, |command| command.seq);
+            for command in page.items {
+                if !message_matches(filter, &command) {
+                    continue;
+                }
+                bytes += command.encoded_len();
+                let full = items.len() == limit || bytes > MAX_PAGE_BYTES;
+                if full && !items.is_empty() {
+                    return Ok(Page { items, more: true });
+                }
+                items.push(command);
+            }
+            if !page.more {
+                return Ok(Page { items, more: false });
+            }
+            after_seq = i64::try_from(last).unwrap_or(i64::MAX);
+        }
+    }
+
+    /// Asks for the commands of a session behind one, without those that SQL can
+    /// tell do not match.
+    fn commands_after(&self, session: Uuid, filter: &Filter<v1::Command>, after_seq: i64) -> Sql {
         let mut sql = self.database.sql(
             "SELECT c.message, e.exit_code, e.signal, e.duration_ns
              FROM commands c LEFT JOIN command_ends e
@@ -93,11 +126,9 @@ impl Store {
         );
         sql.bind(session.to_string());
         sql.push(" AND c.seq > ").bind(after_seq);
-        push_filter(&mut sql, filter, |name| {
-            if END_FIELDS.contains(&name) { "e" } else { "c" }
-        });
+        push_command_filter(&mut sql, filter);
         sql.push(" ORDER BY c.seq");
-        self.page(sql, limit, command).await
+        sql
     }
 
     /// Activities of a session that match, in order.

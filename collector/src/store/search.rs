@@ -2,9 +2,9 @@
 //!
 //! A page is found in steps. Each takes the next candidates in order from what
 //! narrows the search most (few sessions, the index of texts, or else all
-//! commands), looks at them whole, and notes how far it came. So no statement runs
-//! for long, and a search that finds little ends in time with a position to go on
-//! from.
+//! commands), looks at them whole, and notes how far it came. What only messages
+//! decide, such as `argument`, is decided last. So no statement runs for long, and a
+//! search that finds little ends in time with a position to go on from.
 //!
 //! | | SQLite | PostgreSQL |
 //! |---|---|---|
@@ -28,10 +28,10 @@ use prost::Message;
 
 use super::{
     MAX_PAGE_BYTES, Scope, Store, StoreError,
+    command_filter::{asks_messages, message_matches, push_command_filter},
     database::{Dialect, Row, Sql},
     filters::push_filter,
     read::{command, push_scope},
-    write::END_FIELDS,
 };
 use candidates::{Candidates, indexed_texts};
 
@@ -43,6 +43,8 @@ const SEARCH_TIME: Duration = Duration::from_secs(3);
 const FIRST_STEP: usize = 4;
 /// Most candidates of a step: a fraction of a second.
 const MAX_STEP: usize = 65_536;
+/// Most messages of a step that are read where they decide what matches.
+const MAX_DECODED: usize = 4_096;
 /// So many sessions are few: looking at all their commands is quicker than looking
 /// for them among those of a fleet.
 const FEW_SESSIONS: usize = 200;
@@ -168,23 +170,33 @@ impl Store {
             return Ok(Found::default());
         }
         let begin = Instant::now();
+        let filter = &question.search.command;
+        let decoded = asks_messages(filter);
         let (mut commands, mut bytes, mut last) = (Vec::new(), 0, None);
         let mut step = match question.candidates {
             Candidates::InOrder(_) => FIRST_IN_ORDER,
             _ => limit.saturating_add(1).saturating_mul(FIRST_STEP),
         };
         loop {
-            let missing = limit.saturating_add(1).saturating_sub(commands.len());
+            let most = match decoded {
+                true => step.min(MAX_DECODED),
+                false => limit.saturating_add(1).saturating_sub(commands.len()),
+            };
             let mut rows = self
                 .database
-                .rows(self.step(question, after.as_ref(), step, missing));
-            let mut end = None;
+                .rows(self.step(question, after.as_ref(), step, most));
+            let (mut end, mut read, mut latest) = (None, 0, None);
             while let Some(row) = rows.try_next().await? {
                 if let Some(of_step) = End::of_step(&row)? {
                     end = Some(of_step);
                     break;
                 }
                 let command = found(&row)?;
+                read += 1;
+                latest = Some(position(&row)?);
+                if !message_matches(filter, &command) {
+                    continue;
+                }
                 bytes += command.encoded_len();
                 let full = commands.len() == limit || bytes > MAX_PAGE_BYTES;
                 if full && !commands.is_empty() {
@@ -192,27 +204,27 @@ impl Store {
                     return Ok(Found { commands, next });
                 }
                 commands.push(command);
-                last = Some(position(&row)?);
+                last.clone_from(&latest);
             }
             drop(rows);
-            let end = end.filter(|end| end.candidates >= step);
-            let Some(End { position, hits, .. }) = end else {
-                return Ok(Found {
-                    commands,
-                    next: None,
-                });
+            // There may be more of these candidates that have to be decoded.
+            let cut = decoded && read == most;
+            let next = match end {
+                Some(_) if cut => latest,
+                Some(ref end) if end.candidates >= step => Some(end.position.clone()),
+                _ => None,
             };
-            if begin.elapsed() > SEARCH_TIME {
-                let next = Some(position);
+            if next.is_none() || begin.elapsed() > SEARCH_TIME {
                 return Ok(Found { commands, next });
             }
-            after = Some(position);
+            after = next;
+            let hits = end.map_or(0, |end| end.hits);
             if let Candidates::InOrder(texts) = &mut question.candidates
                 && hits.saturating_mul(PAYS) < step
             {
                 question.candidates = Candidates::WithTexts(std::mem::take(texts));
                 step = limit.saturating_add(1).saturating_mul(FIRST_STEP);
-            } else {
+            } else if !cut || step < MAX_DECODED {
                 step = step.saturating_mul(4).min(MAX_STEP);
             }
         }
@@ -262,9 +274,7 @@ impl Store {
         if question.withheld {
             sql.push(" AND c.content_withheld = 1");
         }
-        push_filter(&mut sql, &question.search.command, |name| {
-            if END_FIELDS.contains(&name) { "e" } else { "c" }
-        });
+        push_command_filter(&mut sql, &question.search.command);
         push_filter(&mut sql, &question.search.session, |_| "s");
         sql.push(" ORDER BY k.place DESC, k.of_session DESC, k.of_seq DESC LIMIT ")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
+    command_filter::MESSAGE_FIELDS,
     database::{self, Changes, Dialect, Sql},
     fact::{Batch, Fact},
     filters::{push_field, push_value},
@@ -73,6 +74,7 @@ impl Store {
         let fields = COMMAND_FIELDS.iter();
         let fields: Vec<_> = fields
             .filter(|field| !END_FIELDS.contains(&field.name))
+            .filter(|field| !MESSAGE_FIELDS.contains(&field.name))
             .collect();
         let places = match self.database.dialect() {
             Dialect::Sqlite => places(&facts.commands, delay(attempt)),

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::common::*;
 use auditty_collector::{
-    Store,
+    Location, Store,
     store::{Batch, CommandEnd, Fact, GoingOn, Scope},
 };
 use auditty_proto::{
@@ -47,6 +47,10 @@ pub(crate) fn filters<R>(fields: &'static [Field<R>], records: &[R]) -> Vec<Stri
         let mut values = BTreeSet::new();
         for value in records.iter().flat_map(|record| (field.values)(record)) {
             values.insert(match value {
+                // Not a word.
+                Value::Text(text) if text.is_empty() && matches!(field.kind, Kind::Words) => {
+                    continue;
+                }
                 Value::Text(text) => quoted(&text),
                 Value::Int(int) => int.to_string(),
                 Value::Time(time) => time.to_string(),
@@ -73,6 +77,10 @@ pub(crate) fn filters<R>(fields: &'static [Field<R>], records: &[R]) -> Vec<Stri
                     "Ü",
                     "ü",
                 ],
+            ),
+            Kind::Words => (
+                &["=", "!="],
+                &["rm", "s", "-1", "2", "\"%\"", "Ü", "\"\0\""],
             ),
             Kind::Int => (
                 &["=", "!=", "<", "<=", ">", ">="],
@@ -230,6 +238,87 @@ on_both! {
             some += usize::from(!expected.is_empty() && expected.len() < records.len());
         }
         assert!(some > 200, "the filters prove little: {some}");
+        store.close().await;
+    }
+}
+
+on_both! {
+    async fn a_person_is_found_by_every_name(database) {
+        let store = store(&database).await;
+        let mut records: Vec<_> = (0..SESSIONS).map(session).collect();
+        // A later report has other names: these count.
+        let mut renamed = session(8);
+        renamed.login.as_mut().unwrap().certificate = Some(v1::Certificate {
+            principals: vec!["erin".into()],
+            ..Default::default()
+        });
+        let batch = Batch {
+            host_id: HOST.into(),
+            receipts: Vec::new(),
+            causes: Vec::new(),
+            tenant: String::new(),
+            facts: vec![Fact::Session {
+                revision: 2,
+                id: names::parse_session_id(&session_id(8)).unwrap(),
+                session: Box::new(renamed.clone()),
+            }],
+        };
+        store.apply(&batch).await.unwrap();
+        records[8] = renamed;
+        let count = async |filter: &str| {
+            let filter = Filter::sessions(filter).unwrap();
+            let page = store.sessions(&Scope::All, &filter, GoingOn::default(), None, 1000).await;
+            let found = page.unwrap().items.len();
+            assert_eq!(found, records.iter().filter(|s| filter.matches(s)).count());
+            found
+        };
+        let by_certificate = count("certificate_id = \"alice@corp\"").await;
+        let person = count("person = \"alice@corp\"").await;
+        assert!(0 < by_certificate && by_certificate < person, "{by_certificate} {person}");
+        assert!(count("requester = alice").await > 0);
+        assert_eq!(count("person = alice").await, count("requester = alice").await);
+        assert!(count("person : ALICE AND person = ops").await > 0);
+        assert_eq!(count("person = erin").await, 1);
+        assert_eq!(count("person = alice").await + count("person != alice").await, SESSIONS as usize);
+        store.close().await;
+    }
+}
+
+on_both! {
+    async fn names_of_people_that_were_stored_before_are_found(database) {
+        let before = store(&database).await;
+        before.close().await;
+        // As it was before there was the table.
+        let undo = |version: u32| {
+            sqlx::AssertSqlSafe(format!(
+                "DROP TABLE session_persons; DELETE FROM _sqlx_migrations WHERE version = {version}"
+            ))
+        };
+        match &database.location {
+            Location::Sqlite(path) => {
+                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+                let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+                sqlx::raw_sql(undo(16)).execute(&pool).await.unwrap();
+                pool.close().await;
+            }
+            Location::Postgres(url) => {
+                let pool = sqlx::PgPool::connect(url).await.unwrap();
+                sqlx::raw_sql(undo(14)).execute(&pool).await.unwrap();
+                pool.close().await;
+            }
+        }
+        let store = database.open().await;
+        let count = async |filter: &str| {
+            let filter = Filter::sessions(filter).unwrap();
+            let page = store.sessions(&Scope::All, &filter, GoingOn::default(), None, 1000).await;
+            page.unwrap().items.len()
+        };
+        assert!(count("requester = alice").await > 0);
+        assert_eq!(count("person = alice").await, count("requester = alice").await);
+        assert_eq!(
+            count("person = \"alice@corp\"").await,
+            count("certificate_id = \"alice@corp\"").await
+        );
         store.close().await;
     }
 }

@@ -195,6 +195,59 @@ on_both! {
 }
 
 on_both! {
+    async fn arguments_and_words_are_found_exactly_page_by_page(database) {
+        let store = database.open().await;
+        fill(&store).await;
+        let records: Vec<_> = (0..SESSIONS)
+            .flat_map(|number| (1..=COMMANDS).map(move |seq| record(number, seq)))
+            .collect();
+        // How many: none where every command line has the text, but no argument is it.
+        for (text, some) in [
+            ("argument = y", false),
+            ("argument = \"x y\"", true),
+            ("argument = \"-1\"", true),
+            ("argument = \"-10\"", true),
+            ("argument : \"100%_\\\\ \\\"GRÜN\\\"\"", true),
+            ("argument : GRüN", false),
+            ("argument = s", false),
+            ("argument != rm AND session.user = alice", true),
+            ("argument >= ls AND argument < lt", true),
+            ("word = m", false),
+            ("word = ls AND exit_code = 2", true),
+            ("word = 1", true),
+            ("word = \"x y\" AND word = ls", true),
+            ("word != x", true),
+        ] {
+            let search = CommandSearch::parse(text).unwrap();
+            let expected: Vec<_> = records
+                .iter()
+                .filter(|(command, session)| search.command.matches(command) && search.session.matches(session))
+                .map(|(command, _)| command.name.clone())
+                .collect();
+            assert_eq!(!expected.is_empty(), some, "{text}");
+            for limit in [5, 1000] {
+                let names = found(&store, &Scope::All, &search, limit).await;
+                assert_eq!(sorted(names), sorted(expected.clone()), "{text}, {limit} a page");
+            }
+            // Of one session as well, where the message decides for each page.
+            let (mut after, mut seen) = (0, Vec::new());
+            loop {
+                let page = store.commands(id(1), &search.command, after, 7).await.unwrap();
+                assert!(page.items.len() <= 7);
+                after = page.items.last().map_or(after, |command| command.seq as i64);
+                seen.extend(page.items.into_iter().map(|command| command.seq));
+                if !page.more {
+                    break;
+                }
+            }
+            let of_session = (1..=COMMANDS).filter(|seq| search.command.matches(&record(1, *seq).0));
+            assert_eq!(seen, of_session.collect::<Vec<_>>(), "{text}");
+        }
+        store.close().await;
+    }
+}
+
+on_both! {
     async fn an_answer_says_whose_it_is_and_what_was_not_searched(database) {
         let collector = database.collector().await;
         let mut ingest = collector.ingest().await;
@@ -234,6 +287,10 @@ on_both! {
         let answer = search("command_line : \"rm -1\"").await.unwrap();
         assert_eq!(answer.commands.len(), 2, "{answer:?}");
         assert_eq!(answer.withheld_command_count, 1);
+        for content in ["argument = rm", "word = rm"] {
+            let answer = search(content).await.unwrap();
+            assert_eq!((answer.commands.len(), answer.withheld_command_count), (2, 1), "{content}");
+        }
         let unknown = answer.commands.iter().find(|c| c.name.contains(&session_id(3))).unwrap();
         assert_eq!(unknown.exit_code, Some(1));
         let of = unknown.session.clone().unwrap();

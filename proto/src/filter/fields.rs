@@ -84,6 +84,12 @@ pub static SESSION_FIELDS: &[Field<v1::Session>] = &[
         text(grant(s).map_or("", |g| &g.requester))
     }),
     Field {
+        name: "person",
+        kind: Kind::Text,
+        repeated: true,
+        values: persons,
+    },
+    Field {
         name: "approver",
         kind: Kind::Text,
         repeated: true,
@@ -118,6 +124,15 @@ pub static COMMAND_FIELDS: &[Field<v1::Command>] = &[
     field("command_line", Kind::Text, |c| {
         vec![Value::Text(command_line(c).into())]
     }),
+    Field {
+        name: "argument",
+        kind: Kind::Text,
+        repeated: true,
+        values: |c| c.argv.iter().flat_map(|argument| text(argument)).collect(),
+    },
+    field("word", Kind::Words, |c| {
+        vec![Value::Text(command_line(c).into())]
+    }),
     field("uid", Kind::Int, |c| int(Some(c.uid))),
     field("euid", Kind::Int, |c| int(Some(c.euid))),
     field("login_uid", Kind::Int, |c| int(c.login_uid)),
@@ -130,7 +145,8 @@ pub static COMMAND_FIELDS: &[Field<v1::Command>] = &[
 ];
 
 /// Fields of a command that a host may keep out of its reports.
-pub const WITHHELD_FIELDS: [&str; 4] = ["exe", "filename", "cwd", "command_line"];
+pub const WITHHELD_FIELDS: [&str; 6] =
+    ["exe", "filename", "cwd", "command_line", "argument", "word"];
 
 /// The arguments of a command with one space between them: for searching, not
 /// for a shell, and not fit for a terminal.
@@ -166,6 +182,18 @@ fn certificate(session: &v1::Session) -> Option<&v1::Certificate> {
 
 fn grant(session: &v1::Session) -> Option<&v1::Grant> {
     session.grant.as_ref()?.grant.as_ref()
+}
+
+/// By which names a person is known: those of the certificate, and who asked for
+/// the grant. A unix user may be several people.
+fn persons(session: &v1::Session) -> Vec<Value<'_>> {
+    let of_certificate = certificate(session)
+        .into_iter()
+        .flat_map(|certificate| certificate.principals.iter().chain([&certificate.key_id]));
+    let requester = grant(session).map(|grant| &grant.requester);
+    let names = of_certificate.chain(requester);
+    let known = names.filter(|name| !name.is_empty());
+    known.flat_map(|name| text(name)).collect()
 }
 
 pub(super) fn text(text: &str) -> Vec<Value<'_>> {

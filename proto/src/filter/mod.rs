@@ -21,6 +21,12 @@
 //! - Times are RFC 3339, or a date alone, which is its first moment in UTC.
 //! - Enum values are given by their short names (`active`) or full ones.
 //! - Enums and booleans compare with `=` and `!=` only, `:` with text only.
+//! - `person` has every name of who was at work: the key id and the principals of
+//!   the certificate, and the requester of the grant. Unix users are none.
+//! - `argument` has every argument of a command, the first of them its own name.
+//! - `word`, with `=` and `!=` only, asks whether a text stands in the command line
+//!   and neither begins nor ends within a word, which is a run of letters, digits and
+//!   `_`: `word = rm` finds `/bin/rm -r x`, and not `alarm`.
 //! - `labels.env = "prod"` is `label = "env=prod"`, and likewise `!=`: the labels of
 //!   the session's or alert's host are texts `key=value`.
 //! - Where commands of all sessions are asked for, every field of their session
@@ -87,7 +93,7 @@ impl Operator {
 /// One value of a field, or what it is compared with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Value<'a> {
-    /// Of a [`Kind::Text`] field.
+    /// Of a [`Kind::Text`] or [`Kind::Words`] field.
     Text(Cow<'a, str>),
     /// Of a [`Kind::Int`] field.
     Int(u64),
@@ -104,6 +110,8 @@ pub enum Value<'a> {
 pub enum Kind {
     /// UTF-8 text.
     Text,
+    /// UTF-8 text that is asked for whole words.
+    Words,
     /// Whole number, 0 to 2^64 − 1.
     Int,
     /// Moment.
@@ -171,9 +179,13 @@ impl<R> Comparison<R> {
     pub fn matches(&self, record: &R) -> bool {
         let values = (self.field.values)(record);
         let mut values = values.iter();
+        let equal = |value: &Value<'_>| match self.field.kind {
+            Kind::Words => has_words(value, &self.value),
+            _ => *value == self.value,
+        };
         match self.operator {
-            Operator::Equal => values.any(|value| *value == self.value),
-            Operator::NotEqual => !values.any(|value| *value == self.value),
+            Operator::Equal => values.any(equal),
+            Operator::NotEqual => !values.any(equal),
             Operator::Less => values.any(|value| *value < self.value),
             Operator::LessOrEqual => values.any(|value| *value <= self.value),
             Operator::Greater => values.any(|value| *value > self.value),
@@ -190,6 +202,25 @@ fn contains(value: &Value<'_>, part: &Value<'_>) -> bool {
             .contains(&part.to_ascii_lowercase()),
         _ => false,
     }
+}
+
+/// Whether a text has a part that neither begins nor ends within a word.
+fn has_words(value: &Value<'_>, part: &Value<'_>) -> bool {
+    let (Value::Text(text), Value::Text(part)) = (value, part) else {
+        return false;
+    };
+    let starts = text.char_indices();
+    let mut places = starts.filter_map(|(at, _)| text.split_at_checked(at));
+    places.any(|(before, from)| {
+        from.strip_prefix(&**part)
+            .is_some_and(|after| !in_word(before, part) && !in_word(part, after))
+    })
+}
+
+/// Whether a word goes on from one text into the next.
+fn in_word(before: &str, after: &str) -> bool {
+    let of_word = |c: char| c.is_alphanumeric() || c == '_';
+    before.ends_with(of_word) && after.starts_with(of_word)
 }
 
 /// Comparisons that must all hold; none at all holds for everything.

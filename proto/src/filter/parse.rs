@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         let accepted: &[&str] = match field.kind {
             Kind::Text => &["=", "!=", "<", "<=", ">", ">=", ":"],
             Kind::Int | Kind::Time => &["=", "!=", "<", "<=", ">", ">="],
-            Kind::Bool | Kind::Enum(_) => &["=", "!="],
+            Kind::Words | Kind::Bool | Kind::Enum(_) => &["=", "!="],
         };
         match found {
             Some((operator, rest)) if accepted.contains(&operator.symbol()) => {
@@ -284,7 +284,8 @@ impl<'a> Reader<'a> {
 /// A value of a kind, or what the kind takes.
 fn typed(kind: Kind, word: &str) -> Result<Value<'static>, String> {
     match kind {
-        Kind::Text => Ok(Value::Text(word.to_owned().into())),
+        Kind::Words if word.is_empty() => Err("a text that is not empty".to_owned()),
+        Kind::Text | Kind::Words => Ok(Value::Text(word.to_owned().into())),
         Kind::Int => word
             .parse()
             .map(Value::Int)

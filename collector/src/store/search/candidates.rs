@@ -5,6 +5,7 @@ use auditty_proto::filter::{CommandSearch, Operator, Value};
 
 use super::CommandPosition;
 use crate::store::{
+    command_filter::text_of_line,
     database::{Dialect, Sql},
     filters::time_ns,
     write::MAX_DELAY_NS,
@@ -148,16 +149,7 @@ fn push_times(sql: &mut Sql, search: &CommandSearch, place: &str) {
 
 /// Texts that command lines must have and an index can find.
 pub(super) fn indexed_texts(search: &CommandSearch) -> Vec<&str> {
-    let comparisons = search.command.comparisons.iter();
-    let texts = comparisons.filter_map(|comparison| match &comparison.value {
-        Value::Text(text)
-            if comparison.field.name == "command_line"
-                && matches!(comparison.operator, Operator::Contains | Operator::Equal) =>
-        {
-            Some(&**text)
-        }
-        _ => None,
-    });
+    let texts = search.command.comparisons.iter().filter_map(text_of_line);
     // No argument has a NUL, and FTS5 reads a text up to one.
     texts
         .filter(|text| text.chars().count() >= MIN_INDEXED_CHARS && !text.contains('\0'))
@@ -213,7 +205,19 @@ mod tests {
         };
         assert_eq!(texts("command_line : grün AND exe : passwd"), ["grün"]);
         assert_eq!(texts("command_line = \"rm -rf /\""), ["rm -rf /"]);
-        for none in ["command_line : rm", "command_line != passwd", "uid = 0"] {
+        assert_eq!(
+            texts("argument : passwd AND word = sudo"),
+            ["passwd", "sudo"]
+        );
+        assert_eq!(texts("argument = \"a b\" AND argument > sudo"), ["a b"]);
+        for none in [
+            "command_line : rm",
+            "command_line != passwd",
+            "argument != passwd",
+            "word = rm",
+            "word != passwd",
+            "uid = 0",
+        ] {
             assert!(texts(none).is_empty(), "{none}");
         }
     }

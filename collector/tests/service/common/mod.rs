@@ -163,6 +163,11 @@ pub fn session(number: u64) -> v1::Session {
         key_id: pick(4, &["alice@corp", "BOB's \"key\"", "", "%_\\"]),
         serial: [0, 7, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX][(number / 4) as usize % 5],
         ca_fingerprint: pick(8, &["SHA256:ca1", "SHA256:ca2"]),
+        principals: match number % 3 {
+            0 => vec![],
+            1 => vec!["Bob".into()],
+            _ => vec!["ops".into(), "alice@corp".into(), "alice@corp".into()],
+        },
         ..Default::default()
     });
     let grant = (number.is_multiple_of(2)).then(|| v1::Grant {
