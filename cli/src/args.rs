@@ -3,6 +3,7 @@
 
 mod grants;
 mod keys;
+mod questions;
 mod watch;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use clap_complete::Shell;
 
 pub use grants::{CreateGrant, GrantVerb, Grants, ImportGrants, ListGrants};
 pub use keys::{Keys, KeysVerb};
+pub use questions::{Audit, Commands, Line, Search, Sessions};
 pub use watch::{Alerts, Coverage, FailedLogins, Hosts};
 
 use crate::moment;
@@ -137,7 +139,7 @@ pub struct Global {
     )]
     pub s3_path_style: bool,
     /// Tables for people, canonical proto3 JSON for programs, CSV for spreadsheets
-    /// (sessions, failed-logins, hosts, alerts, coverage)
+    /// (sessions, failed-logins, audit, hosts, alerts, coverage)
     #[arg(
         long,
         global = true,
@@ -227,55 +229,6 @@ pub enum Verb {
     Completions(Completions),
 }
 
-/// `auditty sessions`.
-#[derive(Args, Debug)]
-pub struct Sessions {
-    /// Unix user that logged in
-    #[arg(long)]
-    pub user: Option<String>,
-    /// Name of the host
-    #[arg(long)]
-    pub host: Option<String>,
-    /// Started at this time or later: `2h` (ago), `2026-01-31 12:00`, RFC 3339
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Started before this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
-    /// Going on at some moment of the minute that begins at this time
-    #[arg(long, value_name = "TIME")]
-    pub at: Option<String>,
-    /// How the login stands to the grants
-    #[arg(long, value_name = "STATUS", value_parser = ["granted", "ungranted", "expired", "revoked", "ambiguous"])]
-    pub grant_status: Option<String>,
-    /// Label of the host; several must all be there
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
-    pub label: Vec<String>,
-    /// Somebody who approved
-    #[arg(long)]
-    pub approver: Option<String>,
-    /// Access flow it was approved under
-    #[arg(long, value_name = "FLOW")]
-    pub access_flow: Option<String>,
-    /// Id of the access request
-    #[arg(long, value_name = "ID")]
-    pub request_id: Option<String>,
-    /// Going on or over
-    #[arg(long, value_parser = ["active", "closed"])]
-    pub state: Option<String>,
-    /// What kind of channel
-    #[arg(long, value_parser = ["shell", "exec", "subsystem", "forward"])]
-    pub kind: Option<String>,
-    /// Its client is a process of this session (full id)
-    #[arg(long, value_name = "SESSION")]
-    pub parent: Option<String>,
-    /// Go on with every change, until interrupted: who logs in, what becomes of it
-    #[arg(long, conflicts_with_all = ["all", "page_token", "until", "at"])]
-    pub follow: bool,
-    #[command(flatten)]
-    pub page: Page,
-}
-
 /// Filter and paging, common to the lists.
 #[derive(Args, Debug)]
 pub struct Page {
@@ -307,79 +260,11 @@ pub struct Show {
     pub session: String,
 }
 
-/// `auditty commands`.
-#[derive(Args, Debug)]
-pub struct Commands {
-    /// The session
-    pub session: String,
-    #[command(flatten)]
-    pub page: Page,
-}
-
-const SEARCH_HELP: &str = "\
-TEXT is any part of a command line: its arguments with one space between them,
-ASCII letters in either case. Put it behind `--` when it begins with a hyphen.
-
---filter takes fields of the command (exe, filename, cwd, command_line, uid, euid,
-exit_code, signal, pid …) and every field of its session, as `session.approver`:
-  auditty search useradd --filter 'euid = 0 AND session.grant_status = ungranted'
-
-A collector has an index. With --store every recording that may match is read, the
-newest session first: --since of the session (`session.start_time`), --host and
---until keep that short.";
-
-/// `auditty search`.
-#[derive(Args, Debug)]
-#[command(after_help = SEARCH_HELP)]
-pub struct Search {
-    /// A part of the command line; without it, all commands
-    pub text: Option<String>,
-    /// Unix user that logged in
-    #[arg(long)]
-    pub user: Option<String>,
-    /// Name of the host
-    #[arg(long)]
-    pub host: Option<String>,
-    /// Label of the host; several must all be there
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
-    pub label: Vec<String>,
-    /// Its exit code
-    #[arg(long, value_name = "CODE")]
-    pub exit_code: Option<u32>,
-    /// Started at this time or later: `2h` (ago), `2026-01-31 12:00`, RFC 3339
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Started before this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
-    #[command(flatten)]
-    pub page: Page,
-}
-
 /// `auditty files`, `auditty transfers`, `auditty network`.
 #[derive(Args, Debug)]
 pub struct Activities {
     /// The session
     pub session: String,
-    #[command(flatten)]
-    pub page: Page,
-}
-
-/// `auditty audit`.
-#[derive(Args, Debug)]
-pub struct Audit {
-    /// Who called
-    #[arg(long)]
-    pub caller: Option<String>,
-    /// At this time or later: `2h` (ago), `2026-01-31 12:00`, RFC 3339
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Before this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
-    /// Only calls that were refused for who the caller is
-    #[arg(long)]
-    pub refused: bool,
     #[command(flatten)]
     pub page: Page,
 }

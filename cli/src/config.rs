@@ -32,6 +32,8 @@ pub struct Identity {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Bearer token.
     pub token: Option<String>,
+    /// What it asks for: the verb.
+    pub purpose: String,
 }
 
 /// The token stays out of every message.
@@ -65,11 +67,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the options, with the environment given by `var`.
+    /// Reads the options of a verb, with the environment given by `var`.
     ///
     /// # Errors
     /// A store address that is none.
-    pub fn new(global: &Global, var: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    pub fn new(global: &Global, verb: &str, var: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let set = |name: &str| var(name).filter(|value| !value.is_empty());
         let place = place(global, &set)?;
         Ok(Self {
@@ -77,6 +79,7 @@ impl Config {
                 ca: global.ca.clone(),
                 certificate: global.cert.clone().zip(global.key.clone()),
                 token: global.token.as_deref().map(token).transpose()?,
+                purpose: verb.to_owned(),
             },
             beside: match &place {
                 Place::Collector(address) => Some(address.clone()),
@@ -153,7 +156,7 @@ mod tests {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        Config::new(&cli.global, var).unwrap().place
+        Config::new(&cli.global, "show", var).unwrap().place
     }
 
     #[test]

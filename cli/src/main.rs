@@ -28,14 +28,17 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::Cli;
 use crate::config::Config;
 use crate::failure::{Failure, Result};
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let matches = Cli::command().get_matches();
+    let verb = matches.subcommand_name().unwrap_or_default();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(cli, verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("auditty: {failure}");
@@ -44,8 +47,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
-    let config = Config::new(&cli.global, |name| std::env::var(name).ok())?;
+fn run(cli: Cli, verb: &str) -> Result<()> {
+    let config = Config::new(&cli.global, verb, |name| std::env::var(name).ok())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::args::{Alerts, Audit, FailedLogins, Hosts, Search, Sessions};
+use crate::args::{Alerts, Audit, Commands, FailedLogins, Hosts, Line, Search, Sessions};
 use crate::failure::{Failure, Result};
 use crate::moment::Zone;
 
@@ -21,13 +21,17 @@ pub fn sessions(args: &Sessions, zone: &Zone) -> Result<String> {
     };
     let comparisons = [
         ("user =", args.user.clone()),
+        ("person =", args.person.clone()),
+        ("key_fingerprint =", args.key_fingerprint.clone()),
         ("hostname =", args.host.clone()),
         ("start_time >=", time(&args.since)?),
         ("start_time <", time(&args.until)?),
         ("grant_status =", args.grant_status.clone()),
+        ("requester =", args.requester.clone()),
         ("approver =", args.approver.clone()),
         ("access_flow =", args.access_flow.clone()),
         ("request_id =", args.request_id.clone()),
+        ("verdict =", args.verdict.clone()),
         ("state =", args.state.clone()),
         ("kind =", args.kind.clone()),
         ("parent_session_id =", args.parent.clone()),
@@ -54,6 +58,24 @@ pub fn minute(args: &Sessions, zone: &Zone) -> Result<Option<(Timestamp, Timesta
     Ok(Some((from, until.map_err(Failure::usage)?)))
 }
 
+/// The filter that the options of `auditty commands` ask for.
+pub fn commands(args: &Commands) -> String {
+    let parts = line(&args.line).chain(args.page.filter.clone());
+    parts.collect::<Vec<_>>().join(" AND ")
+}
+
+/// What must be there of a command line as a whole.
+fn line(line: &Line) -> impl Iterator<Item = String> {
+    let all = |field: &'static str, texts: &[String]| -> Vec<String> {
+        let texts = texts.iter();
+        texts
+            .map(|text| format!("{field} = {}", quoted(text)))
+            .collect()
+    };
+    let words = all("word", &line.word);
+    all("argument", &line.argument).into_iter().chain(words)
+}
+
 /// The filter that the options of `auditty search` ask for.
 ///
 /// # Errors
@@ -64,6 +86,7 @@ pub fn search(args: &Search, zone: &Zone) -> Result<String> {
     let comparisons = [
         ("command_line :", &args.text),
         ("session.user =", &args.user),
+        ("session.person =", &args.person),
         ("session.hostname =", &args.host),
     ];
     for (what, value) in comparisons {
@@ -73,6 +96,7 @@ pub fn search(args: &Search, zone: &Zone) -> Result<String> {
                 .map(|value| format!("{what} {}", quoted(value))),
         );
     }
+    parts.extend(line(&args.line));
     let labels = args.label.iter();
     parts.extend(labels.map(|label| format!("session.label = {}", quoted(label))));
     if let Some(code) = args.exit_code {
@@ -95,8 +119,9 @@ pub fn search(args: &Search, zone: &Zone) -> Result<String> {
 pub fn audit(args: &Audit, zone: &Zone) -> Result<String> {
     let now = Timestamp::now();
     let mut parts = Vec::new();
-    if let Some(caller) = &args.caller {
-        parts.push(format!("caller = {}", quoted(caller)));
+    for (field, value) in [("caller", &args.caller), ("purpose", &args.purpose)] {
+        let value = value.iter();
+        parts.extend(value.map(|value| format!("{field} = {}", quoted(value))));
     }
     for (operator, text) in [(">=", &args.since), ("<", &args.until)] {
         if let Some(text) = text {
@@ -220,6 +245,10 @@ mod tests {
     fn every_option_becomes_a_comparison_that_parses() {
         let text = filter(&[
             "--user=a\"b\\c",
+            "--person=alice@corp",
+            "--key-fingerprint=SHA256:a",
+            "--requester=alice",
+            "--verdict=interrupted",
             "--host=web-1",
             "--since=2026-01-31",
             "--until=1h",
@@ -235,7 +264,7 @@ mod tests {
             "--filter=verdict = lossy",
         ]);
         let parsed = Filter::sessions(&text).unwrap();
-        assert_eq!(parsed.comparisons.len(), 14, "{text}");
+        assert_eq!(parsed.comparisons.len(), 18, "{text}");
         assert_eq!(filter(&[]), "");
     }
 
@@ -245,7 +274,12 @@ mod tests {
             "auditty",
             "search",
             "rm \"-rf\"",
+            "--argument=-rf",
+            "--argument",
+            "--force",
+            "--word=rm",
             "--user=bob",
+            "--person=alice@corp",
             "--host=web-1",
             "--exit-code=1",
             "--label=env=prod",
@@ -259,7 +293,36 @@ mod tests {
         let text = super::search(&args, &Zone::new(true)).unwrap();
         let search = CommandSearch::parse(&text).unwrap();
         let (command, session) = (search.command.comparisons, search.session.comparisons);
-        assert_eq!((command.len(), session.len()), (4, 4), "{text}");
+        assert_eq!((command.len(), session.len()), (7, 5), "{text}");
+    }
+
+    #[test]
+    fn every_option_of_commands_becomes_a_comparison_that_parses() {
+        let options = ["--argument=/srv x", "--word=rm", "--filter=uid = 0"];
+        let typed = ["auditty", "commands", "0199"].into_iter().chain(options);
+        let Verb::Commands(args) = Cli::parse_from(typed).verb else {
+            unreachable!()
+        };
+        let text = super::commands(&args);
+        let parsed = Filter::commands(&text).unwrap();
+        assert_eq!(parsed.comparisons.len(), 3, "{text}");
+    }
+
+    #[test]
+    fn every_option_of_audit_becomes_a_comparison_that_parses() {
+        let options = [
+            "--caller=eve",
+            "--purpose=replay",
+            "--since=1h",
+            "--refused",
+        ];
+        let typed = ["auditty", "audit", "--until=1m"].into_iter();
+        let Verb::Audit(args) = Cli::parse_from(typed.chain(options)).verb else {
+            unreachable!()
+        };
+        let text = super::audit(&args, &Zone::new(true)).unwrap();
+        let parsed = Filter::audit_records(&text).unwrap();
+        assert_eq!(parsed.comparisons.len(), 5, "{text}");
     }
 
     #[test]

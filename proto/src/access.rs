@@ -3,6 +3,12 @@
 
 use crate::v1;
 
+/// Metadata of a call: what the caller says it is for, in at most
+/// [`MAX_PURPOSE_LEN`] characters of `a` to `z`, `0` to `9` and `-`.
+pub const PURPOSE: &str = "auditty-purpose";
+/// Longest purpose of a call, in characters.
+pub const MAX_PURPOSE_LEN: usize = 64;
+
 /// A method of `auditty.v1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Method {

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use auditty_tests::{
     SOON, Scene, Stage,
     agent::Setting,
@@ -120,6 +120,34 @@ fn a_folder() -> Result<()> {
             .count(),
         recording.events.len()
     );
+    stage.end()
+}
+
+/// Content is read with the reader's own rights; what for stands in the audit log.
+#[test]
+fn what_is_done_with_a_recording_is_in_the_audit_log() -> Result<()> {
+    let stage = Stage::new()?;
+    login(&stage)?;
+    let recording = stage.recording()?;
+    let id = recording.session_id();
+    let cli = stage.agent.cli_after(&id)?;
+    assert!(cli.text(&["replay", &id])?.contains("evidence"));
+    let copy = stage.scene.path("copy.jsonl");
+    let copy = copy.to_string_lossy();
+    cli.text(&["export", &id, "--format", "jsonl", "--out", &copy])?;
+    for verb in ["replay", "export"] {
+        let asked = cli.json(&["audit", "--purpose", verb])?;
+        let records = asked["records"].as_array().context("records")?;
+        let of_session = |record: &&serde_json::Value| {
+            let request = record["request"].as_str().unwrap_or_default();
+            record["purpose"] == verb && request.contains(&*id)
+        };
+        let found = records.iter().filter(of_session).count();
+        assert_eq!((found, records.len()), (1, 1), "{asked:#}");
+        let listed = cli.text(&["audit", "--purpose", verb, "--output", "csv"])?;
+        let line = listed.lines().nth(1).context("a record")?;
+        assert!(line.contains(&format!(",{verb},")), "{listed}");
+    }
     stage.end()
 }
 

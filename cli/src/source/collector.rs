@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use auditty_proto::access::PURPOSE;
 use auditty_proto::names;
 use auditty_proto::v1;
 use auditty_proto::v1::audit_service_client::AuditServiceClient;
@@ -36,28 +37,38 @@ pub struct Collector {
     evidence: EvidenceServiceClient<Known>,
 }
 
-/// A connection that shows who asks with every call.
+/// A connection that shows who asks with every call, and what for.
 pub(super) type Known = InterceptedService<Channel, Bearer>;
 
-/// Shows a token with every call.
+/// Shows a token with every call, and says what the call is for.
 #[derive(Clone)]
-pub(super) struct Bearer(Option<AsciiMetadataValue>);
+pub(super) struct Bearer {
+    token: Option<AsciiMetadataValue>,
+    purpose: Option<AsciiMetadataValue>,
+}
 
 impl Bearer {
-    fn new(token: Option<&str>) -> Result<Self> {
+    fn new(identity: &Identity) -> Result<Self> {
+        let token = identity.token.as_deref();
         let header = token.map(|token| format!("Bearer {token}").parse());
-        let header = header
+        let token = header
             .transpose()
             .map_err(|_| Failure::usage("--token: has characters that no token has"))?;
-        Ok(Self(header))
+        Ok(Self {
+            token,
+            purpose: identity.purpose.parse().ok(),
+        })
     }
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            let headers = request.metadata_mut();
+        let headers = request.metadata_mut();
+        if let Some(token) = &self.token {
             headers.insert("authorization", token.clone());
+        }
+        if let Some(purpose) = &self.purpose {
+            headers.insert(PURPOSE, purpose.clone());
         }
         Ok(request)
     }
@@ -210,7 +221,7 @@ pub(super) fn failed(address: &str, status: &Status) -> Failure {
 
 /// Connects to `unix:/path`, `http://host:port` or `https://host:port`.
 pub(super) async fn connect(address: &str, identity: &Identity) -> Result<Known> {
-    let bearer = Bearer::new(identity.token.as_deref())?;
+    let bearer = Bearer::new(identity)?;
     let connected = match address.strip_prefix("unix:") {
         Some(path) => connect_unix(path.trim_start_matches("//").to_owned()).await,
         None => connect_tcp(address, identity).await?,

@@ -1,22 +1,28 @@
 //! `auditty audit`: who looked at what.
 
+use auditty_proto::filter::AUDIT_FIELDS;
 use auditty_proto::v1;
 
 use crate::args::Audit;
 use crate::config::Config;
+use crate::csv::{self, Cell};
 use crate::failure::Result;
 use crate::source::Source;
 use crate::table::{self, Column, Text, Tone};
 use crate::{moment, out, paging, query};
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column::whole("TIME"),
     Column::text("CALLER"),
     Column::whole("FROM"),
     Column::text("METHOD"),
+    Column::text("PURPOSE"),
     Column::whole("OUTCOME"),
     Column::text("REQUEST"),
 ];
+
+/// What stands in CSV behind the fields that filters can name.
+const MORE: [&str; 3] = ["proof", "user_agent", "detail"];
 
 pub(super) async fn run(args: &Audit, config: &Config) -> Result<()> {
     let mut source = Source::open(config).await?;
@@ -36,16 +42,27 @@ pub(super) async fn run(args: &Audit, config: &Config) -> Result<()> {
     })
     .await?;
     if config.json {
-        out::json(&answer)
+        return out::json(&answer);
+    }
+    if config.csv {
+        let names = AUDIT_FIELDS.iter().map(|field| field.name);
+        let rows = answer.records.iter().map(csv_row);
+        out::print(&(csv::header(names.chain(MORE)) + &rows.collect::<String>()))?;
     } else if answer.records.is_empty() {
-        out::print("no audit records\n")
+        out::print("no audit records\n")?;
     } else {
         let rows = answer.records.iter();
         let rows = rows.map(|record| row(record, config)).collect();
         out::print(&table::render(&COLUMNS, rows, config.colour))?;
-        super::sessions::more(&answer.next_page_token);
-        Ok(())
     }
+    super::sessions::more(&answer.next_page_token);
+    Ok(())
+}
+
+fn csv_row(record: &v1::AuditRecord) -> String {
+    let more = [&record.proof, &record.user_agent, &record.detail];
+    let cells = csv::fields(AUDIT_FIELDS, record).into_iter();
+    csv::row(cells.chain(more.map(|text| Cell::from(text.as_str()))))
 }
 
 fn row(record: &v1::AuditRecord, config: &Config) -> Vec<Text> {
@@ -65,6 +82,7 @@ fn row(record: &v1::AuditRecord, config: &Config) -> Vec<Text> {
         record.caller.as_str().into(),
         record.address.as_str().into(),
         method.into(),
+        record.purpose.as_str().into(),
         Text::toned(record.outcome.clone(), tone),
         what.as_str().into(),
     ]

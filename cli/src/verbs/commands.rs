@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::failure::Result;
 use crate::source::Source;
 use crate::table::{self, Column, Text, Tone};
-use crate::{describe, moment, out, paging};
+use crate::{describe, moment, out, paging, query};
 
 /// Longest shown command line, characters; JSON has all of it.
 const MAX_LINE_CHARS: usize = 1000;
@@ -28,7 +28,7 @@ pub(super) async fn run(args: &Commands, config: &Config) -> Result<()> {
     let request = v1::ListCommandsRequest {
         parent: session.name,
         page_size: args.page.paging.limit.into(),
-        filter: args.page.filter.clone().unwrap_or_default(),
+        filter: query::commands(args),
         ..Default::default()
     };
     let answer = paging::list(&args.page.paging, async |page_token| {

@@ -39,13 +39,14 @@ pub async fn run(verb: Verb, config: &Config) -> Result<()> {
         verb,
         Verb::Sessions(_)
             | Verb::FailedLogins(_)
+            | Verb::Audit(_)
             | Verb::Hosts(_)
             | Verb::Alerts(_)
             | Verb::Coverage(_)
     );
     if config.csv && !has_csv {
         return Err(Failure::usage(
-            "--output csv is for sessions, failed-logins, hosts, alerts and coverage",
+            "--output csv is for sessions, failed-logins, audit, hosts, alerts and coverage",
         ));
     }
     match verb {

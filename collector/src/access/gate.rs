@@ -305,9 +305,18 @@ fn record(
         proof: principal.map_or_else(String::new, |principal| principal.proof.to_string()),
         address: peer.address.clone(),
         user_agent: user_agent.and_then(shortened).unwrap_or_default(),
+        purpose: purpose(headers).unwrap_or_default().to_owned(),
         method: shortened(path.trim_start_matches('/')).unwrap_or_default(),
         ..v1::AuditRecord::default()
     }
+}
+
+/// What the caller says a call is for; what is no word is not kept.
+fn purpose(headers: &HeaderMap) -> Option<&str> {
+    let purpose = headers.get(access::PURPOSE)?.to_str().ok()?;
+    let of_word = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let is_word = purpose.len() <= access::MAX_PURPOSE_LEN && purpose.bytes().all(of_word);
+    is_word.then_some(purpose)
 }
 
 /// `PERMISSION_DENIED` for `PermissionDenied`.

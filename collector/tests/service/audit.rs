@@ -74,6 +74,39 @@ on_both! {
         again.stop().await;
     }
 
+    async fn what_a_call_is_for_is_recorded_where_it_says_so(database) {
+        let collector = database.collector().await;
+        let mut query = collector.query().await;
+        let longest = "x".repeat(64);
+        let longer = "x".repeat(65);
+        for (said, kept) in [
+            (None, ""),
+            (Some("replay"), "replay"),
+            (Some("failed-logins-2"), "failed-logins-2"),
+            (Some("Replay"), ""),
+            (Some("two words"), ""),
+            (Some(&*longest), &*longest),
+            (Some(&*longer), ""),
+        ] {
+            let mut request = tonic::Request::new(v1::ListSessionsRequest::default());
+            if let Some(said) = said {
+                request.metadata_mut().insert("auditty-purpose", said.parse().unwrap());
+            }
+            query.list_sessions(request).await.unwrap();
+            let found = records(&collector, 0, "method : ListSessions").await;
+            assert_eq!(found[0].purpose, kept, "{said:?}");
+        }
+        // Refused calls say it as well, and it can be asked for.
+        let mut request = tonic::Request::new(v1::GetSessionRequest { name: "sessions/x".into() });
+        request.metadata_mut().insert("auditty-purpose", "export".parse().unwrap());
+        query.get_session(request).await.unwrap_err();
+        let found = records(&collector, 0, "purpose = export").await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].method.ends_with("/GetSession"), "{found:?}");
+        assert_eq!(records(&collector, 0, "purpose : repl").await.len(), 1);
+        collector.stop().await;
+    }
+
     async fn a_flood_of_refused_calls_is_counted(database) {
         let limits = Limits { requests_per_second: 1.0, burst: 3.0 };
         let access = Access { limits, ..Access::default() };

@@ -16,6 +16,7 @@ pub static AUDIT_FIELDS: &[Field<v1::AuditRecord>] = &[
     field("outcome", Kind::Text, |r| text(&r.outcome)),
     field("refused", Kind::Bool, |r| vec![Value::Bool(refused(r))]),
     field("request", Kind::Text, |r| text(&r.request)),
+    field("purpose", Kind::Text, |r| text(&r.purpose)),
 ];
 
 /// The caller may not do it, may not do so much of it, or is nobody.
