@@ -47,6 +47,21 @@ fn sessions_are_listed_newest_first_and_filtered() {
             ],
             &[PTY],
         ),
+        (
+            &[
+                "--person",
+                "alice",
+                "--requester",
+                "alice",
+                "--key-fingerprint",
+                "SHA256:abc",
+                "--verdict",
+                "lossy",
+            ],
+            &[PTY],
+        ),
+        // A unix user is no name of a person.
+        (&["--person", "carol"], &[]),
         (&["--grant-status", "ungranted"], &[PIPES, HOSTILE]),
         (&["--kind", "exec", "--state", "closed"], &[PIPES]),
         (&["--host", "web-1", "--filter", "verdict = lossy"], &[PTY]),
@@ -130,6 +145,28 @@ fn show_tells_who_and_by_whose_approval() {
         "sshd's own messages",
     ] {
         assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn arguments_and_words_are_found_whole() {
+    let store = Store::filled();
+    for (options, found) in [
+        (&["--word", "rm"][..], 1),
+        (&["--word", "/usr/bin/rm"], 1),
+        (&["--word", "r"], 0),
+        (&["--argument", "a b"], 1),
+        (&["--argument", "-rf", "--argument", "/usr/bin/rm"], 1),
+        (&["--argument", "a"], 0),
+        (&["--argument", "rm"], 0),
+        (&["--filter", "argument : bin AND word != rmdir"], 1),
+    ] {
+        for asked in [&["commands", PTY][..], &["search", "--person", "alice"]] {
+            let arguments = [asked, &["--output", "json"], options].concat();
+            let json = store.run(&arguments).json();
+            let commands = json["commands"].as_array().map_or(0, Vec::len);
+            assert_eq!(commands, found, "{arguments:?}");
+        }
     }
 }
 
