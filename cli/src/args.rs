@@ -4,6 +4,7 @@
 mod grants;
 mod keys;
 mod questions;
+mod tail;
 mod watch;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use clap_complete::Shell;
 pub use grants::{CreateGrant, GrantVerb, Grants, ImportGrants, ListGrants};
 pub use keys::{Keys, KeysVerb};
 pub use questions::{Audit, Commands, Line, Search, Sessions};
+pub use tail::{Lines, Tail};
 pub use watch::{Alerts, Coverage, FailedLogins, Hosts};
 
 use crate::moment;
@@ -28,8 +30,8 @@ Where the answers come from, first match wins:
   3. AUDITTY_STORE
   4. AUDITTY_COLLECTOR
   5. the collector of this host, unix:/run/auditty/collector.sock
-Through a collector, `replay` and `export` read the content from the place the
-recording names, with your own rights; --store reads it from your copy instead.
+Through a collector, `replay`, `tail` and `export` read the content from the place
+the recording names, with your own rights; --store reads it from your copy instead.
 
 A SESSION is its full id, `sessions/ID`, or a beginning of the id that only one
 session has (4 characters or more).
@@ -217,6 +219,8 @@ pub enum Verb {
     Grants(Grants),
     /// Play a session in this terminal
     Replay(Replay),
+    /// Follow what a running session shows, until it ends
+    Tail(Tail),
     /// Write a session in another format
     Export(Export),
     /// Is the store what its hosts sealed? Names every object that is not

@@ -12,7 +12,7 @@ use auditty_recording::chunk::Record;
 use auditty_recording::digest::Digest;
 use auditty_recording::event::Event;
 use auditty_recording::manifest::{Manifest, ManifestError};
-use auditty_recording::reader::{Issue, Item, Recording, State};
+use auditty_recording::reader::{Issue, Item, Position, Recording, Records, State};
 use auditty_recording::store::{AnyStore, LocalStore};
 use common::*;
 
@@ -60,8 +60,11 @@ impl Case {
 }
 
 async fn read(recording: &Recording) -> (Vec<Record>, Vec<Issue>) {
+    all(&mut recording.records()).await
+}
+
+async fn all(items: &mut Records<'_>) -> (Vec<Record>, Vec<Issue>) {
     let (mut records, mut issues) = (Vec::new(), Vec::new());
-    let mut items = recording.records();
     while let Some(item) = items.next().await.unwrap() {
         match item {
             Item::Record(record) => records.push(record),
@@ -103,6 +106,58 @@ async fn an_open_recording_gives_the_session_its_events_tell() {
     assert_eq!(recording.session(), &told);
     assert_eq!(recording.gaps(), case.built.manifest.gaps);
     assert!(read(&recording).await.1.is_empty());
+}
+
+#[tokio::test]
+async fn an_open_recording_is_read_on_as_it_grows() {
+    let case = Case::new();
+    let mut recording = case.open().await;
+    let (mut position, mut seqs) = (Position::default(), Vec::new());
+    // A chunk that is seen before the one in front of it waits for that one.
+    for (chunk, there) in [(0, 5), (2, 5), (1, 15), (3, 20), (4, 25), (5, 30)] {
+        case.built.put_chunk(&case.store, chunk).await;
+        recording.refresh().await.unwrap();
+        let mut items = recording.records_from(position);
+        let (records, issues) = all(&mut items).await;
+        position = items.position();
+        seqs.extend(records.iter().map(|record| record.seq));
+        assert!(issues.is_empty(), "{issues:?}");
+        assert_eq!(seqs, (1..=there).collect::<Vec<u64>>());
+        assert!(!recording.has_ended());
+    }
+    case.built
+        .put_manifest(&case.store, &case.built.manifest)
+        .await;
+    recording.refresh().await.unwrap();
+    assert!(recording.has_ended());
+    assert_eq!(recording.session(), &case.built.manifest.session);
+    let rest = all(&mut recording.records_from(position)).await;
+    assert!(rest.0.is_empty() && rest.1.is_empty(), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_chunk_that_never_came_is_missing_at_the_end() {
+    let case = Case::new();
+    for chunk in [0, 2, 3, 4, 5] {
+        case.built.put_chunk(&case.store, chunk).await;
+    }
+    let mut recording = case.open().await;
+    let mut items = recording.records_from(Position::default());
+    assert_eq!(all(&mut items).await.0.len(), 5);
+    let position = items.position();
+    case.built
+        .put_manifest(&case.store, &case.built.manifest)
+        .await;
+    recording.refresh().await.unwrap();
+    let (records, issues) = all(&mut recording.records_from(position)).await;
+    assert_eq!(records.len(), 20);
+    assert!(
+        matches!(
+            issues.as_slice(),
+            [Issue::MissingChunk { .. }, Issue::MissingEvents { .. }]
+        ),
+        "{issues:?}"
+    );
 }
 
 #[tokio::test]

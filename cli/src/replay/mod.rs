@@ -4,7 +4,8 @@
 //! events → timeline → player → emulator → view → painter → terminal
 //! ```
 //!
-//! Recorded bytes go no further than the emulator.
+//! Recorded bytes go no further than the emulator. Where a session is followed
+//! without a screen, [`tail`] stands in its place.
 
 pub mod emulator;
 pub mod live;
@@ -12,5 +13,6 @@ mod painter;
 pub mod plain;
 mod player;
 mod skim;
+pub mod tail;
 pub mod timeline;
 mod view;

@@ -104,7 +104,8 @@ fn pipes(timeline: &Timeline, mut print: impl FnMut(&str)) {
     }
 }
 
-fn noted(note: &Note) -> String {
+/// A note on a line of its own.
+pub(super) fn noted(note: &Note) -> String {
     let (Note::Gap(text) | Note::Mark(text)) = note;
     format!("[{text}]\n")
 }

@@ -218,6 +218,19 @@ impl Builder {
         true
     }
 
+    /// What came since the last call. It does not count for the bounds any more, and
+    /// the timeline goes on behind it.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.output_bytes = 0;
+        let frames = std::mem::take(&mut self.timeline.frames);
+        frames.into_iter().map(|frame| frame.change).collect()
+    }
+
+    /// What is known of the terminals so far.
+    pub fn so_far(&self) -> &Timeline {
+        &self.timeline
+    }
+
     /// The timeline of everything that was taken.
     pub fn finish(mut self) -> Timeline {
         let at = self.timeline.recorded_length();

@@ -9,7 +9,7 @@ use auditty_recording::chunk::Record;
 use auditty_recording::encryption::{EncryptedTo, Identities};
 use auditty_recording::event::Body;
 use auditty_recording::key::{ROOT, SessionKey};
-use auditty_recording::reader::{Issue, Item, Recording, find_session};
+use auditty_recording::reader::{Issue, Item, Position, Recording, Records, find_session};
 use auditty_recording::session::Session;
 use auditty_recording::store::{AnyStore, StoreError, StoreUrl};
 
@@ -36,9 +36,22 @@ pub struct Content {
 /// # Errors
 /// It is not there, or may not be read.
 pub async fn open(session: &v1::Session, config: &Config) -> Result<Content> {
+    let content = open_early(session, config).await?;
+    match &config.place {
+        Place::Store(_) => Ok(content),
+        Place::Collector(_) => content.or_not_found(recording_uri(session)),
+    }
+}
+
+/// The same of a session that goes on: the store may have nothing of it yet.
+///
+/// # Errors
+/// There is no such place, or it may not be read.
+pub async fn open_early(session: &v1::Session, config: &Config) -> Result<Content> {
     let (store, key) = locate(session, config).await?;
     let keys = config.keys.clone();
-    let content = Content::open(store, key, keys).await.map_err(|error| {
+    let content = Content::open(store, key, keys).await;
+    content.map_err(|error| {
         let failure = store_failure(&error);
         match &config.place {
             Place::Store(_) => failure,
@@ -48,11 +61,7 @@ pub async fn open(session: &v1::Session, config: &Config) -> Result<Content> {
                  how to reach it",
             ),
         }
-    })?;
-    match &config.place {
-        Place::Store(_) => Ok(content),
-        Place::Collector(_) => content.or_not_found(recording_uri(session)),
-    }
+    })
 }
 
 fn recording_uri(session: &v1::Session) -> &str {
@@ -165,7 +174,7 @@ impl Content {
 
     /// A folder that does not exist lists like an empty one.
     fn or_not_found(self, uri: &str) -> Result<Self> {
-        if self.recording.manifest().is_some() || self.recording.chunk_count() > 0 {
+        if self.is_there() {
             return Ok(self);
         }
         Err(
@@ -200,32 +209,36 @@ impl Content {
     /// opens it.
     pub async fn each(
         &mut self,
-        mut take: impl FnMut(&Record) -> Result<ControlFlow<()>>,
+        take: impl FnMut(&Record) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let Self {
-            recording,
-            problems,
-        } = self;
-        let mut records = recording.records();
-        while let Some(item) = records
-            .next()
-            .await
-            .map_err(|error| store_failure(&error))?
-        {
-            match item {
-                Item::Record(record) => {
-                    if take(&record)?.is_break() {
-                        break;
-                    }
-                }
-                Item::Issue(Issue::Locked { .. }) => return Err(locked(recording)),
-                Item::Issue(issue) if problems.len() < MAX_PROBLEMS => {
-                    problems.push(issue.to_string());
-                }
-                Item::Issue(_) => {}
-            }
-        }
-        Ok(())
+        let records = &mut self.recording.records();
+        give(&self.recording, records, &mut self.problems, take).await
+    }
+
+    /// Gives every event to `take` that came to the store behind `position`, which
+    /// moves on; whether the recording has ended and this was the last of it.
+    ///
+    /// # Errors
+    /// As for [`Content::each`].
+    pub async fn more(
+        &mut self,
+        position: &mut Position,
+        take: impl FnMut(&Record) -> Result<ControlFlow<()>>,
+    ) -> Result<bool> {
+        let known = self.recording.issues().len();
+        let refreshed = self.recording.refresh().await;
+        refreshed.map_err(|error| store_failure(&error))?;
+        let found = self.recording.issues().iter().skip(known);
+        self.problems.extend(found.map(ToString::to_string));
+        let records = &mut self.recording.records_from(*position);
+        give(&self.recording, records, &mut self.problems, take).await?;
+        *position = records.position();
+        Ok(self.recording.has_ended())
+    }
+
+    /// Whether the store has anything of it.
+    pub fn is_there(&self) -> bool {
+        self.recording.manifest().is_some() || self.recording.chunk_count() > 0
     }
 
     /// Every command, in order, with its end where it ended.
@@ -307,6 +320,34 @@ impl Content {
             ..self.session().into()
         }
     }
+}
+
+/// Gives the events of `records` to `take` until it breaks.
+async fn give(
+    recording: &Recording,
+    records: &mut Records<'_>,
+    problems: &mut Vec<String>,
+    mut take: impl FnMut(&Record) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    while let Some(item) = records
+        .next()
+        .await
+        .map_err(|error| store_failure(&error))?
+    {
+        match item {
+            Item::Record(record) => {
+                if take(&record)?.is_break() {
+                    break;
+                }
+            }
+            Item::Issue(Issue::Locked { .. }) => return Err(locked(recording)),
+            Item::Issue(issue) if problems.len() < MAX_PROBLEMS => {
+                problems.push(issue.to_string());
+            }
+            Item::Issue(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Nobody here may read the recording.

@@ -10,7 +10,7 @@ mod watching;
 
 use auditty_proto::{names, v1};
 
-pub use content::{Content, locate, open as open_content, open_store};
+pub use content::{Content, locate, open as open_content, open_early, open_store};
 pub use grants::Grants;
 pub use store::store_failure;
 pub use watching::Watching;

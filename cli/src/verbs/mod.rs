@@ -21,6 +21,7 @@ mod search;
 mod sessions;
 mod sessions_follow;
 mod show;
+mod tail;
 mod transfers;
 mod verify;
 
@@ -64,6 +65,7 @@ pub async fn run(verb: Verb, config: &Config) -> Result<()> {
         Verb::Coverage(args) => coverage::run(&args, config).await,
         Verb::Grants(args) => grants::run(&args, config).await,
         Verb::Replay(args) => replay::run(&args, config).await,
+        Verb::Tail(args) => tail::run(&args, config).await,
         Verb::Export(args) => export::run(&args, config).await,
         Verb::Verify(args) => verify::run(&args, config).await,
         Verb::Bundle(args) => bundle::run(&args, config).await,
@@ -91,7 +93,12 @@ fn report_problems(problems: &[String]) -> Result<()> {
     for problem in problems {
         out::warn(problem);
     }
-    match problems.len() {
+    report_count(problems.len())
+}
+
+/// What it means that so many problems were told.
+fn report_count(problems: usize) -> Result<()> {
+    match problems {
         0 => Ok(()),
         1 => Err(Failure::integrity(
             "one problem was found; everything else was shown",

@@ -65,7 +65,8 @@ async fn timeline(content: &mut Content, args: &Replay) -> Result<Timeline> {
     Ok(builder.finish())
 }
 
-fn check(timeline: &Timeline, terminal: u32) -> Result<()> {
+/// Whether the session has the terminal.
+pub(super) fn check(timeline: &Timeline, terminal: u32) -> Result<()> {
     let terminals = timeline.terminals();
     let pipes = timeline.has_pipes() && terminal == 0;
     if terminals.is_empty() || terminals.contains_key(&terminal) || pipes {
@@ -91,7 +92,7 @@ fn listed(timeline: &Timeline, wanted: impl Fn(u32) -> bool) -> String {
 }
 
 /// Tells of the session's other terminals.
-fn tell_others(timeline: &Timeline, shown: u32) {
+pub(super) fn tell_others(timeline: &Timeline, shown: u32) {
     let others = listed(timeline, |number| number != shown);
     if !others.is_empty() {
         out::warn(&format!(

@@ -173,6 +173,72 @@ impl Timeline {
     }
 }
 
+/// A recording that is written chunk by chunk.
+pub struct Growing {
+    key: SessionKey,
+    id: Uuid,
+    chunks: Vec<ChunkEntry>,
+    head: Digest,
+    summary: Summary,
+    /// How many are written.
+    events: usize,
+}
+
+impl Growing {
+    pub fn of(timeline: &Timeline) -> Self {
+        Self::new(timeline.id, timeline.start)
+    }
+
+    fn new(id: Uuid, start: Timestamp) -> Self {
+        Self {
+            key: SessionKey::new("host-1", id, start).unwrap(),
+            id,
+            chunks: Vec::new(),
+            head: Digest::ZERO,
+            summary: Summary::default(),
+            events: 0,
+        }
+    }
+
+    fn put(&mut self, store: &Store, events: &[Event]) {
+        let header = Header {
+            format: FORMAT.to_owned(),
+            host_id: "host-1".into(),
+            boot_id: "boot".into(),
+            session_id: self.id,
+            chunk: self.chunks.len() as u32,
+            previous_chain_head: self.head,
+            first_seq: events[0].seq,
+            created_at: events[0].time,
+            input: false,
+        };
+        let mut writer = ChunkWriter::new(Vec::new(), header).unwrap();
+        for event in events {
+            writer.append(event).unwrap();
+            self.summary.apply(event);
+        }
+        self.events += events.len();
+        let (sealed, bytes) = writer.finish().unwrap();
+        let entry = ChunkEntry::new(&self.key, &sealed);
+        self.head = entry.chain_head;
+        store.write(&entry.key.to_string(), &bytes);
+        self.chunks.push(entry);
+    }
+
+    /// Writes the manifest.
+    pub fn seal(mut self, store: &Store) {
+        let session = &mut self.summary.session;
+        session.session_id = self.id;
+        session.verdict = match session.counts.gaps {
+            0 => Verdict::Complete,
+            _ => Verdict::Lossy,
+        };
+        let manifest = Manifest::sealed(self.summary.session, self.chunks, self.summary.gaps);
+        let name = self.key.object(manifest.name()).to_string();
+        store.write(&name, &manifest.to_json().unwrap());
+    }
+}
+
 fn host() -> Host {
     Host {
         host_id: "host-1".into(),
@@ -205,47 +271,27 @@ impl Store {
 
     /// Writes a recording of two chunks and its manifest.
     pub fn add(&self, timeline: &mut Timeline) {
-        let key = SessionKey::new("host-1", timeline.id, timeline.start).unwrap();
-        let (mut chunks, mut head) = (Vec::new(), Digest::ZERO);
-        let mut summary = Summary::default();
         let half = timeline.events.len().div_ceil(2);
-        for (number, events) in (0..).zip(timeline.events.chunks(half)) {
-            let header = Header {
-                format: FORMAT.to_owned(),
-                host_id: "host-1".into(),
-                boot_id: "boot".into(),
-                session_id: timeline.id,
-                chunk: number,
-                previous_chain_head: head,
-                first_seq: events[0].seq,
-                created_at: events[0].time,
-                input: false,
-            };
-            let mut writer = ChunkWriter::new(Vec::new(), header).unwrap();
-            for event in events {
-                writer.append(event).unwrap();
-                summary.apply(event);
-            }
-            let (sealed, bytes) = writer.finish().unwrap();
-            let entry = ChunkEntry::new(&key, &sealed);
-            head = entry.chain_head;
-            self.write(&entry.key.to_string(), &bytes);
-            chunks.push(entry);
+        let mut growing = Growing::new(timeline.id, timeline.start);
+        for events in timeline.events.chunks(half) {
+            growing.put(self, events);
         }
-        summary.session.session_id = timeline.id;
-        summary.session.verdict = match summary.session.counts.gaps {
-            0 => Verdict::Complete,
-            _ => Verdict::Lossy,
-        };
-        let manifest = Manifest::sealed(summary.session, chunks, summary.gaps);
-        let name = key.object(manifest.name()).to_string();
-        self.write(&name, &manifest.to_json().unwrap());
+        growing.seal(self);
     }
 
+    /// Writes what is new of a session that goes on, as a chunk.
+    pub fn grow(&self, growing: &mut Growing, timeline: &Timeline) {
+        let known = growing.events;
+        growing.put(self, &timeline.events[known..]);
+    }
+
+    /// An object is there whole or not at all, as in a store.
     fn write(&self, key: &str, bytes: &[u8]) {
         let path = self.path().join(key);
+        let part = path.with_file_name(".part");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
+        std::fs::write(&part, bytes).unwrap();
+        std::fs::rename(part, path).unwrap();
     }
 
     /// Chunk `number` of a session.

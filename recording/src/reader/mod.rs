@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use issue::Issue;
 pub use listing::{Filter, ListedRecording, find_session, list_recordings, session_keys};
-pub use records::{Item, Records};
+pub use records::{Item, Position, Records};
 
 use crate::encryption::{EncryptedTo, Identities};
 use crate::key::{Form, ObjectKey, ObjectName, SessionKey};
@@ -36,6 +36,8 @@ pub struct Recording {
     key: SessionKey,
     state: State,
     manifest: Option<Manifest>,
+    /// Manifests that the store has, good or not.
+    manifests: BTreeSet<ObjectName>,
     /// Chunks that the store has, with their sizes.
     stored: BTreeMap<u32, (Form, u64)>,
     issues: Vec<Issue>,
@@ -63,6 +65,7 @@ impl Recording {
             key,
             state: State::Open,
             manifest: None,
+            manifests: BTreeSet::new(),
             stored: BTreeMap::new(),
             issues: Vec::new(),
             summary: Summary::default(),
@@ -71,6 +74,13 @@ impl Recording {
         recording.load_manifest(&listed).await?;
         recording.load_session().await?;
         Ok(recording)
+    }
+
+    /// Looks at the store again: what came since it was opened is there as well.
+    /// Without a new manifest, the session and its gaps are as they were.
+    pub async fn refresh(&mut self) -> Result<(), StoreError> {
+        let listed = self.store.list(&self.key.to_string()).await?;
+        self.load_manifest(&listed).await
     }
 
     /// The folder.
@@ -86,6 +96,12 @@ impl Recording {
     /// How far it has got.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether nothing follows: the manifest of a finished recording is there, good
+    /// or not.
+    pub fn has_ended(&self) -> bool {
+        self.manifests.contains(&ObjectName::Manifest)
     }
 
     /// The session: the manifest's, or what the events say.
@@ -157,6 +173,20 @@ impl Recording {
         Records::new(self, self.chunk_numbers(0))
     }
 
+    /// The events behind a position. While the recording goes on, they end where a
+    /// chunk is not there yet.
+    pub fn records_from(&self, position: Position) -> Records<'_> {
+        let first = position.next_number();
+        let mut numbers = self.chunk_numbers(first);
+        if !self.has_ended() {
+            let expected = (first..).zip(&numbers);
+            let there = expected.take_while(|(expected, number)| expected == *number);
+            let there = there.count();
+            numbers.truncate(there);
+        }
+        Records::behind(self, numbers, position)
+    }
+
     /// Numbers of the chunks from `first` on that the manifest or the listing
     /// has.
     fn chunk_numbers(&self, first: u32) -> Vec<u32> {
@@ -183,6 +213,10 @@ impl Recording {
                 _ => {}
             }
         }
+        if manifests == self.manifests {
+            return Ok(());
+        }
+        self.manifests.clone_from(&manifests);
         // Best first: the manifest, then checkpoints from the highest number.
         for name in manifests.into_iter().rev() {
             let key = self.key.object(name);

@@ -22,6 +22,31 @@ pub enum Item {
     Issue(Issue),
 }
 
+/// How far a recording was read, to go on there; by default its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    next_number: u32,
+    chain_head: Option<Digest>,
+    last_seq: Option<u64>,
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self {
+            next_number: 0,
+            chain_head: Some(Digest::ZERO),
+            last_seq: Some(0),
+        }
+    }
+}
+
+impl Position {
+    /// Number of the chunk that has to come next.
+    pub(super) fn next_number(self) -> u32 {
+        self.next_number
+    }
+}
+
 /// Reads a recording chunk by chunk; at most one chunk is in memory.
 pub struct Records<'a> {
     recording: &'a Recording,
@@ -45,16 +70,37 @@ impl<'a> Records<'a> {
     pub(super) fn new(recording: &'a Recording, numbers: Vec<u32>) -> Self {
         let first = numbers.first().copied().unwrap_or(0);
         let listed = recording.manifest.as_ref();
-        let whole = first == 0 || listed.is_none();
+        let position = match first == 0 || listed.is_none() {
+            true => Position::default(),
+            false => Position {
+                next_number: first,
+                chain_head: None,
+                last_seq: None,
+            },
+        };
+        Self::behind(recording, numbers, position)
+    }
+
+    /// Reads chunks `numbers`, ascending, which follow a position.
+    pub(super) fn behind(recording: &'a Recording, numbers: Vec<u32>, position: Position) -> Self {
         Self {
             recording,
             numbers: numbers.into(),
-            next_number: if whole { 0 } else { first },
-            chain_head: whole.then_some(Digest::ZERO),
-            last_seq: whole.then_some(0),
+            next_number: position.next_number,
+            chain_head: position.chain_head,
+            last_seq: position.last_seq,
             found: VecDeque::new(),
             open: None,
             input: None,
+        }
+    }
+
+    /// How far it was read, when [`Records::next`] has come to the end.
+    pub fn position(&self) -> Position {
+        Position {
+            next_number: self.next_number,
+            chain_head: self.chain_head,
+            last_seq: self.last_seq,
         }
     }
 
