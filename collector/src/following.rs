@@ -36,6 +36,11 @@ impl Following {
         });
         (Self { latest, shutdown }, noticing)
     }
+
+    /// A stream that begins now.
+    pub(crate) fn follower(&self) -> Follower {
+        self.latest.follow(self.shutdown.clone())
+    }
 }
 
 /// One stream.
@@ -67,7 +72,7 @@ impl Watcher {
         filter: Filter<v1::Session>,
         request: &v1::WatchSessionsRequest,
     ) -> Result<Self, Status> {
-        let follower = following.latest.follow(following.shutdown.clone());
+        let follower = following.follower();
         let known = store.session_revision().await.map_err(failed)?;
         let resumed = resumed(&request.resume_token, &known.generation, known.change);
         let anew = request.resume_token.is_empty() && request.only_changes;
@@ -164,7 +169,7 @@ impl Watcher {
 }
 
 /// The position after all sessions of a change: ids sort before it.
-fn behind(change: i64) -> ChangePosition {
+pub(crate) fn behind(change: i64) -> ChangePosition {
     ChangePosition {
         change,
         session_id: "g".to_owned(),

@@ -46,6 +46,7 @@ pub mod logins;
 pub mod query;
 pub mod server;
 pub mod store;
+mod tailing;
 pub mod webhook;
 
 pub use countersign::Countersigner;

@@ -18,6 +18,7 @@ use crate::{
     store::{
         CommandPosition, GoingOn, Page, Scope, SessionPosition, Store, StoreError, nanoseconds,
     },
+    tailing::Tail,
 };
 
 const DEFAULT_SESSIONS: usize = 50;
@@ -85,7 +86,7 @@ impl SessionService for Query {
         Asked::note(&request);
         let allowed = Principal::of(&request)?.scope();
         let id = session_id("name", &request.get_ref().name)?;
-        let session = self.find(&allowed, id).await?;
+        let session = find(&self.store, &allowed, id).await?;
         Ok(Response::new(v1::GetSessionResponse {
             session: Some(session),
         }))
@@ -105,6 +106,22 @@ impl SessionService for Query {
         let store = self.store.clone();
         let watcher = Watcher::new(&self.following, store, scope, filter, asked).await?;
         let answers = stream::try_unfold(watcher, Watcher::next);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    type TailSessionStream =
+        Pin<Box<dyn Stream<Item = Result<v1::TailSessionResponse, Status>> + Send>>;
+
+    async fn tail_session(
+        &self,
+        request: Request<v1::TailSessionRequest>,
+    ) -> Result<Response<Self::TailSessionStream>, Status> {
+        Asked::note(&request);
+        let scope = Principal::of(&request)?.scope();
+        let asked = request.get_ref();
+        let id = session_id("name", &asked.name)?;
+        let tail = Tail::new(&self.following, self.store.clone(), scope, id, asked).await?;
+        let answers = stream::try_unfold(tail, Tail::next);
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -129,7 +146,7 @@ impl SessionService for Query {
         let filter = Filter::commands(&filter_text).map_err(invalid_filter)?;
         let scope = ["ListCommands", &parent, &filter_text];
         let after = position(&scope, &page_token, seq_position)?.unwrap_or(0);
-        self.find(&allowed, id).await?;
+        find(&self.store, &allowed, id).await?;
         let page = self.store.commands(id, &filter, after, limit).await;
         let page = page.map_err(failed)?;
         let next_page_token = token_after(&scope, &page, |command| command.seq);
@@ -157,7 +174,7 @@ impl SessionService for Query {
         let filter = Filter::activities(&filter_text).map_err(invalid_filter)?;
         let scope = ["ListActivities", &parent, &filter_text];
         let after = position(&scope, &page_token, seq_position)?.unwrap_or(0);
-        self.find(&allowed, id).await?;
+        find(&self.store, &allowed, id).await?;
         let page = self.store.activities(id, &filter, after, limit).await;
         let page = page.map_err(failed)?;
         let next_page_token = token_after(&scope, &page, |activity| activity.seq);
@@ -169,11 +186,6 @@ impl SessionService for Query {
 }
 
 impl Query {
-    async fn find(&self, allowed: &Scope, id: Uuid) -> Result<v1::Session, Status> {
-        let session = self.store.session(allowed, id).await.map_err(failed)?;
-        session.ok_or_else(|| Status::not_found(format!("there is no session {id}")))
-    }
-
     /// Commands of all sessions.
     async fn search(
         &self,
@@ -204,6 +216,12 @@ impl Query {
             withheld_command_count: i32::try_from(withheld).unwrap_or(i32::MAX),
         })
     }
+}
+
+/// One session that the caller may see.
+pub(crate) async fn find(store: &Store, allowed: &Scope, id: Uuid) -> Result<v1::Session, Status> {
+    let session = store.session(allowed, id).await.map_err(failed)?;
+    session.ok_or_else(|| Status::not_found(format!("there is no session {id}")))
 }
 
 fn time(field: &str, time: Option<Timestamp>) -> Result<Option<i64>, Status> {

@@ -152,6 +152,21 @@ impl Store {
         self.page(sql, limit, activity).await
     }
 
+    /// The highest numbers of a session's commands and activities; zero without any.
+    pub async fn last_numbers(&self, session: Uuid) -> Result<(i64, i64), StoreError> {
+        let mut sql = self
+            .database
+            .sql("SELECT (SELECT MAX(seq) FROM commands WHERE session_id = ");
+        sql.bind(session.to_string());
+        sql.push(") AS last_command, (SELECT MAX(seq) FROM activities WHERE session_id = ");
+        sql.bind(session.to_string());
+        sql.push(") AS last_activity");
+        let row = self.database.row(sql.often()).await?;
+        let row = row.ok_or(sqlx::Error::RowNotFound)?;
+        let last = |column| Ok::<_, StoreError>(row.int(column)?.unwrap_or_default());
+        Ok((last("last_command")?, last("last_activity")?))
+    }
+
     /// Reads rows until the page is full by number or by bytes.
     pub(super) async fn page<T>(
         &self,

@@ -32,7 +32,7 @@ pub struct ChangePosition {
 }
 
 impl Store {
-    /// Begins to change sessions.
+    /// Begins to change sessions, or what is known of them.
     pub(super) async fn begin_session_changes(
         &self,
         changes: &mut Changes,

@@ -58,7 +58,7 @@ impl Store {
             facts.add(fact);
         }
         facts.sort();
-        if !facts.sessions.is_empty() {
+        if batch.facts.iter().any(|fact| fact.session_id().is_some()) {
             self.begin_session_changes(&mut changes).await?;
         }
         let mut ended = BTreeMap::new();
