@@ -21,4 +21,5 @@ mod load;
 mod query;
 mod search;
 mod silence;
+mod tailing;
 mod webhook;
