@@ -3,7 +3,11 @@
 //! all before it; commands and activities have a place each, as one may be stored
 //! between the questions for the two.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use auditty_proto::{
     filter::{Filter, FilterError},
@@ -21,6 +25,10 @@ use crate::{
 
 /// Most commands or activities in one piece.
 const PIECE: usize = 500;
+
+/// An agent reports that a session has ended before the last of what happened in it,
+/// which may take requests of their own: as long nothing more must come.
+const LAST_REPORTS: Duration = Duration::from_secs(5);
 
 /// Up to where everything was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +90,10 @@ pub(crate) struct Tail {
     /// The session as it is, when nothing of it was told yet.
     session: Option<v1::Session>,
     over: bool,
+    /// How long nothing may come before a session that is over was told to the end.
+    patience: Duration,
+    /// When something came last.
+    latest: Instant,
     caught_up: bool,
 }
 
@@ -117,6 +129,11 @@ impl Tail {
                 activity,
             }),
             over: is_over(&session),
+            patience: match is_over(&session) {
+                true => Duration::ZERO,
+                false => LAST_REPORTS,
+            },
+            latest: Instant::now(),
             session: Some(session).filter(|_| resumed.is_none()),
             caught_up: false,
         })
@@ -126,19 +143,19 @@ impl Tail {
     pub(crate) async fn next(mut self) -> Result<Option<(v1::TailSessionResponse, Self)>, Status> {
         loop {
             self.follower.begin();
-            // What is reported before the end is there when the end is.
+            // First the session: what came with its end is there afterwards.
             let session = self.session().await?;
             let commands = self.commands().await?;
             // Together they could be more than a message may be.
-            let more = !commands.is_empty();
-            let (activities, more) = match more {
-                true => (Vec::new(), more),
-                false => self.activities().await?,
+            let (activities, more) = match commands.is_empty() {
+                true => self.activities().await?,
+                false => (Vec::new(), true),
             };
             let news = session.is_some() || !commands.is_empty() || !activities.is_empty();
             let first_time = !self.caught_up && !more;
             self.caught_up |= !more;
             if news || first_time {
+                self.latest = Instant::now();
                 let answer = v1::TailSessionResponse {
                     session,
                     commands,
@@ -148,10 +165,25 @@ impl Tail {
                 };
                 return Ok(Some((answer, self)));
             }
-            if self.over || !self.follower.news().await {
+            if !self.wait().await {
                 return Ok(None);
             }
         }
+    }
+
+    /// Waits until the database is worth another look; `false` at the end of the
+    /// stream.
+    async fn wait(&mut self) -> bool {
+        if !self.over {
+            return self.follower.news().await;
+        }
+        let left = self.patience.saturating_sub(self.latest.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        // After the wait comes one more look.
+        let news = tokio::time::timeout(left, self.follower.news()).await;
+        news.unwrap_or(true)
     }
 
     /// The session, where it is news.

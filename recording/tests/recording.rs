@@ -120,6 +120,7 @@ async fn an_open_recording_is_read_on_as_it_grows() {
         let mut items = recording.records_from(position);
         let (records, issues) = all(&mut items).await;
         position = items.position();
+        drop(items);
         seqs.extend(records.iter().map(|record| record.seq));
         assert!(issues.is_empty(), "{issues:?}");
         assert_eq!(seqs, (1..=there).collect::<Vec<u64>>());
@@ -145,6 +146,7 @@ async fn a_chunk_that_never_came_is_missing_at_the_end() {
     let mut items = recording.records_from(Position::default());
     assert_eq!(all(&mut items).await.0.len(), 5);
     let position = items.position();
+    drop(items);
     case.built
         .put_manifest(&case.store, &case.built.manifest)
         .await;

@@ -115,8 +115,10 @@ async fn a_session_is_told_until_it_ends(database) {
     told.until(&mut pieces, |told| told.commands.len() == 3 && told.activities.len() == 2).await;
     let before = told.token.clone();
     // What is known already is no news.
-    let last = vec![command_report(3, 6), command_report(3, 9), ended(2)];
-    ingest.report(batch(last)).await.unwrap();
+    ingest.report(batch(vec![command_report(3, 6), ended(2)])).await.unwrap();
+    told.until(&mut pieces, |told| told.states().last() == Some(&v1::SessionState::Closed)).await;
+    // An agent's last request.
+    ingest.report(batch(vec![command_report(3, 9)])).await.unwrap();
     while told.next(&mut pieces).await {}
     assert_eq!((told.commands(), &*told.activities), (vec![1, 2, 6, 9], &[4, 7][..]));
     assert_eq!(told.states(), [v1::SessionState::Active, v1::SessionState::Closed]);
