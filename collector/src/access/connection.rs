@@ -1,4 +1,5 @@
-//! Accepted connections, with what each proves about its other end.
+//! Accepted connections, with what each proves about its other end. Nothing that
+//! one connection does keeps the next from being accepted.
 
 use std::{
     io,
@@ -9,20 +10,20 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, stream};
+use nix::libc;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tonic::transport::server::Connected;
 
-use super::{Peer, Principal, Tls, certificate, local};
+use super::{Peer, Principal, Tls, certificate, handshakes::Handshakes, local, tally::Tally};
 use crate::listen::Listener;
 
-/// TLS handshakes under way on one listener; further connections wait.
-const HANDSHAKES: usize = 256;
 /// Longest handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of callers with a certificate, or of the machine's own users.
@@ -57,39 +58,111 @@ pub(crate) fn incoming(
     tls: Option<Arc<Tls>>,
     protocols: Protocols,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let known = Arc::new(Semaphore::new(KNOWN));
-    let unknown = Arc::new(Semaphore::new(UNKNOWN));
-    stream::repeat(())
-        .then(move |()| accept(listener))
-        .map(move |accepted| {
-            let (tls, known, unknown) = (tls.clone(), known.clone(), unknown.clone());
-            async move {
-                let (io, peer) = match accepted {
-                    Accepted::Unix(unix) => on_unix(unix),
-                    Accepted::Tcp(tcp, address) => {
-                        on_tcp(tcp, address, tls.as_deref(), protocols).await?
+    let incoming = Incoming {
+        listener,
+        tls,
+        protocols,
+        handshakes: Handshakes::default(),
+        slots: Slots::new(KNOWN, UNKNOWN),
+        not_before: Instant::now(),
+        failed: Tally::default(),
+    };
+    stream::unfold(incoming, |mut incoming| async move {
+        let connection = incoming.next().await;
+        Some((Ok(connection), incoming))
+    })
+}
+
+/// What a handshake ended with; nothing where it failed.
+type Ended = Option<(Box<dyn Io>, Peer)>;
+
+struct Incoming<'a> {
+    listener: &'a Listener,
+    tls: Option<Arc<Tls>>,
+    protocols: Protocols,
+    handshakes: Handshakes<Ended>,
+    slots: Slots,
+    /// Nothing is accepted before.
+    not_before: Instant,
+    failed: Tally,
+}
+
+impl Incoming<'_> {
+    async fn next(&mut self) -> Connection {
+        loop {
+            tokio::select! {
+                accepted = accept(self.listener, self.not_before) => match accepted {
+                    Ok(Accepted::Unix(unix)) => {
+                        if let Some(connection) = self.slots.take(on_unix(unix)) {
+                            return connection;
+                        }
                     }
-                };
-                let slots = match peer.principal {
-                    Some(_) => known,
-                    None => unknown,
-                };
-                let Ok(slot) = slots.try_acquire_owned() else {
-                    tracing::warn!(
-                        peer = peer.address,
-                        "too many connections: this one is closed"
-                    );
-                    return None;
-                };
-                Some(Ok(Connection {
-                    io,
-                    peer: Arc::new(peer),
-                    _slot: slot,
-                }))
+                    Ok(Accepted::Tcp(tcp, address)) => self.begin(tcp, address),
+                    Err(error) => self.pause(&error),
+                },
+                Some(ended) = self.handshakes.next() => {
+                    if let Some(connection) = ended.and_then(|ended| self.slots.take(ended)) {
+                        return connection;
+                    }
+                }
             }
+        }
+    }
+
+    fn begin(&mut self, tcp: TcpStream, address: SocketAddr) {
+        let (tls, protocols) = (self.tls.clone(), self.protocols);
+        let handshake = async move { on_tcp(tcp, address, tls.as_deref(), protocols).await };
+        self.handshakes.begin(address.ip(), handshake);
+    }
+
+    /// After a failed accept. Where no file can be opened any more, the one of a
+    /// handshake becomes free.
+    fn pause(&mut self, error: &io::Error) {
+        if let Some(count) = self.failed.add(std::time::Instant::now()) {
+            tracing::warn!(count, "connections were not accepted: {error}");
+        }
+        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+            self.handshakes.drop_one();
+        }
+        self.not_before = Instant::now() + ACCEPT_PAUSE;
+    }
+}
+
+/// How many connections may be open.
+struct Slots {
+    known: Arc<Semaphore>,
+    unknown: Arc<Semaphore>,
+    closed: Tally,
+}
+
+impl Slots {
+    fn new(known: usize, unknown: usize) -> Self {
+        Self {
+            known: Arc::new(Semaphore::new(known)),
+            unknown: Arc::new(Semaphore::new(unknown)),
+            closed: Tally::default(),
+        }
+    }
+
+    /// The connection, if there is a slot for its like; it is closed otherwise.
+    fn take(&mut self, (io, peer): (Box<dyn Io>, Peer)) -> Option<Connection> {
+        let slots = match peer.principal {
+            Some(_) => &self.known,
+            None => &self.unknown,
+        };
+        let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
+            if let Some(count) = self.closed.add(std::time::Instant::now()) {
+                let peer = peer.address;
+                tracing::warn!(peer, count, "too many connections: new ones are closed");
+            }
+            return None;
+        };
+        Some(Connection {
+            io,
+            peer: Arc::new(peer),
+            _slot: slot,
         })
-        .buffer_unordered(HANDSHAKES)
-        .filter_map(async |connection| connection)
+    }
 }
 
 enum Accepted {
@@ -97,24 +170,18 @@ enum Accepted {
     Tcp(TcpStream, SocketAddr),
 }
 
-async fn accept(listener: &Listener) -> Accepted {
-    loop {
-        let accepted = match listener {
-            Listener::Unix { listener, .. } => listener
-                .accept()
-                .await
-                .map(|(unix, _)| Accepted::Unix(unix)),
-            Listener::Tcp(tcp) => {
-                let accepted = tcp.accept().await;
-                accepted.map(|(tcp, address)| Accepted::Tcp(tcp, address))
-            }
-        };
-        match accepted {
-            Ok(accepted) => return accepted,
-            Err(error) => {
-                tracing::warn!("a connection was not accepted: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+async fn accept(listener: &Listener, not_before: Instant) -> io::Result<Accepted> {
+    if not_before > Instant::now() {
+        tokio::time::sleep_until(not_before).await;
+    }
+    match listener {
+        Listener::Unix { listener, .. } => {
+            let accepted = listener.accept().await;
+            accepted.map(|(unix, _)| Accepted::Unix(unix))
+        }
+        Listener::Tcp(tcp) => {
+            let accepted = tcp.accept().await;
+            accepted.map(|(tcp, address)| Accepted::Tcp(tcp, address))
         }
     }
 }
@@ -223,5 +290,40 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(slots: &mut Slots, principal: Option<Principal>) -> Option<Connection> {
+        let (io, _) = tokio::io::duplex(1);
+        let peer = Peer {
+            address: "192.0.2.1:1".to_owned(),
+            ip: None,
+            principal,
+            problem: None,
+        };
+        slots.take((Box::new(io), peer))
+    }
+
+    #[test]
+    fn who_is_unknown_takes_no_slot_of_who_is_known() {
+        let mut slots = Slots::new(2, 1);
+        let unknown = take(&mut slots, None);
+        assert!(unknown.is_some());
+        assert!(take(&mut slots, None).is_none());
+        let known = || Some(Principal::local(0));
+        let first = take(&mut slots, known());
+        let second = take(&mut slots, known());
+        assert!(first.is_some() && second.is_some());
+        assert!(take(&mut slots, known()).is_none());
+        // A connection that ends makes room for the next.
+        drop(first);
+        assert!(take(&mut slots, None).is_none());
+        assert!(take(&mut slots, known()).is_some());
+        drop(unknown);
+        assert!(take(&mut slots, None).is_some());
     }
 }

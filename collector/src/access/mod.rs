@@ -17,8 +17,10 @@
 mod certificate;
 mod connection;
 mod gate;
+mod handshakes;
 mod limits;
 mod local;
+mod tally;
 mod tls;
 mod tokens;
 
