@@ -102,18 +102,18 @@ impl Authority {
     }
 }
 
-async fn collector(database: &Database, access: Access) -> Collector {
+pub async fn collector(database: &Database, access: Access) -> Collector {
     Collector::start_with(&database.location, "127.0.0.1:0", access).await
 }
 
-fn with_tls(files: TlsFiles) -> Access {
+pub fn with_tls(files: TlsFiles) -> Access {
     Access {
         tls: Some(Arc::new(Tls::load(files).unwrap())),
         ..Access::default()
     }
 }
 
-async fn list(channel: Channel) -> Result<Vec<v1::Session>, tonic::Status> {
+pub async fn list(channel: Channel) -> Result<Vec<v1::Session>, tonic::Status> {
     let mut client = SessionServiceClient::new(channel);
     let listed = client.list_sessions(v1::ListSessionsRequest::default());
     Ok(listed.await?.into_inner().sessions)

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -95,10 +94,7 @@ pub fn plain_database() -> Option<String> {
 fn named() -> Option<(String, String)> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let Some(folder) = CLUSTER.as_ref() else {
-        let test = thread::current().name().unwrap_or("a test").to_owned();
-        let line = format!("\nSKIPPED {test}: the package postgresql is not installed\n");
-        // Past the capture of the test's output.
-        let _ = std::io::stdout().write_all(line.as_bytes());
+        super::skipped("the package postgresql is not installed");
         return None;
     };
     let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
