@@ -5,8 +5,9 @@
 )]
 
 use crate::common::*;
-use auditty_collector::Location;
+use auditty_collector::{Location, ingest::MAX_REPORTS, server::MAX_REQUEST_LEN};
 use auditty_proto::v1;
+use prost::Message;
 use tonic::Code;
 
 /// Everything the collector tells about a session.
@@ -308,27 +309,43 @@ on_both! {
     }
 }
 
+/// A report that is what it should be, of at least so many bytes.
+fn filled(session: u64, seq: u64, len: usize) -> v1::Report {
+    let mut command = command(session, seq);
+    command.argv.push("x".repeat(len));
+    fact(v1::report::Fact::Command(v1::CommandReport {
+        session_id: session_id(session),
+        command: Some(command),
+    }))
+}
+
 on_both! {
     async fn a_compressed_bomb_is_refused(database) {
         let collector = database.collector().await;
-        let ingest = collector.ingest().await;
-        let mut ingest = ingest.send_compressed(tonic::codec::CompressionEncoding::Zstd);
-        ingest
-            .report(batch(vec![session_report(1, 1)]))
-            .await
-            .unwrap();
-        let mut bomb = session(2);
-        bomb.command = "x".repeat(64 * 1024 * 1024);
-        let error = ingest
-            .report(batch(vec![changed_report(bomb, 1)]))
-            .await
-            .unwrap_err();
-        assert_ne!(error.code(), Code::Ok);
-        // The server goes on.
-        ingest
-            .report(batch(vec![session_report(3, 1)]))
-            .await
-            .unwrap();
+        for (number, encoding) in [
+            (1, tonic::codec::CompressionEncoding::Zstd),
+            (2, tonic::codec::CompressionEncoding::Gzip),
+        ] {
+            let mut ingest = collector.ingest().await.send_compressed(encoding);
+            // Nothing is wrong with it but its length: 64 MiB, from a few KiB.
+            let each = 64 * 1024 * 1024 / MAX_REPORTS;
+            let bomb = (1..=MAX_REPORTS as u64).map(|seq| filled(number, seq, each));
+            let bomb = batch(bomb.collect());
+            assert!(bomb.encoded_len() > 64 * 1024 * 1024);
+            let error = ingest.report(bomb).await.unwrap_err();
+            assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+            assert!(error.message().contains("size limit, of 4194304 bytes"), "{error}");
+            // The same connection goes on, up to the limit.
+            let mut full = batch(vec![session_report(number, 1)]);
+            full.reports.extend((1..=400).map(|seq| filled(number, seq, 8 * 1024)));
+            let rest = MAX_REQUEST_LEN - full.encoded_len() - 512;
+            full.reports.push(filled(number, 401, rest));
+            let len = full.encoded_len();
+            assert!(MAX_REQUEST_LEN - 512 < len && len <= MAX_REQUEST_LEN, "{len}");
+            ingest.report(full).await.unwrap();
+            let (_, commands) = all(&collector, number).await;
+            assert!(!commands.is_empty());
+        }
         collector.stop().await;
     }
 }
