@@ -259,6 +259,9 @@ pub(crate) fn failed(error: StoreError) -> Status {
     tracing::error!("query failed: {error}");
     match error {
         StoreError::Damaged(_) => Status::data_loss("a stored message is damaged; see the log"),
+        _ if error.is_timeout() => {
+            Status::deadline_exceeded("the database takes too long for this; ask for less")
+        }
         _ => Status::unavailable("the database did not answer; see the log"),
     }
 }

@@ -88,6 +88,13 @@ pub enum StoreError {
     Damaged(#[from] prost::DecodeError),
 }
 
+impl StoreError {
+    /// Whether the database ended a statement because it took too long.
+    pub(crate) fn is_timeout(&self) -> bool {
+        database::is_timeout(self)
+    }
+}
+
 /// Whose sessions somebody may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {

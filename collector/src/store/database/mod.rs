@@ -7,7 +7,7 @@ mod row;
 mod sql;
 mod sqlite;
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction, migrate::MigrateError};
@@ -207,13 +207,24 @@ impl Changes {
 /// server gave way to another one (serialization failure, deadlock), or another
 /// one was first with a row that there is one of, or with its place in the order.
 pub(super) fn is_passing(error: &StoreError) -> bool {
+    // The last one is SQLite's, of a primary key.
+    matches!(
+        code(error).as_deref(),
+        Some("40001" | "40P01" | "23505" | "1555")
+    )
+}
+
+/// Whether a statement was ended because it took too long.
+pub(super) fn is_timeout(error: &StoreError) -> bool {
+    // PostgreSQL's `query_canceled`, SQLite's `SQLITE_INTERRUPT`.
+    matches!(code(error).as_deref(), Some("57014" | "9"))
+}
+
+/// What the database calls an error.
+fn code(error: &StoreError) -> Option<Cow<'_, str>> {
     match error {
-        StoreError::Database(sqlx::Error::Database(error)) => {
-            let code = error.code();
-            // The last one is SQLite's, of a primary key.
-            matches!(code.as_deref(), Some("40001" | "40P01" | "23505" | "1555"))
-        }
-        _ => false,
+        StoreError::Database(sqlx::Error::Database(error)) => error.code(),
+        _ => None,
     }
 }
 
