@@ -386,7 +386,7 @@ async fn a_systems_log_has_every_alert() {
 async fn a_topic_has_every_alert_it_is_for() {
     let read = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let Some(endpoint) = read("AUDITTY_TEST_S3_ENDPOINT") else {
-        eprintln!("skipped: AUDITTY_TEST_S3_ENDPOINT is not set");
+        skipped("AUDITTY_TEST_S3_ENDPOINT is not set");
         return;
     };
     let shared = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
