@@ -20,6 +20,7 @@ mod http2;
 mod ingest;
 mod listen;
 mod load;
+mod policy;
 mod query;
 mod search;
 mod silence;
