@@ -268,7 +268,7 @@ fn next(signer: &HostSigner) -> HostSigner {
         .unwrap()
 }
 
-fn key(signer: &HostSigner) -> v1::Report {
+pub fn key(signer: &HostSigner) -> v1::Report {
     let entry = &signer.state().entry;
     fact(v1::report::Fact::HostKey(v1::HostKeyReport {
         json: entry.json.clone(),

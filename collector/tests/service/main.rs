@@ -25,4 +25,5 @@ mod query;
 mod search;
 mod silence;
 mod tailing;
+mod tenants;
 mod webhook;
