@@ -78,6 +78,9 @@ pub(super) const CASES: &[Case] = &[
     case!("SessionService/WatchSessions", Followed, plain: ALL, named: None, shows: |of| {
         session_id(of.later)
     }),
+    case!("SessionService/TailSession", Passing, plain: None, named: Some(|of| {
+        v1::TailSessionRequest { name: session_name(of), ..Default::default() }.encode_to_vec()
+    }), shows: user),
     case!("SessionService/ListCommands", Lasting, plain: Some(|_| {
         v1::ListCommandsRequest {
             parent: "sessions/-".into(),
