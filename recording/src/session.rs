@@ -173,7 +173,7 @@ pub struct Login {
     pub certificate: Option<Certificate>,
     /// The host that vouches, for host-based logins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_host: Option<ClientHost>,
+    pub client_host: Option<Box<ClientHost>>,
     /// Where this comes from.
     pub evidence: Evidence,
     /// How sure it is.

@@ -201,7 +201,7 @@ impl From<&session::Login> for v1::Login {
             certificate: login.certificate.as_ref().map(Into::into),
             evidence: v1::Evidence::from(login.evidence).into(),
             confidence: v1::Confidence::from(login.confidence).into(),
-            client_host: login.client_host.as_ref().map(Into::into),
+            client_host: login.client_host.as_deref().map(Into::into),
         }
     }
 }

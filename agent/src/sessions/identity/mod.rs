@@ -256,7 +256,7 @@ impl Identity {
             key_fingerprint: self.key.as_ref().map(|key| key.fingerprint.clone()),
             key_type: self.key.as_ref().map(|key| key.key_type.clone()),
             certificate: self.key.as_ref().and_then(|key| key.certificate.clone()),
-            client_host: self.client_host.clone(),
+            client_host: self.client_host.clone().map(Box::new),
             evidence: Evidence::SshdMonitor,
             confidence,
         }
