@@ -157,15 +157,7 @@ fn a_connection_without_a_session_is_recorded_as_such() -> Result<()> {
     let mut forward = stage.client().with("-N").with("-v").ssh();
     forward.stdin(Stdio::null());
     let mut forward = stage.scene.spawn("ssh-forward", &mut forward)?;
-    let established = |port: u16| -> Result<bool> {
-        let filter = format!("sport = :{port}");
-        let sockets = output(Command::new("ss").args(["-Htn", "state", "established", &filter]))?;
-        Ok(!sockets.is_empty())
-    };
-    let port = stage.sshd.port;
-    wait_for("the connection", SOON, || {
-        Ok(established(port)?.then_some(()))
-    })?;
+    forward.wait_for_log("Authenticated to", SOON)?;
     assert!(stage.run("true")?.status.success());
     forward.stop(SOON)?;
     let recordings = stage.recordings(2)?;
