@@ -37,20 +37,31 @@ impl Candidates<'_> {
         step: usize,
     ) {
         // The planner, told that few are wanted, would rather read all commands in
-        // order than ask the index.
-        let unordered = matches!(self, Self::WithTexts(_)) && sql.dialect == Dialect::Postgres;
-        sql.push(match unordered {
-            true => "of_texts AS MATERIALIZED (",
-            false => "k AS MATERIALIZED (",
+        // order than ask an index for those of some texts or sessions.
+        let has_order = matches!(self, Self::InOrder(_) | Self::Withheld | Self::All);
+        let unordered = match sql.dialect {
+            // Its index of texts has the order.
+            Dialect::Sqlite => matches!(self, Self::OfSessions(_)),
+            Dialect::Postgres => !has_order,
+        };
+        sql.push(match (sql.dialect, unordered) {
+            (Dialect::Postgres, true) => "found AS MATERIALIZED (",
+            _ => "k AS MATERIALIZED (",
         });
         self.push_select(sql, search, after);
-        if unordered {
-            sql.push("), k AS MATERIALIZED (SELECT place, of_session, of_seq, hit FROM of_texts");
+        if unordered && sql.dialect == Dialect::Postgres {
+            sql.push("), k AS MATERIALIZED (SELECT place, of_session, of_seq, hit FROM found");
         }
         sql.push(match (sql.dialect, unordered) {
-            (Dialect::Sqlite, _) => " ORDER BY place DESC LIMIT ",
-            (_, true) => " ORDER BY place DESC, of_session DESC, of_seq DESC LIMIT ",
-            (_, false) => " ORDER BY c.start_time DESC, c.session_id DESC, c.seq DESC LIMIT ",
+            (Dialect::Sqlite, false) => " ORDER BY place DESC LIMIT ",
+            // No index has the order of an expression.
+            (Dialect::Sqlite, true) => " ORDER BY +place DESC LIMIT ",
+            (Dialect::Postgres, true) => {
+                " ORDER BY place DESC, of_session DESC, of_seq DESC LIMIT "
+            }
+            (Dialect::Postgres, false) => {
+                " ORDER BY c.start_time DESC, c.session_id DESC, c.seq DESC LIMIT "
+            }
         });
         sql.bind(i64::try_from(step).unwrap_or(i64::MAX));
         sql.push(") ");
