@@ -1,6 +1,6 @@
 //! Sessions without a terminal, subsystems, and several over one connection.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::Result;
 use auditty_tests::{SOON, Stage, scene::output, store::Recording, wait_for};
