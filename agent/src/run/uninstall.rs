@@ -1,6 +1,7 @@
 //! `auditty-agent uninstall`: what a stopped agent leaves on the host for the
 //! next one is removed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -51,7 +52,7 @@ fn remove_probes(list: &Path) -> io::Result<()> {
         // A kernel without them.
         return Ok(());
     };
-    for name in lines.lines().filter_map(own_probe) {
+    for name in own_probes(&lines) {
         let begin = Instant::now();
         while let Err(error) = remove_probe(list, name) {
             let in_use = error.kind() == io::ErrorKind::ResourceBusy;
@@ -62,6 +63,11 @@ fn remove_probes(list: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Each once: a probe of several functions has a line for each.
+fn own_probes(lines: &str) -> BTreeSet<&str> {
+    lines.lines().filter_map(own_probe).collect()
 }
 
 fn remove_probe(list: &Path, name: &str) -> io::Result<()> {
@@ -78,7 +84,15 @@ fn own_probe(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::own_probe;
+    use super::{own_probe, own_probes};
+
+    #[test]
+    fn a_probe_of_several_functions_is_removed_once() {
+        let lines = "p:auditty/calls __x64_sys_open\np:auditty/calls __x64_sys_close\n\
+                     r4096:auditty/receive n_tty_receive_buf2\n";
+        let names: Vec<_> = own_probes(lines).into_iter().collect();
+        assert_eq!(names, ["auditty/calls", "auditty/receive"]);
+    }
 
     #[test]
     fn only_our_own_probes_are_removed() {
