@@ -36,7 +36,7 @@ use auditty_recording::digest::Digest;
 use auditty_recording::session::Host;
 use auditty_recording::store::{AnyStore, StoreUrl};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -234,6 +234,8 @@ fn record(
             "capture.input = \"full\": EVERY PASSWORD that is typed in a session will be in its recording, in the clear"
         );
     }
+    // From here on what is attached is taken away again, however soon one comes.
+    let signals = runtime.block_on(async { Signals::handle() })?;
     let Takeover { pins, journal } = takeover;
     let handover = journal.as_ref().map(Journaled::handover);
     let capture = Capture::start(&capture_options(config), pins, handover.as_ref())
@@ -297,7 +299,7 @@ fn record(
         host.hostname,
     );
     notify::ready();
-    let signalled = runtime.block_on(until_signal_or(capture_ended))?;
+    let signalled = runtime.block_on(signals.or(capture_ended));
     if let Some(name) = signalled {
         tracing::info!("{name}: sealing and delivering what is open");
     }
@@ -308,14 +310,28 @@ fn record(
     captured.context("the capture ended")
 }
 
-/// Waits for SIGTERM or SIGINT, and says which; `None` when the capture ended.
-async fn until_signal_or(capture_ended: oneshot::Receiver<()>) -> Result<Option<&'static str>> {
-    let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(Some("SIGTERM")),
-        _ = interrupt.recv() => Ok(Some("SIGINT")),
-        _ = capture_ended => Ok(None),
+/// What ends the agent from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they wait here.
+    fn handle() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("handling SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("handling SIGINT")?,
+        })
+    }
+
+    /// Waits for one, and says which; `None` when the capture ended.
+    async fn or(mut self, capture_ended: oneshot::Receiver<()>) -> Option<&'static str> {
+        tokio::select! {
+            _ = self.terminate.recv() => Some("SIGTERM"),
+            _ = self.interrupt.recv() => Some("SIGINT"),
+            _ = capture_ended => None,
+        }
     }
 }
 
