@@ -5,6 +5,6 @@ pub mod capture;
 pub mod config;
 pub mod delivery;
 pub mod grants;
-mod heap;
+mod memory;
 pub mod run;
 pub mod sessions;

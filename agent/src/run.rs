@@ -14,6 +14,7 @@
 mod break_glass;
 mod check;
 mod collector;
+mod courtesy;
 mod door;
 mod ending;
 mod guard;
@@ -299,6 +300,7 @@ fn record(
         host.hostname,
     );
     notify::ready();
+    crate::memory::forget_start();
     let signalled = runtime.block_on(signals.or(capture_ended));
     if let Some(name) = signalled {
         tracing::info!("{name}: sealing and delivering what is open");

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -25,19 +24,35 @@ pub struct Process {
     log: PathBuf,
 }
 
+/// The same, through setsid(1), which takes its place.
+fn in_session(command: &Command) -> Command {
+    let mut setsid = Command::new("setsid");
+    setsid.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => setsid.env(name, value),
+            None => setsid.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        setsid.current_dir(folder);
+    }
+    setsid
+}
+
 /// How much of a log a failing test shows.
 const SHOWN_LINES: usize = 60;
 
 impl Process {
-    /// Starts `command` with its output going to `log`, in a process group of
-    /// its own, so that ctrl-c reaches it only through us.
+    /// Starts `command` with its output going to `log`, in a session of its own as
+    /// service managers do: ctrl-c reaches it only through us.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("could not create {log:?}"))?;
+        let mut command = in_session(command);
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
-            .process_group(0)
             .spawn()
             .with_context(|| format!("{name} did not start: {command:?}"))?;
         Ok(Self {

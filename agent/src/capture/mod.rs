@@ -292,7 +292,7 @@ impl Capture {
         if !hooks.has_demand() {
             found.push(KernelEvent::of_the_host(now_boot_ns(), Fact::Detached));
         }
-        crate::heap::trim();
+        crate::memory::trim();
         let blind_until_boot_ns = match handover {
             Some(_) if !had_demand => now_boot_ns(),
             _ => 0,

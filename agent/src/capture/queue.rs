@@ -32,7 +32,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    fn bytes(&self) -> usize {
+    /// Memory it takes, about.
+    pub fn bytes(&self) -> usize {
         let payload = |event: &KernelEvent| match &event.fact {
             Fact::Terminal(data) => data.data.as_ref().map_or(0, Vec::len),
             Fact::Pipe(data) => data.data.as_ref().map_or(0, Vec::len),

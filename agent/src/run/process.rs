@@ -47,7 +47,7 @@ pub(super) fn require_root() -> Result<()> {
 /// a file open: more than the 1024 that a service may have by default.
 pub(super) fn prepare() {
     umask(Mode::from_bits_truncate(0o077));
-    crate::heap::separate();
+    crate::memory::separate();
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
         tracing::debug!(%error, "RLIMIT_MEMLOCK stays as it is (raising it needs CAP_SYS_RESOURCE); kernels before 5.11 need it");
     }

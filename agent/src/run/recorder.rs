@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::break_glass::Uses;
+use super::courtesy::Courtesy;
 use super::door::{Door, SOCKET};
 use super::ending::end_overdue;
 use super::notify;
@@ -58,6 +59,7 @@ pub(super) struct Recorder {
     when_over: WhenOver,
     spool: Spool,
     batches: BatchReceiver,
+    courtesy: Courtesy,
     /// How far the kernel's rings have been taken.
     marks: Marks,
     /// What was declared lost, since the last checkpoint where that is news.
@@ -90,6 +92,7 @@ impl Recorder {
             when_over: grants.when_over(),
             spool,
             batches,
+            courtesy: Courtesy::new(),
             marks,
             declared: None,
             urgent: false,
@@ -134,7 +137,7 @@ impl Recorder {
             };
             match self.batches.recv_timeout(patience) {
                 Ok(batch) => self.take(batch),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.courtesy.judge(0, Duration::ZERO, false),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let now = Instant::now();
@@ -150,6 +153,7 @@ impl Recorder {
                 self.housekeeping();
             }
         }
+        self.courtesy.judge(0, Duration::ZERO, false);
         self.sessions.shutdown(goes_on, &mut self.spool);
         self.checkpoint();
         self.spool.close();
@@ -206,6 +210,8 @@ impl Recorder {
     }
 
     fn take(&mut self, batch: Batch) {
+        let age = Duration::from_nanos(now_boot_ns().saturating_sub(batch.now_boot_ns));
+        self.courtesy.judge(batch.bytes(), age, batch.urgent);
         if !batch.events.is_empty() {
             self.reload_unrecorded();
             self.written = false;
