@@ -62,6 +62,9 @@ use told::Told;
 /// The copy of the collector's grants, in the state directory.
 const COLLECTOR_GRANTS: &str = "collector-grants";
 
+/// From then on the agent does what it does all day.
+const START: Duration = Duration::from_secs(10);
+
 /// How long tasks may take to stop after the last delivery.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -300,7 +303,10 @@ fn record(
         host.hostname,
     );
     notify::ready();
-    crate::memory::forget_start();
+    runtime.spawn(async {
+        tokio::time::sleep(START).await;
+        crate::memory::forget_start();
+    });
     let signalled = runtime.block_on(signals.or(capture_ended));
     if let Some(name) = signalled {
         tracing::info!("{name}: sealing and delivering what is open");

@@ -223,6 +223,7 @@ impl Spool {
         }
         self.look_for_room();
         self.take_acknowledgements();
+        let has_sessions = !self.sessions.is_empty();
         let ended = self.end_sessions();
         let sealed = self.seal_chunks(now);
         let begun = self.begin_sync();
@@ -233,7 +234,9 @@ impl Spool {
         if let Err(error) = self.attest(now) {
             self.note(Some(error));
         }
-        self.uploads.wake();
+        if has_sessions {
+            self.uploads.wake();
+        }
         self.last_flush = now;
     }
 

@@ -24,7 +24,8 @@ pub fn run(rig: &Rig) -> Result<()> {
     memory(rig)
 }
 
-/// So long after its start, and after a connection, the agent expects another.
+/// So long after its start the agent does what it does all day; and so long after a
+/// connection it expects another.
 const LINGERS: Duration = Duration::from_secs(12);
 
 /// Share of one processor, with nobody connected and with somebody who does
@@ -56,7 +57,7 @@ const IDLE: Duration = Duration::from_secs(15);
 /// Resident memory, by number of open sessions.
 fn memory(rig: &Rig) -> Result<()> {
     let daemon = Daemon::start(rig, "auto")?;
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(LINGERS);
     let look = |sessions: usize| -> Result<()> {
         let (all, own) = daemon.memory()?;
         let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
