@@ -2,6 +2,7 @@
 //! one connection does keeps the next from being accepted.
 
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -21,14 +22,20 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tonic::transport::server::Connected;
 
-use super::{Peer, Principal, Tls, certificate, handshakes::Handshakes, local, tally::Tally};
+use super::{
+    Peer, Principal, Tls, certificate,
+    handshakes::{self, Handshakes},
+    local,
+    tally::Tally,
+};
 use crate::listen::Listener;
 
 /// Longest handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of callers with a certificate, or of the machine's own users.
 const KNOWN: usize = 16_384;
-/// Connections of all others: those with tokens, and those with nothing.
+/// Connections of all others: those with tokens, and those with nothing. Who has as
+/// many as are free gets no more: one alone gets half, and the next finds room.
 const UNKNOWN: usize = 1024;
 /// Pause after a failed accept, such as no free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -50,6 +57,7 @@ pub(crate) struct Connection {
     io: Box<dyn Io>,
     peer: Arc<Peer>,
     _slot: OwnedSemaphorePermit,
+    _place: Option<Arc<()>>,
 }
 
 /// The connections of a listener, as they are ready.
@@ -132,6 +140,8 @@ impl Incoming<'_> {
 struct Slots {
     known: Arc<Semaphore>,
     unknown: Arc<Semaphore>,
+    /// By whose they are: held by each connection of somebody unknown.
+    places: HashMap<String, Arc<()>>,
     closed: Tally,
 }
 
@@ -140,17 +150,18 @@ impl Slots {
         Self {
             known: Arc::new(Semaphore::new(known)),
             unknown: Arc::new(Semaphore::new(unknown)),
+            places: HashMap::new(),
             closed: Tally::default(),
         }
     }
 
     /// The connection, if there is a slot for its like; it is closed otherwise.
     fn take(&mut self, (io, peer): (Box<dyn Io>, Peer)) -> Option<Connection> {
-        let slots = match peer.principal {
-            Some(_) => &self.known,
-            None => &self.unknown,
+        let slot = match peer.principal {
+            Some(_) => self.known().map(|slot| (slot, None)),
+            None => self.unknown(&peer).map(|(slot, place)| (slot, Some(place))),
         };
-        let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
+        let Some((slot, place)) = slot else {
             if let Some(count) = self.closed.add(std::time::Instant::now()) {
                 let peer = peer.address;
                 tracing::warn!(peer, count, "too many connections: new ones are closed");
@@ -161,7 +172,28 @@ impl Slots {
             io,
             peer: Arc::new(peer),
             _slot: slot,
+            _place: place,
         })
+    }
+
+    fn known(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.known).try_acquire_owned().ok()
+    }
+
+    fn unknown(&mut self, peer: &Peer) -> Option<(OwnedSemaphorePermit, Arc<()>)> {
+        let free = self.unknown.available_permits();
+        let whose = match peer.ip {
+            Some(address) => handshakes::source(address.ip()).to_string(),
+            None => peer.address.clone(),
+        };
+        self.places.retain(|_, place| Arc::strong_count(place) > 1);
+        let place = self.places.entry(whose).or_default();
+        let has = Arc::strong_count(place) - 1;
+        if has >= free {
+            return None;
+        }
+        let slot = Arc::clone(&self.unknown).try_acquire_owned().ok()?;
+        Some((slot, Arc::clone(place)))
     }
 }
 
@@ -298,14 +330,42 @@ mod tests {
     use super::*;
 
     fn take(slots: &mut Slots, principal: Option<Principal>) -> Option<Connection> {
+        take_from(slots, "192.0.2.1:1", principal)
+    }
+
+    fn take_from(
+        slots: &mut Slots,
+        address: &str,
+        principal: Option<Principal>,
+    ) -> Option<Connection> {
         let (io, _) = tokio::io::duplex(1);
         let peer = Peer {
-            address: "192.0.2.1:1".to_owned(),
-            ip: None,
+            address: address.to_owned(),
+            ip: Some(address.parse().unwrap()),
             principal,
             problem: None,
         };
         slots.take((Box::new(io), peer))
+    }
+
+    #[test]
+    fn who_takes_what_there_is_leaves_room_for_the_next() {
+        let mut slots = Slots::new(0, 8);
+        let mut open = |address: &str, count: usize| -> Vec<_> {
+            let taken = (0..count).map(|_| take_from(&mut slots, address, None));
+            taken.flatten().collect()
+        };
+        let flood = open("192.0.2.66:1", 100);
+        assert_eq!(flood.len(), 4);
+        // Another port is the same address.
+        assert!(open("192.0.2.66:2", 1).is_empty());
+        let other = open("192.0.2.2:1", 2);
+        assert_eq!(other.len(), 2);
+        let third = open("[2001:db8::1]:1", 100);
+        assert_eq!(third.len(), 1);
+        drop((flood, other));
+        assert_eq!(open("192.0.2.66:3", 100).len(), 4);
+        assert_eq!(slots.places.len(), 2, "who is gone is forgotten");
     }
 
     #[test]
