@@ -171,11 +171,18 @@ async fn connections_of_nobody_are_bounded_and_take_no_slot_of_others() {
             }
         }
     }
-    until(&closed, more).await;
+    // One address gets half, and leaves room for another.
+    let refused = UNKNOWN / 2 + more;
+    until(&closed, refused).await;
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let other = other.connect(address).await.unwrap();
+    let other = connector.connect(name.clone(), other).await.unwrap();
+    idle.push(watch(other, &closed));
     let good = authority.client("spiffe://acme/auditty/viewer/x");
     let good = authority.connect(&collector, Some(good)).await.unwrap();
     list(good).await.unwrap();
-    assert_eq!(closed.load(Ordering::Relaxed), more, "the others stay");
+    assert_eq!(closed.load(Ordering::Relaxed), refused, "the others stay");
     // Who leaves makes room for the next.
     let left = idle.iter().find(|task| !task.is_finished()).unwrap();
     left.abort();
