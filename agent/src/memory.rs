@@ -6,7 +6,7 @@
     reason = "calls into the C library; see the SAFETY comments"
 )]
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
@@ -50,12 +50,11 @@ pub fn forget_start() {
 /// Where the program's file is mapped, as it is in the file. Not that of libraries:
 /// they may be replaced meanwhile.
 fn own_program() -> anyhow::Result<Vec<MemoryMap>> {
-    let program = fs::read_link("/proc/self/exe")?;
+    let program = MMapPath::Path(fs::read_link("/proc/self/exe")?);
     let is_program = |map: &MemoryMap| {
         let writable = map.perms.contains(MMPermissions::WRITE);
         let changed = |what| map.extension.map.get(what).is_none_or(|bytes| *bytes != 0);
-        let file = MMapPath::Path(PathBuf::from(&program));
-        map.pathname == file && !writable && !changed("Anonymous") && !changed("Swap")
+        map.pathname == program && !writable && !changed("Anonymous") && !changed("Swap")
     };
     let maps = Process::myself()?.smaps()?.0;
     Ok(maps.into_iter().filter(is_program).collect())

@@ -24,22 +24,6 @@ pub struct Process {
     log: PathBuf,
 }
 
-/// The same, through setsid(1), which takes its place.
-fn in_session(command: &Command) -> Command {
-    let mut setsid = Command::new("setsid");
-    setsid.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => setsid.env(name, value),
-            None => setsid.env_remove(name),
-        };
-    }
-    if let Some(folder) = command.get_current_dir() {
-        setsid.current_dir(folder);
-    }
-    setsid
-}
-
 /// How much of a log a failing test shows.
 const SHOWN_LINES: usize = 60;
 
@@ -126,6 +110,22 @@ impl Process {
             Ok(None)
         })
     }
+}
+
+/// The same command, through setsid(1), which it takes the place of.
+fn in_session(command: &Command) -> Command {
+    let mut setsid = Command::new("setsid");
+    setsid.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => setsid.env(name, value),
+            None => setsid.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        setsid.current_dir(folder);
+    }
+    setsid
 }
 
 impl Drop for Process {

@@ -223,7 +223,6 @@ impl Spool {
         }
         self.look_for_room();
         self.take_acknowledgements();
-        let has_sessions = !self.sessions.is_empty();
         let ended = self.end_sessions();
         let sealed = self.seal_chunks(now);
         let begun = self.begin_sync();
@@ -234,7 +233,8 @@ impl Spool {
         if let Err(error) = self.attest(now) {
             self.note(Some(error));
         }
-        if has_sessions {
+        // One is here until all of it is stored.
+        if !self.sessions.is_empty() {
             self.uploads.wake();
         }
         self.last_flush = now;

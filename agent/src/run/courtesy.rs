@@ -54,6 +54,11 @@ impl Courtesy {
         }
     }
 
+    /// Nothing waits.
+    pub(super) fn rest(&mut self) {
+        self.judge(0, Duration::ZERO, false);
+    }
+
     fn take_place(&mut self) {
         let place = if self.is_polite { POLITE } else { USUAL };
         if let Some(file) = &mut self.place

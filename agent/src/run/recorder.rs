@@ -137,7 +137,7 @@ impl Recorder {
             };
             match self.batches.recv_timeout(patience) {
                 Ok(batch) => self.take(batch),
-                Err(RecvTimeoutError::Timeout) => self.courtesy.judge(0, Duration::ZERO, false),
+                Err(RecvTimeoutError::Timeout) => self.courtesy.rest(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let now = Instant::now();
@@ -153,7 +153,7 @@ impl Recorder {
                 self.housekeeping();
             }
         }
-        self.courtesy.judge(0, Duration::ZERO, false);
+        self.courtesy.rest();
         self.sessions.shutdown(goes_on, &mut self.spool);
         self.checkpoint();
         self.spool.close();

@@ -174,9 +174,7 @@ async fn connections_of_nobody_are_bounded_and_take_no_slot_of_others() {
     // One address gets half, and leaves room for another.
     let refused = UNKNOWN / 2 + more;
     until(&closed, refused).await;
-    let other = TcpSocket::new_v4().unwrap();
-    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-    let other = other.connect(address).await.unwrap();
+    let other = silent(address).await;
     let other = connector.connect(name.clone(), other).await.unwrap();
     idle.push(watch(other, &closed));
     let good = authority.client("spiffe://acme/auditty/viewer/x");
